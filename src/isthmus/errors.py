@@ -13,6 +13,7 @@
     ├── TrainError               training cannot go on
     │   ├── NotFinite            NaN or infinity where a number must be
     │   └── ShapeMismatch        a cut tensor has another shape than agreed
+    ├── MetricError              a metric has no value on these labels and scores
     ├── StorageError             a file cannot be written or is corrupt
     └── LinkError                the line to a partner failed
         ├── PartnerAbsent        the partner never came
@@ -24,8 +25,8 @@
         └── BadMessage           the partner sent something malformed
 
 An error has a stable `code`, a message that says what is wrong, and a `mend` that says what to do.
-What a *partner* is told is `public` alone, a fixed sentence per class: a message may name a column or
-a file, a partner must not learn it.
+What a *partner* is told is `public` alone, a fixed sentence per class: a message may name a column
+or a file, a partner must not learn it.
 """
 
 from __future__ import annotations
@@ -118,6 +119,13 @@ class ShapeMismatch(TrainError):
 
     code = "train.shape"
     public = "met a tensor of an unexpected shape"
+
+
+class MetricError(IsthmusError):
+    """A metric has no value: one class only, NaN, no rows, or labels other than 0 and 1."""
+
+    code = "metric"
+    public = "could not evaluate the model"
 
 
 class StorageError(IsthmusError):
