@@ -87,5 +87,13 @@ class Link(ABC):
 
 
 def as_arrays(tensors: Mapping[str, Any] | None) -> dict[str, Array]:
-    """`tensors` as C-contiguous numpy arrays, without a copy where they already are."""
-    return {name: np.ascontiguousarray(value) for name, value in (tensors or {}).items()}
+    """`tensors` as C-contiguous little-endian arrays, without a copy where they already are."""
+    return {name: _as_array(value) for name, value in (tensors or {}).items()}
+
+
+def _as_array(value: Any) -> Array:
+    # Not `ascontiguousarray`, which turns a scalar into a vector.
+    array = np.asarray(value, order="C")
+    if array.dtype.byteorder == ">":
+        return array.astype(array.dtype.newbyteorder("<"))
+    return array
