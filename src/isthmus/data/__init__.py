@@ -1,0 +1,40 @@
+"""Tables, schemas, labels, encoders and encoded features of one party; public data sets."""
+
+from isthmus.data.encoder import Encoder, fit_encoder, load_features
+from isthmus.data.features import PADDING, Features, FieldKind, FieldLayout, Layout
+from isthmus.data.labels import LabelExpression, parse_label
+from isthmus.data.schema import (
+    FeatureSpec,
+    Kind,
+    Schema,
+    load_schema,
+    parse_features,
+    parse_schema,
+    save_schema,
+)
+from isthmus.data.split import Split, split_samples
+from isthmus.data.tables import load_table, read_table
+
+__all__ = [
+    "PADDING",
+    "Encoder",
+    "FeatureSpec",
+    "Features",
+    "FieldKind",
+    "FieldLayout",
+    "Kind",
+    "LabelExpression",
+    "Layout",
+    "Schema",
+    "Split",
+    "fit_encoder",
+    "load_features",
+    "load_schema",
+    "load_table",
+    "parse_features",
+    "parse_label",
+    "parse_schema",
+    "read_table",
+    "save_schema",
+    "split_samples",
+]

@@ -1,0 +1,62 @@
+"""Arrays on disk as .npy files that are written row block by row block and read as memory maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from isthmus.errors import StorageError
+from isthmus.files import replacing
+
+Append = Callable[[NDArray[np.generic]], None]
+"""Writes the next block of rows."""
+
+
+@contextmanager
+def writing_array(path: Path, rows: int, columns: int, dtype: DTypeLike) -> Iterator[Append]:
+    """Write an array [rows, columns] in blocks; it appears under `path` only when it is whole.
+
+    The blocks are written, not stored through a memory map: on a full disk a write fails with an
+    error, a store into a map kills the process with SIGBUS.
+
+    Raises:
+        StorageError: the disk is full, or fewer or more rows than announced were written.
+    """
+    dtype = np.dtype(dtype)
+    written = 0
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        header = {
+            "descr": np.lib.format.dtype_to_descr(dtype),
+            "fortran_order": False,
+            "shape": (rows, columns),
+        }
+        np.lib.format.write_array_header_1_0(file, header)
+
+        def append(block: NDArray[np.generic]) -> None:
+            nonlocal written
+            if block.size:
+                file.write(np.ascontiguousarray(block, dtype=dtype).data)
+            written += len(block)
+
+        yield append
+        if written != rows:
+            raise StorageError(f"{path} got {written} of {rows} rows")
+
+
+def open_array(path: Path, dtype: DTypeLike) -> NDArray[np.generic]:
+    """The array of `path` as a read-only memory map.
+
+    Raises:
+        StorageError: the file is missing, broken, cut short, or of another dtype.
+    """
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, EOFError, ValueError) as error:
+        raise StorageError(f"{path} is missing or not a whole .npy file") from error
+    if array.dtype != np.dtype(dtype) or array.ndim != 2:
+        raise StorageError(f"{path} is {array.dtype} {list(array.shape)}, not {np.dtype(dtype)}")
+    return np.asarray(array)

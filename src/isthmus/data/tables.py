@@ -1,0 +1,106 @@
+"""Tables from CSV, TSV, Parquet, JSON lines and Arrow files, lazily through Polars."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import polars as pl
+
+from isthmus.data.columns import columns_hint
+from isthmus.errors import DataError, SchemaError
+
+T = TypeVar("T")
+
+FORMATS = ".csv, .tsv, .csv.gz, .tsv.gz, .parquet, .jsonl, .ndjson, .arrow, .feather or .ipc"
+
+
+def read_table(path: Path, *, text: Collection[str] = ()) -> pl.LazyFrame:
+    """The table in `path`, by its suffix; a folder is read as one table of Parquet files.
+
+    `text` names columns that are read from CSV as text, unchanged: keys and codes such as zip
+    codes, whose leading zeros a guess at integers would lose. Other types are found by looking at
+    the whole file, not at its first rows.
+
+    Raises:
+        DataError: the file is missing, of an unknown kind, empty or malformed.
+        SchemaError: the header holds a column twice.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"there is no table {path}", mend="Check the path in the job file.")
+    frame = _guarded(path, lambda: _scan(path, text))
+    names = _guarded(path, lambda: frame.collect_schema().names())
+    twice = sorted({name for name in names if re.search(r"_duplicated_\d+$", name)})
+    if twice:
+        shown = sorted({re.sub(r"_duplicated_\d+$", "", name) for name in twice})
+        raise SchemaError(f"{path}: the header holds {', '.join(map(repr, shown))} more than once")
+    return frame
+
+
+def load_table(
+    path: Path, columns: Sequence[str] | None = None, *, text: Collection[str] = ()
+) -> pl.DataFrame:
+    """The `columns` of the table in `path` (None: all), in memory.
+
+    Raises:
+        DataError: as `read_table`, or a row is malformed.
+        SchemaError: a column is missing; the message names the file.
+    """
+    path = Path(path)
+    frame = read_table(path, text=text)
+    if columns is not None:
+        present = frame.collect_schema().names()
+        missing = [name for name in columns if name not in present]
+        if missing:
+            raise SchemaError(
+                f"{path} has no column {', '.join(map(repr, missing))}", mend=columns_hint(present)
+            )
+        frame = frame.select(list(dict.fromkeys(columns)))
+    return _guarded(path, frame.collect)
+
+
+def _guarded(path: Path, action: Callable[[], T]) -> T:
+    """Turn what Polars raises about `path` into a DataError, without the values it quotes."""
+    try:
+        return action()
+    except pl.exceptions.NoDataError as error:
+        raise DataError(f"the table {path} is empty") from error
+    except (pl.exceptions.PolarsError, OSError, UnicodeError) as error:
+        raise DataError(
+            f"the table {path} cannot be read as {path.suffix or 'Parquet'}: "
+            f"{type(error).__name__}",
+            mend="Check that every row has the columns of the header and that it is whole.",
+        ) from None
+
+
+def _scan(path: Path, text: Collection[str]) -> pl.LazyFrame:
+    if path.is_dir():
+        return pl.scan_parquet(path / "*.parquet")
+    kind = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
+    match kind.lower():
+        case ".csv" | ".csv.gz":
+            return _scan_csv(path, ",", text)
+        case ".tsv" | ".tsv.gz":
+            return _scan_csv(path, "\t", text)
+        case ".parquet":
+            return pl.scan_parquet(path)
+        case ".jsonl" | ".ndjson":
+            return pl.scan_ndjson(path, infer_schema_length=None)
+        case ".arrow" | ".feather" | ".ipc":
+            return pl.scan_ipc(path)
+    raise DataError(f"{path} is of an unknown kind", mend=f"A table ends in {FORMATS}.")
+
+
+def _scan_csv(path: Path, separator: str, text: Collection[str]) -> pl.LazyFrame:
+    frame = pl.scan_csv(path, separator=separator, infer_schema_length=0)
+    as_text = {name: pl.String for name in frame.collect_schema().names() if name in text}
+    return pl.scan_csv(
+        path,
+        separator=separator,
+        infer_schema_length=None,
+        schema_overrides=as_text,
+        try_parse_dates=True,
+    )
