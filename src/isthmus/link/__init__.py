@@ -2,6 +2,15 @@
 
 from isthmus.link.base import Array, Header, Link, Message
 from isthmus.link.codec import decode, encode
+from isthmus.link.identity import (
+    Identity,
+    TrustedPartner,
+    create_identity,
+    fingerprint,
+    load_identity,
+    trust,
+    trusted_partners,
+)
 from isthmus.link.memory import memory_links
 from isthmus.link.meter import Meter, TopicMeter
 from isthmus.link.transcript import Transcript
@@ -9,12 +18,19 @@ from isthmus.link.transcript import Transcript
 __all__ = [
     "Array",
     "Header",
+    "Identity",
     "Link",
     "Message",
     "Meter",
     "TopicMeter",
     "Transcript",
+    "TrustedPartner",
+    "create_identity",
     "decode",
     "encode",
+    "fingerprint",
+    "load_identity",
     "memory_links",
+    "trust",
+    "trusted_partners",
 ]
