@@ -1,0 +1,1 @@
+"""Benchmarks with one contract: see `harness.Result` and CONTRIBUTING.md."""
