@@ -1,0 +1,70 @@
+"""Entity keys (n:1): from common entities to samples, one for each event of the label party."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from isthmus.align.keys import Keys
+from isthmus.align.order import event_order
+from isthmus.align.wire import number, tensor
+from isthmus.errors import BadMessage
+from isthmus.session import Session
+
+_CHUNK = 1 << 20
+_MOST_SAMPLES = 1 << 40
+
+Rows = npt.NDArray[np.int64]
+
+
+def send_samples(session: Session, keys: Keys, common: Rows) -> Rows:
+    """At the label party: put its events of common entities in an order, and tell the partners.
+
+    Per sample a feature party is told the position of the sample's entity in the agreed order.
+
+    Args:
+        session: the label party's session.
+        keys: its ids.
+        common: int64 `[entities]`, which of its distinct ids are common, in the agreed order.
+
+    Returns:
+        int64 `[samples]`, the own row of each sample.
+    """
+    position = np.full(len(keys.values), -1, dtype=np.int64)
+    position[common] = np.arange(len(common))
+    entity = position[keys.event_key]
+    events = np.flatnonzero(entity >= 0)
+    events = events[event_order(session, keys, len(events))]
+    told = entity[events].astype(np.int32)
+    for link in session.links.values():
+        for start in range(0, len(told), _CHUNK):
+            part = told[start : start + _CHUNK]
+            link.send("align.samples", {"entity": part}, {"samples": len(told)})
+    return keys.event_row[events]
+
+
+def receive_samples(session: Session, entity_rows: Rows) -> Rows:
+    """At a feature party: its row of each sample, int64 `[samples]`.
+
+    Args:
+        session: the feature party's session.
+        entity_rows: int64 `[entities]`, its row of each common entity in the agreed order.
+
+    Raises:
+        BadMessage: the label party names an entity that is not there, or leaves one out.
+    """
+    link = session.hub
+    parts: list[npt.NDArray[np.int32]] = []
+    received, samples = 0, 1
+    while received < samples:
+        message = link.recv("align.samples")
+        samples = number(link, message, "samples", _MOST_SAMPLES)
+        expected = min(_CHUNK, samples - received)
+        parts.append(tensor(link, message, "entity", np.int32, (expected,)))
+        received += expected
+    told = np.concatenate(parts)
+    if told.min() < 0 or told.max() >= len(entity_rows):
+        raise BadMessage(f"{link.partner} sent align.samples with positions out of range")
+    if len(np.unique(told)) < len(entity_rows):
+        raise BadMessage(f"{link.partner} sent align.samples without some of the common entities")
+    return entity_rows[told]

@@ -1,0 +1,13 @@
+"""A child process of `PointWorkers`: requests on standard input, answers on standard output.
+
+It ends when its standard input closes.
+"""
+
+import sys
+
+from isthmus.crypto.requests import serve
+
+try:
+    serve(sys.stdin.buffer, sys.stdout.buffer)
+except (KeyboardInterrupt, BrokenPipeError):
+    sys.exit(1)
