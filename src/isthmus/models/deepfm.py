@@ -1,0 +1,109 @@
+"""DeepFM as a bottom and a top that compute the function of one DeepFM over all parties' fields.
+
+Guo et al., "DeepFM: A Factorization-Machine based Neural Network for CTR Prediction", IJCAI 2017,
+equations 1 to 4. With fields f, their vectors v_f and linear terms w_f (both already multiplied by
+the field's value), the logit is
+
+    y = sum_f w_f + sum_{f<g} <v_f, v_g> + deep(v_1, ..., v_F)
+
+The pairwise term is 1/2 (|sum_f v_f|^2 - sum_f |v_f|^2) (Rendle, "Factorization Machines", ICDM
+2010, lemma 3.1), and both sums go over parties as they go over fields. So with, per party p,
+
+    s_p = sum_{f in p} v_f                                  [batch, dim]
+    o_p = sum_{f in p} w_f - 1/2 sum_{f in p} |v_f|^2       [batch, 1]
+
+    y = sum_p o_p + 1/2 |sum_p s_p|^2 + deep
+
+holds exactly, and so do the gradients. A party's squared norms and linear terms are needed only in
+the combination o_p; sending one number in place of two also tells the label party less. The deep
+part has one lower tower a party: deep = upper(tower_1(v of party 1), tower_2(v of party 2), ...).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from isthmus.data.features import Layout
+from isthmus.models.batch import FeatureBatch
+from isthmus.models.layers import mlp, seeded_linear
+from isthmus.models.table import FieldEmbedding
+
+
+class DeepFMBottom(nn.Module):
+    """A party's half: its embeddings, its linear terms and its lower tower.
+
+    Args:
+        layout: the party's encoded fields.
+        dim: width of the embeddings, the same at all parties.
+        hidden: widths of the lower tower; the last is the width of `deep`.
+        dropout: rate after each layer of the tower.
+        embedding_std: standard deviation of the initial embeddings.
+        seed: of the initial values and dropout masks; the party's own.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        dim: int = 16,
+        hidden: Sequence[int] = (64, 32),
+        dropout: float = 0.0,
+        embedding_std: float = 0.01,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.dim = dim
+        self.embedding = FieldEmbedding(layout, dim + 1, std=embedding_std, generator=generator)
+        self.tower = mlp(len(layout.fields) * dim, hidden, dropout=dropout, generator=generator)
+
+    def forward(self, batch: FeatureBatch) -> dict[str, Tensor]:
+        """The cut: `deep` [batch, hidden[-1]], `sum` [batch, dim], `first` [batch, 1], float32."""
+        fields = self.embedding(batch)
+        vectors, linear = fields[..., : self.dim], fields[..., self.dim]
+        flat = vectors.flatten(1)
+        first = linear.sum(1, keepdim=True) - 0.5 * flat.square().sum(1, keepdim=True)
+        return {"deep": self.tower(flat), "sum": vectors.sum(1), "first": first}
+
+
+class DeepFMTop(nn.Module):
+    """The label party's half: the sum over parties, the interaction, the upper tower.
+
+    Args:
+        widths: width of each party's `deep`, in the agreed order of the parties.
+        dim: width of the embeddings, the same at all parties.
+        hidden: widths of the upper tower.
+        dropout: rate after each layer of the tower.
+        seed: of the initial values and dropout masks.
+    """
+
+    def __init__(
+        self,
+        widths: Mapping[str, int],
+        *,
+        dim: int = 16,
+        hidden: Sequence[int] = (64, 32),
+        dropout: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.parties = tuple(widths)
+        self.expects = {
+            party: {"deep": (width,), "sum": (dim,), "first": (1,)}
+            for party, width in widths.items()
+        }
+        self.tower = mlp(sum(widths.values()), hidden, dropout=dropout, generator=generator)
+        self.out = seeded_linear(hidden[-1] if hidden else sum(widths.values()), 1, generator)
+
+    def forward(self, cuts: Mapping[str, Mapping[str, Tensor]]) -> Tensor:
+        """The logits, float32 [batch], from each party's cut."""
+        parts = [cuts[party] for party in self.parties]
+        total = torch.stack([part["sum"] for part in parts]).sum(0)
+        first = torch.cat([part["first"] for part in parts], 1).sum(1)
+        deep = self.out(self.tower(torch.cat([part["deep"] for part in parts], 1)))
+        logits: Tensor = first + 0.5 * total.square().sum(1) + deep.squeeze(1)
+        return logits

@@ -1,0 +1,18 @@
+"""Split training: one network over several parties, as exact as in one place."""
+
+from isthmus.split.batches import FeatureData, PartyData
+from isthmus.split.options import EpochRecord, TrainOptions, TrainResult, bce
+from isthmus.split.scoring import predict
+from isthmus.split.trainer import train, train_pooled
+
+__all__ = [
+    "EpochRecord",
+    "FeatureData",
+    "PartyData",
+    "TrainOptions",
+    "TrainResult",
+    "bce",
+    "predict",
+    "train",
+    "train_pooled",
+]

@@ -1,0 +1,215 @@
+"""What the parties say to each other around the batches: before the first, and after each epoch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from isthmus.data.split import Split
+from isthmus.errors import BadMessage, JobError, ShapeMismatch
+from isthmus.link import Message
+from isthmus.session import Session
+from isthmus.split.batches import Samples
+from isthmus.split.lane import Widths
+from isthmus.split.options import EpochRecord, TrainOptions
+from isthmus.split.sides import Part
+
+_MAX_TENSORS = 64
+_MAX_REASON = 200
+
+
+def cut_widths(bottom: Part, samples: Samples) -> Widths:
+    """The shape of each of a bottom's cut tensors, batch dimension left out.
+
+    Raises:
+        JobError: the bottom's output is not a dict of float32 tensors [batch, ...].
+    """
+    bottom.module.eval()
+    with torch.no_grad():
+        cut = bottom.module(bottom.batch(samples, backward=False))
+    if not isinstance(cut, dict) or not cut:
+        raise JobError(
+            f"the bottom model {type(bottom.module).__name__} returns a {type(cut).__name__}",
+            mend="Return a dict of named tensors, each float32 [batch, ...].",
+        )
+    for name, tensor in cut.items():
+        if tensor.dtype != torch.float32 or tensor.shape[:1] != (len(samples),):
+            raise JobError(
+                f"the bottom model's {name!r} is {tensor.dtype} {list(tensor.shape)} for a batch "
+                f"of {len(samples)}",
+                mend="Return float32 tensors whose first dimension is the batch.",
+            )
+    return {name: tuple(tensor.shape[1:]) for name, tensor in cut.items()}
+
+
+def fingerprint(
+    session: Session, split: Split, options: TrainOptions, modules: Mapping[str, nn.Module]
+) -> str:
+    """A digest of all that makes a run what it is: its checkpoints carry it."""
+    shapes = {
+        name: {key: list(value.shape) for key, value in module.state_dict().items()}
+        for name, module in modules.items()
+    }
+    facts = [session.me, session.parties, session.label_party, _agreed(session, split, options)]
+    return hashlib.sha256(json.dumps([facts, shapes], sort_keys=True).encode()).hexdigest()
+
+
+def agree_as_feature(
+    session: Session, split: Split, options: TrainOptions, widths: Widths, resumable: Sequence[int]
+) -> int:
+    """Tell the label party what we hold; returns the epoch to continue from."""
+    hello = {
+        "agreed": _agreed(session, split, options),
+        "widths": {name: list(width) for name, width in widths.items()},
+        "resumable": list(resumable),
+    }
+    session.hub.send("train.hello", header=hello)
+    epoch = session.hub.recv("train.hello").header.get("epoch")
+    if type(epoch) is not int or (epoch != 0 and epoch not in resumable):
+        raise BadMessage(f"{session.label_party} asks to continue from epoch {epoch!r}")
+    return epoch
+
+
+def agree_as_label(
+    session: Session,
+    split: Split,
+    options: TrainOptions,
+    own: Mapping[str, Widths],
+    top: Part,
+    resumable: Sequence[int],
+) -> tuple[dict[str, Widths], int]:
+    """Compare what the partners hold with ours.
+
+    Returns:
+        Every party's cut shapes, and the epoch to continue from: the newest that all hold.
+
+    Raises:
+        JobError: a partner's options, seed or samples differ.
+        ShapeMismatch: the top model cannot take the parties' cuts.
+    """
+    agreed = _agreed(session, split, options)
+    widths = dict(own)
+    common = set(resumable)
+    for party, link in session.links.items():
+        hello = link.recv("train.hello")
+        theirs = hello.header.get("agreed")
+        if theirs != agreed:
+            raise JobError(
+                f"{party} and {session.me} differ in {_differences(agreed, theirs)}",
+                mend="Give all parties the same seed, split and training options.",
+            )
+        widths[party] = partner_widths(party, hello)
+        common &= _epochs(party, hello)
+    _check_top(top, {party: widths[party] for party in session.parties if party in widths})
+    epoch = max(common, default=0)
+    for link in session.links.values():
+        link.send("train.hello", header={"epoch": epoch})
+    return widths, epoch
+
+
+def send_decision(session: Session, options: TrainOptions, record: EpochRecord, stop: str) -> None:
+    """Tell the partners how the epoch went: whether it is the best, and whether to stop."""
+    decision: dict[str, Any] = {"epoch": record.epoch, "best": record.best, "stop": stop}
+    if options.share_metrics:
+        decision |= {name: getattr(record, name) for name in _METRICS}
+    for link in session.links.values():
+        link.send("train.epoch", header=decision)
+
+
+def take_decision(session: Session, record: EpochRecord) -> tuple[EpochRecord, str]:
+    """Wait for the label party's decision on an epoch; returns the record with it, and the reason
+    to stop ("" to go on).
+    """
+    header = session.hub.recv("train.epoch").header
+    best, stop = header.get("best"), header.get("stop")
+    if header.get("epoch") != record.epoch or type(best) is not bool or type(stop) is not str:
+        raise BadMessage(f"{session.label_party} sent no valid decision on epoch {record.epoch}")
+    metrics = {name: header.get(name) for name in _METRICS}
+    if any(value is not None and type(value) is not float for value in metrics.values()):
+        raise BadMessage(f"{session.label_party} sent metrics that are not numbers")
+    return (
+        replace(
+            record,
+            best=best,
+            train_loss=metrics["train_loss"],
+            valid_auc=metrics["valid_auc"],
+            valid_log_loss=metrics["valid_log_loss"],
+        ),
+        stop[:_MAX_REASON],
+    )
+
+
+_METRICS = ("train_loss", "valid_auc", "valid_log_loss")
+
+
+def _agreed(session: Session, split: Split, options: TrainOptions) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    for rows in (split.train, split.valid, split.test):
+        digest.update(len(rows).to_bytes(8, "little") + rows.tobytes())
+    # Through JSON, as the partner sees it: tuples become lists there.
+    facts: dict[str, Any] = json.loads(json.dumps(options.agreed()))
+    return facts | {"seed": session.seed, "split": digest.hexdigest()}
+
+
+def _differences(ours: Mapping[str, Any], theirs: object) -> str:
+    if not isinstance(theirs, Mapping):
+        return "everything (its greeting is malformed)"
+    return ", ".join(sorted(k for k in ours if k not in theirs or theirs[k] != ours[k])) or "fields"
+
+
+def partner_widths(party: str, hello: Message) -> Widths:
+    """The cut shapes that a partner announced.
+
+    Raises:
+        BadMessage: the announcement is malformed.
+    """
+    given = hello.header.get("widths")
+    valid = isinstance(given, dict) and 0 < len(given) <= _MAX_TENSORS
+    if not valid or not all(
+        isinstance(dims, list) and len(dims) <= 4 and all(type(d) is int and d > 0 for d in dims)
+        for dims in given.values()  # type: ignore[union-attr]
+    ):
+        raise BadMessage(f"{party} did not describe its cut tensors")
+    return {name: tuple(dims) for name, dims in given.items()}  # type: ignore[union-attr]
+
+
+def _epochs(party: str, hello: Message) -> set[int]:
+    given = hello.header.get("resumable")
+    if not isinstance(given, list) or not all(type(epoch) is int for epoch in given):
+        raise BadMessage(f"{party} did not say which checkpoints it has")
+    return set(given)
+
+
+def _check_top(top: Part, widths: Mapping[str, Widths]) -> None:
+    expects: Mapping[str, Widths] | None = getattr(top.module, "expects", None)
+    for party, wanted in (expects or {}).items():
+        for name, shape in wanted.items():
+            given = widths.get(party, {}).get(name)
+            if given != shape:
+                raise ShapeMismatch(
+                    f"the top model expects {name!r} of {party} with shape "
+                    f"{['batch', *shape]}, {party}'s bottom makes "
+                    + ("none" if given is None else str(["batch", *given])),
+                    mend="Build the top model for the bottoms' widths.",
+                )
+    zeros: dict[str, dict[str, Tensor]] = {
+        party: {name: torch.zeros(2, *shape, device=top.device) for name, shape in cut.items()}
+        for party, cut in widths.items()
+    }
+    top.module.eval()
+    try:
+        with torch.no_grad():
+            logits = top.module(zeros)
+    except (RuntimeError, KeyError) as error:
+        shapes = "; ".join(f"{party}: {dict(cut)}" for party, cut in widths.items())
+        raise ShapeMismatch(f"the top model cannot take the cuts ({shapes}): {error}") from error
+    if logits.shape != (2,):
+        raise ShapeMismatch(
+            f"the top model returns {list(logits.shape)} for a batch of 2", mend="Return [batch]."
+        )

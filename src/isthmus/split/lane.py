@@ -1,0 +1,126 @@
+"""What crosses the cut: tensors forward, gradients back, each checked when it arrives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from isthmus.errors import BadMessage, NotFinite, ShapeMismatch
+from isthmus.link import Array, Link, Message
+
+Tensors = Mapping[str, Tensor]
+Widths = Mapping[str, tuple[int, ...]]
+"""Shape of each tensor of a cut without the batch dimension."""
+
+
+class Guard(Protocol):
+    """A transform on what crosses the cut, with a side that encodes and a side that decodes."""
+
+    def encode(self, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
+        """What is sent in place of `tensors`."""
+
+    def decode(self, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
+        """What the receiver takes for the tensors that were sent."""
+
+
+class PlainGuard:
+    """Sends the tensors as they are."""
+
+    def encode(self, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
+        """See `Guard.encode`."""
+        return tensors
+
+    def decode(self, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
+        """See `Guard.decode`."""
+        return tensors
+
+
+class CutLane:
+    """The lane of cut tensors and gradients to one partner.
+
+    Args:
+        link: to the partner.
+        widths: the shapes that cut tensors (and their gradients) must have, batch size left out.
+        device: where received tensors are put.
+        forward, backward: guards on cut tensors and on gradients.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        widths: Widths,
+        device: torch.device,
+        *,
+        forward: Guard | None = None,
+        backward: Guard | None = None,
+    ) -> None:
+        self._link = link
+        self._widths = dict(widths)
+        self._device = device
+        self._guards = {"cut": forward or PlainGuard(), "gradient": backward or PlainGuard()}
+
+    def send_cut(self, cut: Tensors, step: int, topic: str = "train.cut") -> None:
+        """Send a batch's cut tensors, float32 [batch, ...] each."""
+        self._send(topic, "cut", cut, step)
+
+    def recv_cut(self, batch: int, step: int, topic: str = "train.cut") -> dict[str, Tensor]:
+        """The partner's cut tensors of a batch of `batch` samples."""
+        return self._recv(topic, "cut", batch, step)
+
+    def send_gradient(self, gradient: Tensors, step: int) -> None:
+        """Send the gradient of the loss with respect to the partner's cut tensors."""
+        self._send("train.gradient", "gradient", gradient, step)
+
+    def recv_gradient(self, batch: int, step: int) -> dict[str, Tensor]:
+        """The gradient with respect to the cut tensors that we sent."""
+        return self._recv("train.gradient", "gradient", batch, step)
+
+    def _send(self, topic: str, what: str, tensors: Tensors, step: int) -> None:
+        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+        self._link.send(topic, self._guards[what].encode(arrays), {"step": step})
+
+    def _recv(self, topic: str, what: str, batch: int, step: int) -> dict[str, Tensor]:
+        message = self._link.recv(topic)
+        self._check_step(message, step)
+        arrays = self._guards[what].decode(message.tensors)
+        if arrays.keys() != self._widths.keys():
+            raise BadMessage(
+                f"{self._link.partner} sent the tensors {sorted(arrays)} as {topic}, "
+                f"agreed were {sorted(self._widths)}"
+            )
+        return {
+            name: self._check(topic, name, arrays[name], (batch, *width), step)
+            for name, width in self._widths.items()
+        }
+
+    def _check_step(self, message: Message, step: int) -> None:
+        if message.header.get("step") != step:
+            raise BadMessage(
+                f"{self._link.partner} sent {message.topic} of step "
+                f"{message.header.get('step')!r}, we are at step {step}"
+            )
+
+    def _check(
+        self, topic: str, name: str, array: Array, shape: tuple[int, ...], step: int
+    ) -> Tensor:
+        partner = self._link.partner
+        if array.dtype != np.float32:
+            raise BadMessage(f"{partner} sent {topic} {name!r} as {array.dtype}, not float32")
+        if array.shape != shape:
+            raise ShapeMismatch(
+                f"{partner} sent {topic} {name!r} with shape {list(array.shape)}, "
+                f"expected {list(shape)}"
+            )
+        tensor = torch.from_numpy(array.copy())
+        # A sum is finite only if all summands are: one pass, no temporary.
+        if not math.isfinite(tensor.sum().item()) and not bool(tensor.isfinite().all()):
+            raise NotFinite(
+                f"{partner} sent NaN or infinity in {topic} {name!r} at step {step}",
+                mend="Lower the learning rate, or look for extreme values in numeric columns.",
+            )
+        return tensor.to(self._device)

@@ -1,0 +1,121 @@
+"""What a training run is asked to do, and what it reports."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""From logits [batch] and labels [batch] to the mean loss [] of the batch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """Options of `train`. The parties must agree on all but `device` and `tensorboard`."""
+
+    schedule: str = "exact"
+    """When batches are sent, waited for and applied; see `isthmus.split.schedules`."""
+    batch_size: int = 1024
+    """Samples an update."""
+    epochs: int = 20
+    """Passes over the training rows, at most."""
+    learning_rate: float = 1e-3
+    """Step size of Adam for dense parameters."""
+    embedding_learning_rate: float | None = None
+    """Step size of Adam for embedding rows; None takes `learning_rate`."""
+    weight_decay: float = 0.0
+    """L2 penalty on dense parameters (added to the gradient, as in Adam's paper)."""
+    embedding_decay: float = 0.0
+    """L2 penalty on the embedding rows that a batch touches."""
+    decay: Literal["constant", "linear", "cosine"] = "constant"
+    """How the learning rate goes down over all epochs."""
+    warmup_steps: int = 0
+    """Steps over which the learning rate first rises from zero."""
+    metric: Literal["auc", "log_loss"] = "auc"
+    """The validation metric that picks the best epoch and stops early."""
+    patience: int = 3
+    """Stop after so many epochs without a better validation metric; 0 never stops early."""
+    share_metrics: bool = True
+    """Whether the label party tells the others the loss and the validation metrics."""
+    device: str = "auto"
+    """`cpu`, `cuda`, `cuda:1`, ...; `auto` takes CUDA where it is present. Local to a party."""
+    tensorboard: bool = False
+    """Also write TensorBoard event files (needs the extra `tensorboard`). Local to a party."""
+
+    def agreed(self) -> dict[str, Any]:
+        """The options that all parties must hold alike."""
+        return {k: v for k, v in asdict(self).items() if k not in ("device", "tensorboard")}
+
+    def rate_factor(self, step: int, total: int) -> float:
+        """What the learning rates are multiplied with at `step` (from 0) of `total` steps."""
+        warm = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
+        done = min(1.0, step / max(total, 1))
+        if self.decay == "linear":
+            return warm * (1.0 - done)
+        if self.decay == "cosine":
+            return warm * 0.5 * (1.0 + math.cos(math.pi * done))
+        return warm
+
+    def torch_device(self) -> torch.device:
+        """The device to compute on."""
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(self.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochRecord:
+    """One epoch as a party saw it; metrics are None where they are not this party's to know."""
+
+    epoch: int
+    """From 1."""
+    steps: int
+    samples: int
+    seconds: float
+    """Time spent on training alone, validation not counted."""
+    seconds_validation: float
+    learning_rate: float
+    """At the end of the epoch."""
+    best: bool
+    """Whether this is the best epoch so far."""
+    train_loss: float | None = None
+    valid_auc: float | None = None
+    valid_log_loss: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What `train` did. The module passed in holds the best epoch's parameters."""
+
+    epochs: tuple[EpochRecord, ...]
+    best_epoch: int
+    stop_reason: str
+    resumed_from: int = 0
+    """The epoch whose checkpoint this run continued from; 0 for a fresh start."""
+    own_epochs: tuple[EpochRecord, ...] = field(default=())
+    """The epochs that this process itself ran."""
+
+    @property
+    def steps(self) -> int:
+        """Updates made, over all epochs."""
+        return sum(epoch.steps for epoch in self.epochs)
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on training, validation not counted."""
+        return sum(epoch.seconds for epoch in self.epochs)
+
+    @property
+    def samples_per_second(self) -> float:
+        """Training samples a second over all epochs; 0 if none ran."""
+        return sum(epoch.samples for epoch in self.epochs) / self.seconds if self.seconds else 0.0
+
+
+def bce(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean binary cross-entropy of logits [batch] against labels 0/1 [batch]."""
+    return torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)

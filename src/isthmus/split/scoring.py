@@ -1,0 +1,82 @@
+"""Forward passes without updates: validation and prediction, streamed over the cut."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from isthmus.session import Session
+from isthmus.split.batches import PartyData, Samples, in_order
+from isthmus.split.handshake import cut_widths, partner_widths
+from isthmus.split.lane import CutLane
+from isthmus.split.options import bce
+from isthmus.split.sides import LabelSide, Part
+
+_BATCH = 8192
+
+
+def send_cuts(bottom: Part, lane: CutLane, samples: Samples, topic: str) -> None:
+    """A feature party's half: send the cut tensors of `samples`, batch by batch."""
+    with torch.no_grad():
+        for step, rows in enumerate(in_order(samples, _BATCH)):
+            lane.send_cut(bottom.module(bottom.batch(rows, backward=False)), step, topic)
+
+
+def label_scores(side: LabelSide, samples: Samples, topic: str) -> npt.NDArray[np.float64]:
+    """The label party's half: the probabilities of `samples`, float64 [samples]."""
+    scores = [np.empty(0)]
+    with torch.no_grad():
+        for step, rows in enumerate(in_order(samples, _BATCH)):
+            cuts = {
+                party: part.module(part.batch(rows, backward=False))
+                for party, part in side.bottoms.items()
+            }
+            for party, lane in side.lanes.items():
+                cuts[party] = lane.recv_cut(len(rows), step, topic)
+            logits = side.top.module(cuts)
+            scores.append(torch.sigmoid(logits.double()).cpu().numpy())
+    return np.concatenate(scores)
+
+
+def predict(
+    session: Session,
+    *,
+    samples: Samples,
+    bottom: nn.Module | None = None,
+    data: PartyData | None = None,
+    top: nn.Module | None = None,
+    device: torch.device | None = None,
+) -> npt.NDArray[np.float64] | None:
+    """Score `samples` with a trained split network; every party calls this in its own role.
+
+    Args:
+        session: this party's session.
+        samples: int64 positions in the aligned order, the same at every party.
+        bottom, data, top: as for `train`.
+        device: to compute on; CPU by default.
+
+    Returns:
+        Probabilities, float64 [samples], at the label party; None elsewhere.
+    """
+    device = device or torch.device("cpu")
+    bottoms = {}
+    if bottom is not None:
+        bottoms[session.me] = Part(bottom.to(device).eval(), device, data)
+    if not session.is_label_party:
+        part = bottoms[session.me]
+        widths = cut_widths(part, samples[:1]) if len(samples) else {}
+        session.hub.send(
+            "predict.hello", header={"widths": {k: list(v) for k, v in widths.items()}}
+        )
+        send_cuts(part, CutLane(session.hub, widths, device), samples, "predict.cut")
+        return None
+    assert top is not None
+    lanes = {}
+    for party, link in session.links.items():
+        lanes[party] = CutLane(link, partner_widths(party, link.recv("predict.hello")), device)
+    side = LabelSide(
+        Part(top.to(device).eval(), device), bottoms, lanes, np.empty(0, np.float32), bce
+    )
+    return label_scores(side, samples, "predict.cut")

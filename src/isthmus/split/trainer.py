@@ -1,0 +1,372 @@
+"""Split training, SPMD: every party calls `train` on its own session."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from time import perf_counter
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor, nn
+
+from isthmus.data.split import Split
+from isthmus.errors import DataError, JobError
+from isthmus.metrics import auc, log_loss
+from isthmus.session import Session, Task
+from isthmus.split.batches import PartyData, epoch_batches
+from isthmus.split.checkpoint import CheckpointFolder, module_state, pack, unpack
+from isthmus.split.handshake import (
+    agree_as_feature,
+    agree_as_label,
+    cut_widths,
+    fingerprint,
+    send_decision,
+    take_decision,
+)
+from isthmus.split.lane import CutLane
+from isthmus.split.log import EpochLog
+from isthmus.split.optim import PartyOptimizer
+from isthmus.split.options import EpochRecord, Loss, TrainOptions, TrainResult, bce
+from isthmus.split.schedules import make_schedule
+from isthmus.split.scoring import label_scores, send_cuts
+from isthmus.split.sides import FeatureSide, LabelSide, Part
+
+Labels = npt.NDArray[np.float32]
+
+
+def train(
+    session: Session,
+    *,
+    split: Split,
+    bottom: nn.Module | None = None,
+    data: PartyData | None = None,
+    top: nn.Module | None = None,
+    labels: Labels | None = None,
+    loss: Loss = bce,
+    options: TrainOptions | None = None,
+) -> TrainResult:
+    """Train a split network; every party of the session calls this in its own role.
+
+    With the session's folder set, a checkpoint is written after each epoch, and a later call with
+    the same arguments continues from the newest epoch that all parties hold.
+
+    Args:
+        session: this party's session, with a link to each partner.
+        split: which aligned samples train, validate and test; the same at every party.
+        bottom: this party's bottom model; its output is a dict of float32 [batch, ...] tensors.
+            The label party may have none.
+        data: what the bottom reads; given if and only if `bottom` is.
+        top: the top model, at the label party only; from the parties' cuts to logits [batch].
+        labels: float32 [samples] in the aligned order, at the label party only.
+        loss: of logits and labels, both [batch].
+        options: the same at every party, but for local fields.
+
+    Returns:
+        What was done. The modules hold the parameters of the best epoch.
+
+    Raises:
+        JobError: the parties' options, sizes or models do not fit together.
+        NotFinite, ShapeMismatch, BadMessage: something is wrong with what crossed.
+        LinkError: a partner failed or is gone.
+    """
+    options = options or TrainOptions()
+    bottoms = {} if bottom is None else {session.me: bottom}
+    inputs = {} if data is None else {session.me: data}
+    if bottoms.keys() != inputs.keys():
+        raise JobError(f"{session.me} needs both a bottom model and its data, or neither")
+    if session.is_label_party:
+        if top is None or labels is None:
+            raise JobError(f"the label party {session.me} needs a top model and labels")
+        return LabelTrainer(session, split, bottoms, inputs, options, top, labels, loss).run()
+    if top is not None or labels is not None:
+        raise JobError(f"only the label party {session.label_party} has a top model and labels")
+    if bottom is None:
+        raise JobError(f"the feature party {session.me} needs a bottom model")
+    return FeatureTrainer(session, split, bottoms, inputs, options).run()
+
+
+def train_pooled(
+    session: Session,
+    *,
+    split: Split,
+    bottoms: Mapping[str, nn.Module],
+    data: Mapping[str, PartyData],
+    top: nn.Module,
+    labels: Labels,
+    loss: Loss = bce,
+    options: TrainOptions | None = None,
+) -> TrainResult:
+    """Train the same network with all parties' data in one place: the reference of a simulation.
+
+    The modules are those of the parties, with the same order of batches, so under an exact schedule
+    the result equals that of `train` to floating-point error.
+
+    Args:
+        session: a session without links whose `me` is the label party.
+        bottoms, data: every party's bottom model and data, in the agreed order of the parties.
+        split, top, labels, loss, options: as for `train`.
+    """
+    options = options or TrainOptions()
+    return LabelTrainer(session, split, bottoms, data, options, top, labels, loss).run()
+
+
+@dataclass
+class _State:
+    """What a run knows beside the parameters; all of it is in the checkpoint."""
+
+    history: list[EpochRecord]
+    best: dict[str, Tensor]
+    best_epoch: int = 0
+    best_value: float = float("-inf")
+    stop_reason: str = ""
+
+
+class _Trainer(ABC):
+    """What both roles share: parts, epochs, the best epoch, checkpoints."""
+
+    def __init__(
+        self,
+        session: Session,
+        split: Split,
+        bottoms: Mapping[str, nn.Module],
+        data: Mapping[str, PartyData],
+        options: TrainOptions,
+    ) -> None:
+        self.session = session
+        self.split = split
+        self.options = options
+        self.device = options.torch_device()
+        self.schedule = make_schedule(options.schedule)
+        self.bottoms = {party: self._part(module, data[party]) for party, module in bottoms.items()}
+        self.parts = {f"bottom.{party}": part for party, part in self.bottoms.items()}
+        self.widths = {p: cut_widths(part, split.train[:1]) for p, part in self.bottoms.items()}
+        self.state = _State([], {})
+        self.steps_per_epoch = -(-len(split.train) // options.batch_size)
+        if not len(split.train):
+            raise DataError("there are no training samples", mend="Check the fractions of `split`.")
+
+    def _part(self, module: nn.Module, data: PartyData | None) -> Part:
+        module.to(self.device)
+        return Part(module, self.device, data, PartyOptimizer(module, self.options))
+
+    @abstractmethod
+    def handshake(self, resumable: list[int]) -> int:
+        """Agree on the run; returns the epoch to continue from (0: the beginning)."""
+
+    @abstractmethod
+    def train_epoch(self, epoch: int, task: Task) -> float | None:
+        """One epoch of updates; the mean training loss where this party knows it."""
+
+    @abstractmethod
+    def close_epoch(self, record: EpochRecord) -> tuple[EpochRecord, str]:
+        """Validate and decide: the completed record, and why to stop after it ("" to go on)."""
+
+    def run(self) -> TrainResult:
+        """Train to the end and leave the best epoch's parameters in the modules."""
+        folder = self._checkpoints()
+        resumed = self.handshake(folder.epochs() if folder else [])
+        if folder:
+            folder.clear(after=resumed)
+            if resumed:
+                self._restore(folder, resumed)
+        with EpochLog(self.session.folder, self.options.tensorboard, self.state.history) as log:
+            for epoch in range(resumed + 1, self.options.epochs + 1):
+                if self.state.stop_reason:
+                    break
+                self._epoch(epoch, log)
+                if folder:
+                    self._save(folder, epoch)
+        for name, part in self.parts.items():
+            part.module.load_state_dict(unpack(self.state.best, name))
+            part.module.eval()
+        history = tuple(self.state.history)
+        return TrainResult(
+            epochs=history,
+            best_epoch=self.state.best_epoch,
+            stop_reason=self.state.stop_reason or "all epochs done",
+            resumed_from=resumed,
+            own_epochs=history[resumed:],
+        )
+
+    def _epoch(self, epoch: int, log: EpochLog) -> None:
+        options, steps = self.options, self.steps_per_epoch
+        with self.session.progress.task(f"epoch {epoch}/{options.epochs}", steps) as task:
+            for part in self.parts.values():
+                part.module.train()
+            start = perf_counter()
+            loss = self.train_epoch(epoch, task)
+            trained = perf_counter()
+            for part in self.parts.values():
+                part.module.eval()
+            record = EpochRecord(
+                epoch=epoch,
+                steps=steps,
+                samples=len(self.split.train),
+                seconds=trained - start,
+                seconds_validation=0.0,
+                learning_rate=options.learning_rate * self.rate(epoch * steps - 1),
+                best=False,
+                train_loss=loss,
+            )
+            record, self.state.stop_reason = self.close_epoch(record)
+            record = replace(record, seconds_validation=perf_counter() - trained)
+            if record.valid_auc is not None:
+                task.note(f"validation AUC {record.valid_auc:.4f}")
+        if record.best:
+            self.state.best_epoch = epoch
+            self.state.best = pack(
+                {name: module_state(part.module) for name, part in self.parts.items()}
+            )
+        self.state.history.append(record)
+        log.write(record)
+
+    def rate(self, step: int) -> float:
+        """The factor of the learning rates at `step`, counted from 0 over all epochs."""
+        return self.options.rate_factor(step, self.steps_per_epoch * self.options.epochs)
+
+    def _checkpoints(self) -> CheckpointFolder | None:
+        if self.session.folder is None:
+            return None
+        modules = {name: part.module for name, part in self.parts.items()}
+        mark = fingerprint(self.session, self.split, self.options, modules)
+        return CheckpointFolder(self.session.folder / "checkpoints", mark)
+
+    def _save(self, folder: CheckpointFolder, epoch: int) -> None:
+        groups: dict[str, Mapping[str, Tensor]] = {"best": self.state.best}
+        for name, part in self.parts.items():
+            groups[f"model.{name}"] = module_state(part.module)
+            assert part.optimizer is not None
+            groups[f"optimizer.{name}"] = part.optimizer.tensors()
+        facts = {
+            "history": [asdict(record) for record in self.state.history],
+            "best_epoch": self.state.best_epoch,
+            "best_value": self.state.best_value,
+            "stop_reason": self.state.stop_reason,
+        }
+        folder.save(epoch, pack(groups), facts)
+
+    def _restore(self, folder: CheckpointFolder, epoch: int) -> None:
+        checkpoint = folder.load(epoch)
+        if checkpoint is None:
+            raise JobError(f"the checkpoint of epoch {epoch} was there a moment ago and is not now")
+        for name, part in self.parts.items():
+            part.module.load_state_dict(unpack(checkpoint.tensors, f"model.{name}"))
+            assert part.optimizer is not None
+            part.optimizer.load_tensors(unpack(checkpoint.tensors, f"optimizer.{name}"))
+        facts = checkpoint.facts
+        self.state = _State(
+            history=[EpochRecord(**record) for record in facts["history"]],
+            best=unpack(checkpoint.tensors, "best"),
+            best_epoch=facts["best_epoch"],
+            best_value=facts["best_value"],
+            stop_reason=facts["stop_reason"],
+        )
+        self.session.progress.say(f"continuing after epoch {epoch}")
+
+
+class FeatureTrainer(_Trainer):
+    """A feature party: one bottom, one link to the label party."""
+
+    def __init__(
+        self,
+        session: Session,
+        split: Split,
+        bottoms: Mapping[str, nn.Module],
+        data: Mapping[str, PartyData],
+        options: TrainOptions,
+    ) -> None:
+        super().__init__(session, split, bottoms, data, options)
+        (self.bottom,) = self.bottoms.values()
+        (widths,) = self.widths.values()
+        self.lane = CutLane(session.hub, widths, self.device)
+        self.side = FeatureSide(self.bottom, self.lane)
+
+    def handshake(self, resumable: list[int]) -> int:
+        """See `_Trainer.handshake`."""
+        return agree_as_feature(
+            self.session, self.split, self.options, self.widths[self.session.me], resumable
+        )
+
+    def train_epoch(self, epoch: int, task: Task) -> float | None:
+        """See `_Trainer.train_epoch`."""
+        batches = epoch_batches(self.session, self.split.train, epoch, self.options.batch_size)
+        first = (epoch - 1) * self.steps_per_epoch
+        self.schedule.feature_epoch(self.side, batches, first, self.rate, task)
+        return None
+
+    def close_epoch(self, record: EpochRecord) -> tuple[EpochRecord, str]:
+        """Send the cuts of the validation rows, take the label party's decision."""
+        send_cuts(self.bottom, self.lane, self.split.valid, "train.valid")
+        return take_decision(self.session, record)
+
+
+class LabelTrainer(_Trainer):
+    """The label party: the top, its own bottom if any, a link to each feature party.
+
+    In the pooled reference all bottoms are here and there are no links.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        split: Split,
+        bottoms: Mapping[str, nn.Module],
+        data: Mapping[str, PartyData],
+        options: TrainOptions,
+        top: nn.Module,
+        labels: Labels,
+        loss: Loss,
+    ) -> None:
+        super().__init__(session, split, bottoms, data, options)
+        self.labels, self.loss = labels, loss
+        self.top = self._part(top, None)
+        self.parts["top"] = self.top
+        self.side = LabelSide(self.top, self.bottoms, {}, labels, loss)
+
+    def handshake(self, resumable: list[int]) -> int:
+        """See `_Trainer.handshake`."""
+        widths, epoch = agree_as_label(
+            self.session, self.split, self.options, self.widths, self.top, resumable
+        )
+        self.side.lanes = {
+            party: CutLane(link, widths[party], self.device)
+            for party, link in self.session.links.items()
+        }
+        return epoch
+
+    def train_epoch(self, epoch: int, task: Task) -> float | None:
+        """See `_Trainer.train_epoch`."""
+        batches = epoch_batches(self.session, self.split.train, epoch, self.options.batch_size)
+        first = (epoch - 1) * self.steps_per_epoch
+        return self.schedule.label_epoch(self.side, batches, first, self.rate, task)
+
+    def close_epoch(self, record: EpochRecord) -> tuple[EpochRecord, str]:
+        """Score the validation rows, keep the best epoch, decide, tell the partners."""
+        value = 0.0
+        if len(self.split.valid):
+            scores = label_scores(self.side, self.split.valid, "train.valid")
+            truth = self.labels[self.split.valid]
+            record = replace(
+                record, valid_auc=auc(truth, scores), valid_log_loss=log_loss(truth, scores)
+            )
+            value = _value(record, self.options.metric)
+        # Without validation rows the last epoch is the best one known.
+        better = value > self.state.best_value or not len(self.split.valid)
+        if better:
+            self.state.best_value = value
+        record = replace(record, best=better)
+        best_epoch = record.epoch if better else self.state.best_epoch
+        patience = self.options.patience
+        stop = ""
+        if patience and record.epoch - best_epoch >= patience:
+            stop = f"no better validation {self.options.metric} in {patience} epochs"
+        send_decision(self.session, self.options, record, stop)
+        return record, stop
+
+
+def _value(record: EpochRecord, metric: str) -> float:
+    value = record.valid_auc if metric == "auc" else record.valid_log_loss
+    assert value is not None
+    return value if metric == "auc" else -value
