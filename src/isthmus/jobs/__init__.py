@@ -1,0 +1,1 @@
+"""Jobs: the job file, the steps, the runner, artefacts and the report."""

@@ -1,0 +1,46 @@
+"""What a step is given: the job, the session, this party's folder, clock and log."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from isthmus.jobs.artefacts import PartyFolder, StepFolder
+from isthmus.jobs.job import Job
+from isthmus.jobs.log import Log, silent_log
+from isthmus.jobs.spec import JobSpec
+from isthmus.session import Session
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """One party's view of a running job."""
+
+    job: Job
+    session: Session
+    folder: PartyFolder
+    log: Log = field(default_factory=silent_log)
+    clock: Callable[[], float] = time.monotonic
+    """Seconds; only differences are used."""
+    workers: int | None = None
+    """Processes for hashing ids; None lets the method choose."""
+
+    @property
+    def spec(self) -> JobSpec:
+        """What was agreed."""
+        return self.job.spec
+
+    @property
+    def me(self) -> str:
+        """This party's name."""
+        return self.session.me
+
+    @property
+    def is_label_party(self) -> bool:
+        """Whether this party holds the label."""
+        return self.session.is_label_party
+
+    def step(self, name: str) -> StepFolder:
+        """The folder of a step."""
+        return self.folder.step(name)

@@ -1,0 +1,76 @@
+"""How the parties agree, step by step, on what to run: messages to and from the label party.
+
+Topics: `job.step` (feature party to label party: the token of its finished step, if any),
+`job.plan` (back: run or skip, and the token of this execution), `job.end` (both ways: all done).
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+from isthmus.errors import BadMessage
+from isthmus.link import Link
+from isthmus.session import Session
+
+PATIENCE = 7 * 86_400.0
+"""Seconds to wait for a partner that is busy with a step. That it is alive is the link's matter:
+a partner that fails or goes is reported at once."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do about one step."""
+
+    run: bool
+    token: str
+    """Of this execution, or of the finished one."""
+
+
+def agree_on_step(session: Session, step: str, finished: str | None) -> Plan:
+    """Whether to run `step`: it is skipped only where every party has it from the same execution.
+
+    Args:
+        session: this party's session.
+        step: the step's name.
+        finished: the token of the finished step here; None where it is to be run.
+
+    Raises:
+        LinkError: a partner failed, left, or is at another step.
+    """
+    if not session.is_label_party:
+        session.hub.send("job.step", header={"step": step, "token": finished})
+        header = _receive(session.hub, "job.plan", step)
+        return Plan(bool(header["run"]), str(header["token"]))
+    links = [session.link(party) for party in session.feature_parties]
+    theirs = [_receive(link, "job.step", step)["token"] for link in links]
+    plan = _decide(finished, theirs)
+    for link in links:
+        link.send("job.plan", header={"step": step, "run": plan.run, "token": plan.token})
+    return plan
+
+
+def agree_on_end(session: Session) -> None:
+    """Return when every party has finished every step. Raises LinkError."""
+    if not session.is_label_party:
+        session.hub.send("job.end", header={"step": "end"})
+        _receive(session.hub, "job.end", "end")
+        return
+    links = [session.link(party) for party in session.feature_parties]
+    for link in links:
+        _receive(link, "job.end", "end")
+    for link in links:
+        link.send("job.end", header={"step": "end"})
+
+
+def _decide(mine: str | None, theirs: list[object]) -> Plan:
+    if mine is not None and all(token == mine for token in theirs):
+        return Plan(run=False, token=mine)
+    return Plan(run=True, token=secrets.token_hex(8))
+
+
+def _receive(link: Link, topic: str, step: str) -> dict[str, object]:
+    header = dict(link.recv(topic, timeout=PATIENCE).header)
+    if header.get("step") != step or (topic != "job.end" and "token" not in header):
+        raise BadMessage(f"{link.partner} is not at the step {step!r}")
+    return header

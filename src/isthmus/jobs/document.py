@@ -1,0 +1,146 @@
+"""A YAML file read safely, with the line of every field kept for error messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from isthmus.errors import JobError
+
+Place = tuple[str | int, ...]
+"""Where a value stands: mapping keys and list positions from the top of the document."""
+
+MAX_BYTES = 1 << 20
+"""A job file is written by hand; a larger one is not a job file."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """A parsed YAML document: its value, and the line on which each part of it stands."""
+
+    source: str
+    """The file's name as the user gave it."""
+    value: dict[str, Any]
+    lines: Mapping[Place, int]
+    """Line number, from 1, of each key and list item."""
+
+    def line_of(self, place: Place) -> int | None:
+        """The line of `place`, else of the nearest part of the document that contains it."""
+        for end in range(len(place), -1, -1):
+            if place[:end] in self.lines:
+                return self.lines[place[:end]]
+        return None
+
+    def where(self, place: Place) -> str:
+        """`file:line: a.b.c` for an error message."""
+        line = self.line_of(place)
+        prefix = self.source if line is None else f"{self.source}:{line}"
+        return f"{prefix}: {dotted(place)}" if place else prefix
+
+
+def dotted(place: Place) -> str:
+    """`("parties", "bob", "features")` as `parties.bob.features`."""
+    return ".".join(map(str, place))
+
+
+def read_document(path: Path) -> Document:
+    """Read a YAML file.
+
+    Raises:
+        JobError: no such file, not UTF-8, not YAML, not a mapping, or a key stands twice.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise JobError(f"cannot read the job file {path}: {error.strerror}") from error
+    if len(raw) > MAX_BYTES:
+        raise JobError(f"{path} is larger than 1 MiB, which no job file is")
+    try:
+        return parse_document(raw.decode(), str(path))
+    except UnicodeDecodeError as error:
+        raise JobError(f"{path} is not UTF-8 text", mend="Save it as UTF-8.") from error
+
+
+def parse_document(text: str, source: str) -> Document:
+    """Parse YAML text; `source` names it in errors. Raises JobError as `read_document`."""
+    try:
+        _refuse_aliases(text, source)
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise JobError(f"{source}:{line}: not valid YAML: {error.problem}") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise JobError(f"{source}: not valid YAML") from error
+    if not isinstance(root, yaml.MappingNode):
+        raise JobError(
+            f"{source}: a job file is a mapping of fields",
+            mend="`isthmus demo` writes an example; docs/jobs.md lists the fields.",
+        )
+    builder = _Builder(source)
+    value = builder.mapping(root, ())
+    return Document(source, value, builder.lines)
+
+
+def parse_value(text: str) -> Any:
+    """One YAML value, as written after `--set field=`. Raises JobError."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise JobError(f"{text!r} is not a YAML value") from error
+
+
+def _refuse_aliases(text: str, source: str) -> None:
+    # An alias lets a few lines stand for gigabytes, and hides what is agreed from a reader.
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            line = event.start_mark.line + 1
+            raise JobError(f"{source}:{line}: YAML aliases (*name) are not allowed in a job file")
+
+
+class _Builder:
+    """Builds plain values from YAML nodes and notes the line of each."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.lines: dict[Place, int] = {}
+        self._scalars = yaml.SafeLoader("")
+
+    def mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise JobError(f"{self.source}:{line}: a field's name must be plain text")
+            # The text as written: YAML 1.1 would read a column called `No` as false.
+            key = str(key_node.value)
+            below = (*place, key)
+            if key in result:
+                raise JobError(
+                    f"{self.source}:{line}: {dotted(below)} stands twice "
+                    f"(first on line {self.lines[below]})",
+                    mend="Remove one of the two.",
+                )
+            self.lines[below] = line
+            result[key] = self.value(value_node, below)
+        return result
+
+    def value(self, node: yaml.Node, place: Place) -> Any:
+        if isinstance(node, yaml.MappingNode):
+            return self.mapping(node, place)
+        if isinstance(node, yaml.SequenceNode):
+            return [self._item(item, (*place, at)) for at, item in enumerate(node.value)]
+        try:
+            return self._scalars.construct_object(node)  # type: ignore[no-untyped-call]
+        except (yaml.YAMLError, ValueError) as error:
+            line = node.start_mark.line + 1
+            raise JobError(
+                f"{self.source}:{line}: {dotted(place)} has no readable value"
+            ) from error
+
+    def _item(self, node: yaml.Node, place: Place) -> Any:
+        self.lines[place] = node.start_mark.line + 1
+        return self.value(node, place)

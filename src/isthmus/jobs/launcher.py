@@ -1,0 +1,206 @@
+"""All parties of a job on this machine: a process each, throw-away identities, one display.
+
+The processes are what `isthmus party` starts, and they talk over mutually authenticated TLS on
+loopback: nothing differs from a run between two companies but the distance.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from isthmus.jobs.events import Event, read_event
+from isthmus.jobs.job import Job
+from isthmus.link.identity import create_identity, trust
+
+GRACE = 12.0
+"""Seconds that the other parties have to report a failure by themselves before they are ended."""
+
+RECONNECT = 5.0
+"""Seconds after which a silent partner on the same machine counts as gone."""
+
+OnEvent = Callable[[str, Event], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """What to start."""
+
+    job: Job
+    overrides: Sequence[str] = ()
+    out: Path = Path("runs")
+    resume: bool = False
+    debug: bool = False
+
+
+@dataclass
+class Outcome:
+    """How one party ended."""
+
+    party: str
+    returncode: int | None = None
+    error: Event | None = None
+    """The last `error` event."""
+    report: Path | None = None
+    """The report's page, when the party finished."""
+    noise: deque[str] = field(default_factory=lambda: deque(maxlen=40))
+    """The last lines of its standard error."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether the party did not finish."""
+        return self.returncode != 0
+
+
+def launch(what: Launch, on_event: OnEvent) -> dict[str, Outcome]:
+    """Run every party of the job to its end; returns how each ended.
+
+    Args:
+        what: the job and where its results go.
+        on_event: called in this thread with each party's name and event.
+    """
+    with tempfile.TemporaryDirectory(prefix="isthmus-") as temporary:
+        identities = throw_away_identities(Path(temporary), what.job.spec.order)
+        port = free_port()
+        children = {
+            party: _start(what, party, identities[party], port) for party in what.job.spec.order
+        }
+        return _attend(children, on_event)
+
+
+def throw_away_identities(folder: Path, parties: Sequence[str]) -> dict[str, Path]:
+    """An identity folder for each party, each trusting all the others, valid for two days."""
+    made = {party: create_identity(folder / party, party, days=2) for party in parties}
+    for party in parties:
+        for partner in parties:
+            if partner != party:
+                trust(folder / party, made[partner].certificate_path, name=partner)
+    return {party: folder / party for party in parties}
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on just now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def party_command(what: Launch, party: str, identity: Path, port: int) -> list[str]:
+    """The command line that starts `party`."""
+    spec = what.job.spec
+    address = f"127.0.0.1:{port}"
+    end = ["--listen", address] if party == spec.label.party else ["--dial", address]
+    command = [sys.executable, "-m", "isthmus", "party", str(what.job.path), "--as", party]
+    command += ["--identity", str(identity), *end, "--out", str(what.out), "--events"]
+    command += ["--threads", str(threads_each(len(spec.order))), "--reconnect", str(RECONNECT)]
+    command += ["--resume"] if what.resume else []
+    command += ["--debug"] if what.debug else []
+    for override in what.overrides:
+        command += ["--set", override]
+    return command
+
+
+def threads_each(parties: int) -> int:
+    """Cores of this machine a party."""
+    return max(1, available_cores() // parties)
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _start(what: Launch, party: str, identity: Path, port: int) -> subprocess.Popen[str]:
+    threads = str(threads_each(len(what.job.spec.order)))
+    return subprocess.Popen(
+        party_command(what, party, identity, port),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        # Read by the number libraries when they are loaded, before our own code runs.
+        env={**os.environ, "OMP_NUM_THREADS": threads, "POLARS_MAX_THREADS": threads},
+    )
+
+
+def _attend(children: Mapping[str, subprocess.Popen[str]], on_event: OnEvent) -> dict[str, Outcome]:
+    outcomes = {party: Outcome(party) for party in children}
+    inbox: queue.Queue[tuple[str, Event]] = queue.Queue()
+    readers = [
+        thread
+        for party, child in children.items()
+        for thread in _readers(child, outcomes[party], inbox)
+    ]
+    deadline = float("inf")
+    try:
+        while any(reader.is_alive() for reader in readers) or not inbox.empty():
+            _deliver(inbox, outcomes, on_event)
+            if deadline == float("inf") and any(child.poll() for child in children.values()):
+                deadline = time.monotonic() + GRACE
+            if time.monotonic() > deadline:
+                _end(children.values())
+    except BaseException:
+        _end(children.values())
+        raise
+    for party, child in children.items():
+        outcomes[party].returncode = child.wait()
+    return outcomes
+
+
+def _readers(
+    child: subprocess.Popen[str], outcome: Outcome, inbox: queue.Queue[tuple[str, Event]]
+) -> list[threading.Thread]:
+    def events() -> None:
+        with child.stdout or open(os.devnull) as lines:
+            for line in lines:
+                event = read_event(line)
+                if event is None:
+                    outcome.noise.append(line.rstrip())
+                else:
+                    inbox.put((outcome.party, event))
+
+    def noise() -> None:
+        with child.stderr or open(os.devnull) as lines:
+            outcome.noise.extend(line.rstrip() for line in lines)
+
+    threads = [threading.Thread(target=target, daemon=True) for target in (events, noise)]
+    for thread in threads:
+        thread.start()
+    return threads
+
+
+def _deliver(
+    inbox: queue.Queue[tuple[str, Event]], outcomes: Mapping[str, Outcome], on_event: OnEvent
+) -> None:
+    try:
+        party, event = inbox.get(timeout=0.1)
+    except queue.Empty:
+        return
+    if event["event"] == "error":
+        outcomes[party].error = event
+    if event["event"] == "done":
+        outcomes[party].report = Path(event["report"])
+    on_event(party, event)
+
+
+def _end(children: Iterable[subprocess.Popen[str]]) -> None:
+    for child in children:
+        if child.poll() is None:
+            child.terminate()
+    for child in children:
+        try:
+            child.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            child.kill()

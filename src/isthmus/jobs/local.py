@@ -1,0 +1,54 @@
+"""All parties of a job in one process, a thread each over in-memory links: for notebooks and tests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from isthmus.jobs.artefacts import PartyFolder
+from isthmus.jobs.context import Context
+from isthmus.jobs.job import Job
+from isthmus.jobs.log import open_log
+from isthmus.jobs.outcome import write_party_report
+from isthmus.jobs.runner import run_steps
+from isthmus.session import Progress, Session, run_parties
+
+
+def run_here(
+    job: Job,
+    out: Path,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    workers: int | None = 1,
+) -> Mapping[str, Path]:
+    """Run a job with all its parties in this process; gives the page of each party's report.
+
+    The steps, files and reports are those of a run between companies; only the carrier differs.
+
+    Args:
+        job: the job; every party's table must be readable from here.
+        out: results go to `out/<job>-<hash8>/<party>`.
+        resume: skip what an earlier run finished.
+        progress: where all parties report to.
+        workers: processes for hashing ids.
+
+    Raises:
+        IsthmusError: the first cause, of whichever party.
+    """
+
+    def program(session: Session) -> Path:
+        assert session.folder is not None
+        folder = PartyFolder(session.folder)
+        with open_log(folder.file("log.jsonl"), job=job.short_hash, party=session.me) as log:
+            context = Context(job=job, session=session, folder=folder, log=log, workers=workers)
+            run_steps(context, resume=resume)
+            return write_party_report(job, session.me, folder)
+
+    return run_parties(
+        dict.fromkeys(job.spec.order, program),
+        label_party=job.spec.label.party,
+        seed=job.spec.seed,
+        folder=out / job.folder_name,
+        progress=progress,
+    )

@@ -1,0 +1,56 @@
+"""The job's log: JSON lines with party and job bound; never ids, values or secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import structlog
+
+from isthmus.files import storage_error
+
+
+class Log(Protocol):
+    """Where events go, each a short name and plain values."""
+
+    def info(self, event: str, **fields: Any) -> Any:
+        """Something happened."""
+
+    def error(self, event: str, **fields: Any) -> Any:
+        """Something failed."""
+
+
+class _Silent:
+    def info(self, event: str, **fields: Any) -> None:
+        del event, fields
+
+    def error(self, event: str, **fields: Any) -> None:
+        del event, fields
+
+
+def silent_log() -> Log:
+    """A log that keeps nothing."""
+    return _Silent()
+
+
+@contextmanager
+def open_log(path: Path, *, job: str, party: str) -> Iterator[Log]:
+    """Append to the JSON-lines file at `path`, a line an event. Raises StorageError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a", encoding="utf-8")
+    except OSError as error:
+        raise storage_error(path, error) from error
+    with file:
+        yield structlog.wrap_logger(
+            structlog.WriteLogger(file),
+            processors=[
+                structlog.processors.add_log_level,
+                structlog.processors.TimeStamper(fmt="iso", utc=True),
+                structlog.processors.JSONRenderer(),
+            ],
+            job=job,
+            party=party,
+        )

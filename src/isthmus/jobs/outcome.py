@@ -1,0 +1,229 @@
+"""The report of a finished job, made from the files that its steps left at one party."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import load_file
+
+from isthmus.align import Alignment
+from isthmus.data import Features
+from isthmus.errors import StorageError
+from isthmus.jobs import traffic
+from isthmus.jobs.artefacts import Marker, PartyFolder
+from isthmus.jobs.job import Job
+from isthmus.jobs.measured import Measured
+from isthmus.jobs.pooled import POOLED
+from isthmus.jobs.report import (
+    AlignmentFacts,
+    Artefact,
+    Curves,
+    DataFacts,
+    EpochFacts,
+    FeatureFacts,
+    JobFacts,
+    Metrics,
+    ModelFacts,
+    ModelPart,
+    Party,
+    Phase,
+    Report,
+    TrainingFacts,
+    Uplift,
+    traffic_of,
+    versions_here,
+    write_report,
+)
+from isthmus.jobs.runner import TRAFFIC
+from isthmus.jobs.steps import STEPS, encode
+from isthmus.jobs.steps.evaluate import SCORES, SHARED, SharedFigures
+from isthmus.jobs.steps.predict import PREDICTIONS
+from isthmus.jobs.steps.train import RESULT
+
+
+def write_party_report(job: Job, party: str, folder: PartyFolder) -> Path:
+    """Write `report.html` and `report.json` of one party; gives the page's path.
+
+    Raises:
+        StorageError: a step's files are missing, or the report cannot be written.
+    """
+    report = build_report(job, party, folder)
+    page, _ = write_report(report, folder.path)
+    return page
+
+
+def build_report(
+    job: Job, party: str, folder: PartyFolder, now: Callable[[], datetime] | None = None
+) -> Report:
+    """The report of `party` from its files."""
+    spec = job.spec
+    created = (now or _now)()
+    alignment = Alignment.load(folder.step("align").path)
+    measured = _measured(folder)
+    metrics, uplift = _figures(job, folder, measured)
+    phases = _phases(folder)
+    return Report(
+        job=JobFacts(
+            name=spec.name,
+            hash=job.hash,
+            party=party,
+            parties=tuple(
+                Party(name=name, role="label" if name == spec.label.party else "feature")
+                for name in spec.order
+            ),
+            created=created,
+            seed=spec.seed,
+            versions=versions_here(),
+        ),
+        data=_data(job, party, folder, alignment),
+        alignment=_alignment(job, alignment),
+        model=_model(job, folder),
+        training=_training(job, folder),
+        metrics=metrics,
+        uplift=uplift,
+        curves=measured.curves() if measured else Curves(),
+        traffic=traffic_of(_crossed(folder)),
+        phases=phases,
+        seconds=sum(phase.seconds for phase in phases if phase.name != POOLED),
+        artefacts=_artefacts(folder),
+    )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _markers(folder: PartyFolder) -> list[Marker]:
+    names = [*(step.name for step in STEPS), POOLED]
+    return [marker for name in names if (marker := folder.step(name).marker()) is not None]
+
+
+def _phases(folder: PartyFolder) -> tuple[Phase, ...]:
+    return tuple(Phase(name=marker.step, seconds=marker.seconds) for marker in _markers(folder))
+
+
+def _crossed(folder: PartyFolder) -> traffic.Counts:
+    steps = [folder.step(step.name) for step in STEPS]
+    return traffic.summed(
+        [traffic.from_json(s.read_json(TRAFFIC)) for s in steps if s.file(TRAFFIC).exists()]
+    )
+
+
+def _measured(folder: PartyFolder) -> Measured | None:
+    scores = folder.step("evaluate").file(SCORES)
+    if not scores.exists():
+        return None
+    measured = Measured.load(scores)
+    evaluated, pooled = folder.step("evaluate").marker(), folder.step(POOLED)
+    marker = pooled.marker()
+    if evaluated is None or marker is None or marker.token != evaluated.token:
+        return measured
+    return Measured(measured.labels, {**measured.scores, **load_file(pooled.file(SCORES))})
+
+
+def _figures(job: Job, folder: PartyFolder, measured: Measured | None) -> tuple[Metrics, Uplift]:
+    if measured is not None:
+        resamples = job.spec.evaluate.resamples
+        return measured.metrics(), measured.uplift(seed=job.spec.seed, resamples=resamples)
+    if not folder.step("evaluate").file(SHARED).exists():
+        return Metrics(), Uplift()
+    shared = SharedFigures.model_validate(folder.step("evaluate").read_json(SHARED))
+    return shared.metrics, shared.uplift
+
+
+def _data(job: Job, party: str, folder: PartyFolder, alignment: Alignment) -> DataFacts:
+    inputs = folder.step("encode").path
+    features: Features = encode.load(inputs)
+    split = encode.split_samples(len(features), job.spec.seed, job.spec.split.fractions)
+    has_label = party == job.spec.label.party
+    return DataFacts(
+        rows_read=alignment.summary.rows,
+        features=tuple(
+            FeatureFacts(name=field.name, kind=field.kind, table_rows=field.rows)
+            for field in features.layout.fields
+        ),
+        training_samples=len(split.train),
+        validation_samples=len(split.valid),
+        test_samples=len(split.test),
+        positive_rate=float(encode.load_labels(inputs).mean()) if has_label else None,
+    )
+
+
+def _alignment(job: Job, alignment: Alignment) -> AlignmentFacts:
+    counts = alignment.summary
+    return AlignmentFacts(
+        protocol=job.spec.align.protocol,
+        keys=job.spec.align.keys,
+        own_rows=counts.rows,
+        own_keys=counts.keys,
+        partner_keys=dict(counts.partners),
+        common_keys=counts.common,
+        samples=counts.samples,
+        dropped_duplicates=counts.duplicates,
+        dropped_nulls=counts.nulls,
+    )
+
+
+def _model(job: Job, folder: PartyFolder) -> ModelFacts:
+    model = job.spec.train.model
+    result = _result(folder)
+    return ModelFacts(
+        name=model.name,
+        hyper_parameters={k: v for k, v in model.model_dump().items() if k != "name"},
+        parts=tuple(ModelPart(**part) for part in result["parts"]),
+    )
+
+
+def _training(job: Job, folder: PartyFolder) -> TrainingFacts:
+    train, result = job.spec.train, _result(folder)
+    epochs = result["epochs"]
+    return TrainingFacts(
+        schedule=train.schedule,
+        optimizer="Adam",
+        batch_size=train.batch_size,
+        learning_rate=train.learning_rate,
+        epochs=len(epochs),
+        steps=sum(epoch["steps"] for epoch in epochs),
+        samples_per_second=result["samples_per_second"],
+        best_epoch=result["best_epoch"] or None,
+        stop_reason=result["stop_reason"],
+        curve=tuple(_epoch(epoch) for epoch in epochs),
+    )
+
+
+def _epoch(record: dict[str, Any]) -> EpochFacts:
+    return EpochFacts(
+        epoch=record["epoch"],
+        seconds=record["seconds"],
+        learning_rate=record["learning_rate"],
+        train_loss=record["train_loss"],
+        validation_auc=record["valid_auc"],
+        validation_log_loss=record["valid_log_loss"],
+    )
+
+
+def _result(folder: PartyFolder) -> dict[str, Any]:
+    result = folder.step("train").read_json(RESULT)
+    if not isinstance(result, dict):
+        raise StorageError(f"{folder.step('train').file(RESULT)} is not a training result")
+    return result
+
+
+def _artefacts(folder: PartyFolder) -> tuple[Artefact, ...]:
+    known = {
+        f"predict/{PREDICTIONS}": "predictions by key",
+        "train/bottom.safetensors": "this party's bottom model",
+        "train/top.safetensors": "the top model",
+        "train/metrics.jsonl": "metrics of each epoch",
+        "encode/encoder.json": "vocabularies and statistics of the columns; private",
+        "transcript.jsonl": "every message that left: topic, shapes, bytes, digest",
+        "log.jsonl": "the log",
+    }
+    return tuple(
+        Artefact(path=path, description=said)
+        for path, said in known.items()
+        if folder.file(path).exists()
+    )

@@ -1,0 +1,93 @@
+"""The pooled reference: the job's network trained on all parties' columns in one place.
+
+Only a simulation can know it, since it reads the encoded features of every party: it uses what
+`isthmus run` left in the parties' folders, after the parties have finished.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save
+
+from isthmus.errors import StorageError
+from isthmus.files import write_bytes
+from isthmus.jobs.artefacts import PartyFolder
+from isthmus.jobs.job import Job
+from isthmus.jobs.measured import Scores
+from isthmus.jobs.steps import encode
+from isthmus.jobs.steps.evaluate import SCORES
+from isthmus.jobs.training import bottom_of, options_of, top_of
+from isthmus.session import Progress, Session, SilentProgress
+from isthmus.split import FeatureData, bce, train_pooled
+from isthmus.split.scoring import label_scores
+from isthmus.split.sides import LabelSide, Part
+
+POOLED = "pooled"
+"""The folder of the pooled model's scores, beside the steps of the label party."""
+
+
+def add_pooled(job: Job, folder: Path, progress: Progress | None = None) -> None:
+    """Train the pooled model and leave its scores beside the label party's steps.
+
+    Args:
+        job: the job; all its parties have finished it.
+        folder: the job's folder, with a folder a party.
+        progress: where training reports to.
+
+    Raises:
+        StorageError: a party's files are missing or cannot be written.
+    """
+    party = PartyFolder(folder / job.spec.label.party)
+    evaluated, pooled = party.step("evaluate").marker(), party.step(POOLED)
+    if evaluated is None:
+        raise StorageError(f"{party.path} holds no finished evaluation")
+    known = pooled.marker()
+    if known is not None and known.token == evaluated.token:
+        return
+    began = time.monotonic()
+    pooled.clear()
+    pooled.create()
+    scores = _train_and_score(job, folder, progress or SilentProgress())
+    write_bytes(pooled.file(SCORES), save({"pooled": scores}))
+    pooled.seal(evaluated.token, time.monotonic() - began)
+
+
+def _train_and_score(job: Job, folder: Path, progress: Progress) -> Scores:
+    spec = job.spec
+    sessions = {
+        party: Session(
+            me=party,
+            parties=spec.order,
+            label_party=spec.label.party,
+            seed=spec.seed,
+            progress=progress,
+        )
+        for party in spec.order
+    }
+    inputs = {party: PartyFolder(folder / party).step("encode").path for party in spec.order}
+    data = {party: FeatureData(encode.load(path)) for party, path in inputs.items()}
+    bottoms = {
+        party: bottom_of(spec, sessions[party], data[party].features.layout) for party in data
+    }
+    label_session = sessions[spec.label.party]
+    top = top_of(spec, label_session)
+    assert top is not None
+    labels = encode.load_labels(inputs[spec.label.party])
+    split = encode.split_samples(len(labels), spec.seed, spec.split.fractions)
+    options = options_of(spec)
+    train_pooled(
+        label_session,
+        split=split,
+        bottoms=bottoms,
+        data=data,
+        top=top,
+        labels=labels,
+        options=options,
+    )
+    device = options.torch_device()
+    parts = {party: Part(bottom, device, data[party]) for party, bottom in bottoms.items()}
+    side = LabelSide(Part(top, device), parts, {}, np.empty(0, np.float32), bce)
+    return label_scores(side, split.test, POOLED)

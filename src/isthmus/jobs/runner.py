@@ -1,0 +1,76 @@
+"""The steps of a job at one party, in order, each agreed with the partners and skipped if finished."""
+
+from __future__ import annotations
+
+from isthmus.errors import IsthmusError, code_of
+from isthmus.files import write_json
+from isthmus.jobs import traffic
+from isthmus.jobs.context import Context
+from isthmus.jobs.coordination import agree_on_end, agree_on_step
+from isthmus.jobs.steps import STEPS, Step
+from isthmus.jobs.tables import check_table
+
+TRAFFIC = "traffic.json"
+
+
+def run_steps(context: Context, *, resume: bool) -> None:
+    """Run all steps of the job at this party while the partners do the same.
+
+    Args:
+        context: the job and the session.
+        resume: go on where an earlier run stopped, if every party wants that too; else begin anew.
+
+    Raises:
+        IsthmusError: this party, or a partner, could not go on. The partners have been told.
+    """
+    try:
+        _run_steps(context, resume)
+    except BaseException as error:
+        # Our messages name columns, never values; a foreign exception's text could hold anything.
+        said = error.message if isinstance(error, IsthmusError) else type(error).__name__
+        context.log.error("failed", code=code_of(error), message=said)
+        for link in context.session.links.values():
+            link.fail(error)
+        raise
+
+
+def _run_steps(context: Context, resume: bool) -> None:
+    context.log.info("start", label_party=context.session.label_party, resume=resume)
+    check_table(context.job, context.me)
+    fresh = agree_on_step(context.session, "begin", "resume" if resume else None).run
+    for step in STEPS:
+        if step.wanted(context.spec):
+            fresh = _run_step(context, step, fresh)
+    agree_on_end(context.session)
+    context.log.info("end")
+
+
+def _run_step(context: Context, step: Step, fresh: bool) -> bool:
+    """Run or skip one step; says whether what follows must be run anew."""
+    folder = context.step(step.name)
+    marker = None if fresh else folder.marker()
+    plan = agree_on_step(context.session, step.name, marker.token if marker else None)
+    if not plan.run:
+        context.log.info("step.skip", step=step.name)
+        context.session.progress.say(f"{step.name} was finished before")
+        return fresh
+    if fresh:
+        folder.clear()
+    folder.create()
+    folder.unseal()
+    seconds = _work(context, step)
+    folder.seal(plan.token, seconds)
+    return True
+
+
+def _work(context: Context, step: Step) -> float:
+    links = context.session.links
+    context.log.info("step.start", step=step.name)
+    began, before = context.clock(), traffic.counts_now(links)
+    with context.session.progress.task(step.name):
+        step.run(context)
+    seconds = context.clock() - began
+    crossed = traffic.added(before, traffic.counts_now(links))
+    write_json(context.step(step.name).file(TRAFFIC), traffic.to_json(crossed))
+    context.log.info("step.end", step=step.name, seconds=round(seconds, 3))
+    return seconds

@@ -1,0 +1,30 @@
+"""The steps of a job, one file each, in the order in which they run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from isthmus.jobs.context import Context
+from isthmus.jobs.spec import JobSpec
+from isthmus.jobs.steps import align, encode, evaluate, predict, train
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of a job."""
+
+    name: str
+    run: Callable[[Context], None]
+    """Does the work at one party and leaves its files in the step's folder."""
+    wanted: Callable[[JobSpec], bool] = lambda spec: True
+    """Whether the job asks for it."""
+
+
+STEPS = (
+    Step("align", align.run),
+    Step("encode", encode.run),
+    Step("train", train.run),
+    Step("evaluate", evaluate.run),
+    Step("predict", predict.run, wanted=lambda spec: spec.predict.rows != "none"),
+)

@@ -1,0 +1,120 @@
+"""Step `evaluate`: measure the federation on the test samples, and the label party alone.
+
+Files at the label party: `scores.safetensors` (labels and each model's probabilities of the test
+samples) and `alone/` (the training of the label party's own model). At a feature party, where the
+job shares them: `shared.json` (the figures it was told).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from isthmus.errors import BadMessage, DataError
+from isthmus.files import write_json
+from isthmus.jobs.context import Context
+from isthmus.jobs.coordination import PATIENCE
+from isthmus.jobs.measured import Measured, Scores
+from isthmus.jobs.report.model import Metrics, Part, Uplift
+from isthmus.jobs.steps import encode
+from isthmus.jobs.steps.train import trained_modules
+from isthmus.jobs.training import bottom_of, options_of, top_of
+from isthmus.session import Session
+from isthmus.split import FeatureData, predict, train
+
+SCORES = "scores.safetensors"
+SHARED = "shared.json"
+TOPIC = "evaluate.metrics"
+
+
+class SharedFigures(Part):
+    """What a feature party is told about the models; nothing of it counts labels."""
+
+    metrics: Metrics
+    uplift: Uplift
+
+
+def run(context: Context) -> None:
+    """Score the test samples with the partners. Raises LinkError, TrainError, StorageError."""
+    features = encode.load(context.step("encode").path)
+    test = encode.split_of(context, len(features)).test
+    if not len(test):
+        raise DataError("there are no test samples", mend="Give split.test a larger share.")
+    federation = federation_scores(context, test)
+    if federation is not None:
+        _measure(context, test, federation)
+    elif context.spec.evaluate.share_metrics:
+        shared = _receive(context)
+        write_json(context.step("evaluate").file(SHARED), shared.model_dump(mode="json"))
+
+
+def federation_scores(context: Context, samples: NDArray[np.int64]) -> Scores | None:
+    """The trained federation's probabilities at the label party; None elsewhere."""
+    bottom, top = trained_modules(context)
+    features = encode.load(context.step("encode").path)
+    return predict(
+        context.session, samples=samples, bottom=bottom, data=FeatureData(features), top=top
+    )
+
+
+def _measure(context: Context, test: NDArray[np.int64], federation: Scores) -> None:
+    labels = encode.load_labels(context.step("encode").path)
+    scores = {"federation": federation}
+    if context.spec.evaluate.alone:
+        scores["label_party_alone"] = _alone(context, test)
+    measured = Measured(labels[test], scores)
+    measured.save(context.step("evaluate").file(SCORES))
+    if context.spec.evaluate.share_metrics:
+        _share(context, measured)
+
+
+def _alone(context: Context, test: NDArray[np.int64]) -> Scores:
+    """Train the same network on the label party's own columns: a session of one."""
+    spec, folder = context.spec, context.step("evaluate").file("alone")
+    session = Session(
+        me=context.me,
+        parties=(context.me,),
+        label_party=context.me,
+        seed=spec.seed,
+        folder=folder,
+        progress=context.session.progress,
+    )
+    inputs = context.step("encode").path
+    features = encode.load(inputs)
+    data = FeatureData(features)
+    bottom, top = bottom_of(spec, session, features.layout), top_of(spec, session)
+    train(
+        session,
+        split=encode.split_of(context, len(features)),
+        bottom=bottom,
+        data=data,
+        top=top,
+        labels=encode.load_labels(inputs),
+        options=options_of(spec),
+    )
+    scores = predict(session, samples=test, bottom=bottom, data=data, top=top)
+    assert scores is not None
+    return scores
+
+
+def _share(context: Context, measured: Measured) -> None:
+    spec = context.spec
+    shared = SharedFigures(
+        metrics=measured.metrics(share_positives=False),
+        uplift=measured.uplift(seed=spec.seed, resamples=spec.evaluate.resamples),
+    )
+    header: dict[str, Any] = shared.model_dump(mode="json")
+    for link in context.session.links.values():
+        link.send(TOPIC, header=header)
+
+
+def _receive(context: Context) -> SharedFigures:
+    hub = context.session.hub
+    header = hub.recv(TOPIC, timeout=PATIENCE).header
+    try:
+        return SharedFigures.model_validate(dict(header))
+    except ValidationError as error:
+        raise BadMessage(f"{hub.partner} sent metrics that are none") from error

@@ -1,0 +1,93 @@
+"""Step `train`: train the split network.
+
+Files: `bottom.safetensors`, at the label party `top.safetensors` (the best epoch's parameters),
+`result.json`, the metrics of each epoch as JSON lines, and `checkpoints/`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load, save
+from torch import nn
+
+from isthmus.errors import StorageError
+from isthmus.files import write_bytes, write_json
+from isthmus.jobs.context import Context
+from isthmus.jobs.steps import encode
+from isthmus.jobs.training import bottom_of, options_of, top_of
+from isthmus.models import EmbeddingTable
+from isthmus.split import FeatureData, train
+
+RESULT = "result.json"
+
+
+def run(context: Context) -> None:
+    """Train with the partners. Raises TrainError, JobError, LinkError, StorageError."""
+    folder = context.step("train")
+    inputs = context.step("encode").path
+    features = encode.load(inputs)
+    bottom, top = modules_of(context)
+    result = train(
+        replace(context.session, folder=folder.path),
+        split=encode.split_of(context, len(features)),
+        bottom=bottom,
+        data=FeatureData(features),
+        top=top,
+        labels=encode.load_labels(inputs) if context.is_label_party else None,
+        options=options_of(context.spec),
+    )
+    save_module(bottom, folder.file("bottom.safetensors"))
+    if top is not None:
+        save_module(top, folder.file("top.safetensors"))
+    parts = [("bottom", bottom), ("top", top)]
+    counts = [_count(name, module) for name, module in parts if module is not None]
+    facts = asdict(result) | {"parts": counts, "samples_per_second": result.samples_per_second}
+    write_json(folder.file(RESULT), facts)
+    context.log.info("trained", epochs=len(result.epochs), best_epoch=result.best_epoch)
+
+
+def modules_of(context: Context) -> tuple[nn.Module, nn.Module | None]:
+    """This party's bottom and, at the label party, the top, with their initial values."""
+    features = encode.load(context.step("encode").path)
+    spec, session = context.spec, context.session
+    return bottom_of(spec, session, features.layout), top_of(spec, session)
+
+
+def trained_modules(context: Context) -> tuple[nn.Module, nn.Module | None]:
+    """The same with the parameters that training left."""
+    bottom, top = modules_of(context)
+    folder = context.step("train")
+    load_module(bottom, folder.file("bottom.safetensors"))
+    if top is not None:
+        load_module(top, folder.file("top.safetensors"))
+    return bottom, top
+
+
+def save_module(module: nn.Module, path: Path) -> None:
+    """Write a module's state as safetensors. Raises StorageError."""
+    state = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+    write_bytes(path, save(state))
+
+
+def load_module(module: nn.Module, path: Path) -> None:
+    """Read what `save_module` wrote. Raises StorageError."""
+    try:
+        module.load_state_dict(load(path.read_bytes()))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise StorageError(
+            f"{path} does not hold this model", mend="Run the job again without --resume."
+        ) from error
+    module.eval()
+
+
+def _count(name: str, module: nn.Module) -> dict[str, Any]:
+    tables = [part.weight.numel() for part in module.modules() if isinstance(part, EmbeddingTable)]
+    total = sum(parameter.numel() for parameter in module.parameters())
+    return {
+        "name": name,
+        "dense_parameters": total - sum(tables),
+        "sparse_parameters": sum(tables),
+    }

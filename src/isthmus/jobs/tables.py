@@ -1,0 +1,82 @@
+"""A party's table as the job file describes it: the right columns, or an error that names them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+import polars as pl
+
+from isthmus.data import FeatureSpec, load_table, parse_label, read_table
+from isthmus.data.infer import infer_schema
+from isthmus.errors import SchemaError
+from isthmus.jobs.job import Job
+
+
+def check_table(job: Job, party: str) -> None:
+    """See that `party`'s table can be opened and has the columns that the job names.
+
+    Raises:
+        JobError: the job file names no table.
+        DataError: the table cannot be read.
+        SchemaError: a column is missing.
+    """
+    path = job.table_of(party)
+    present = read_table(path).collect_schema().names()
+    spec = job.spec
+    _require(spec.key_of(party), present, path, "the key")
+    _require(spec.parties[party].features or {}, present, path, f"parties.{party}.features")
+    if party == spec.label.party:
+        _require_label(job, present, path)
+
+
+def read_columns(
+    job: Job, party: str, columns: Iterable[str], *, text: Iterable[str] = ()
+) -> pl.DataFrame:
+    """The named columns of `party`'s table, in memory; `text` ones are not guessed to be numbers."""
+    return load_table(job.table_of(party), list(columns), text=list(text))
+
+
+def features_of(job: Job, party: str) -> dict[str, FeatureSpec]:
+    """The features as the job file says, else guessed from the table; ignored ones left out."""
+    given = job.spec.parties[party].features
+    features = given if given is not None else _guess(job, party)
+    used = {name: spec for name, spec in features.items() if spec.kind != "ignore"}
+    if not used:
+        raise SchemaError(
+            f"{party} has no feature to learn from", mend=f"Name some in parties.{party}.features."
+        )
+    return used
+
+
+def _guess(job: Job, party: str) -> dict[str, FeatureSpec]:
+    guessed = infer_schema(read_table(job.table_of(party))).features
+    taken = set(job.spec.key_of(party))
+    if party == job.spec.label.party:
+        taken |= set(parse_label(job.spec.label.expression).columns)
+    return {name: spec for name, spec in guessed.items() if name not in taken}
+
+
+def _require(names: Iterable[str], present: list[str], path: Path, what: str) -> None:
+    for name in names:
+        if name not in present:
+            raise SchemaError(f"{path} has no column {name!r} ({what})", mend=_hint(name, present))
+
+
+def _require_label(job: Job, present: list[str], path: Path) -> None:
+    label = job.spec.label
+    for name in parse_label(label.expression).columns:
+        if name not in present:
+            raise SchemaError(
+                f"{path} has no column {name!r}, which the label {label.expression!r} needs",
+                mend=f"label.party says that {label.party} holds it: if another party does, "
+                "name that one.",
+            )
+
+
+def _hint(name: str, present: list[str]) -> str:
+    close = difflib.get_close_matches(name, present, n=1)
+    if close:
+        return f"Did you mean {close[0]!r}?"
+    return f"Its columns are: {', '.join(present[:20])}{', ...' if len(present) > 20 else ''}."
