@@ -39,7 +39,7 @@ class _Lookup(torch.autograd.Function):
 
 
 class EmbeddingTable(nn.Module):
-    """Rows of embeddings with a sparse, coalesced gradient.
+    """Rows of embeddings whose sparse gradient holds each touched row once.
 
     Row 0 is padding: it is zero and never trained.
 

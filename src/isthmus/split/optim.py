@@ -16,8 +16,8 @@ class RowAdam(torch.optim.Optimizer):
     """Adam that updates, and keeps moments of, only the rows a batch touches.
 
     Kingma and Ba, "Adam", ICLR 2015, algorithm 1, applied to rows with a gradient; moments of other
-    rows stand still ("lazy" Adam, as `torch.optim.SparseAdam`, of which this is the fast and
-    weight-decaying form). Gradients must be sparse over the first dimension.
+    rows stand still ("lazy" Adam, as `torch.optim.SparseAdam`, whose steps
+    these are, made faster and with weight decay). Gradients must be sparse over the first dimension.
 
     Args:
         parameters: two-dimensional tables.
@@ -47,9 +47,7 @@ class RowAdam(torch.optim.Optimizer):
                     self._update(parameter, group)
 
     def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
-        gradient = parameter.grad
-        assert gradient is not None
-        gradient = gradient.coalesce()
+        rows, values = _row_gradient(parameter)
         state = self.state[parameter]
         if not state:
             state["step"] = torch.zeros((), dtype=torch.int64)
@@ -58,7 +56,6 @@ class RowAdam(torch.optim.Optimizer):
         state["step"] += 1
         step = int(state["step"])
         beta1, beta2 = group["betas"]
-        rows, values = gradient._indices()[0], gradient._values()
         if group["weight_decay"]:
             values = values.add(parameter.index_select(0, rows), alpha=group["weight_decay"])
         mean = state["mean"].index_select(0, rows).lerp_(values, 1.0 - beta1)
@@ -66,11 +63,22 @@ class RowAdam(torch.optim.Optimizer):
         square.mul_(beta2).addcmul_(values, values, value=1.0 - beta2)
         state["mean"].index_copy_(0, rows, mean)
         state["square"].index_copy_(0, rows, square)
-        # mean / (1-b1^t) / (sqrt(square / (1-b2^t)) + eps), with the corrections moved to scalars.
-        root = (1.0 - beta2**step) ** 0.5
-        denominator = square.sqrt_().add_(group["eps"] * root)
-        rate = group["lr"] * root / (1.0 - beta1**step)
+        # The form at the end of the paper's section 2: both corrections in the rate.
+        denominator = square.sqrt_().add_(group["eps"])
+        rate = group["lr"] * (1.0 - beta2**step) ** 0.5 / (1.0 - beta1**step)
         parameter.index_add_(0, rows, mean.div_(denominator), alpha=-rate)
+
+
+def _row_gradient(parameter: Tensor) -> tuple[Tensor, Tensor]:
+    """The distinct rows of a sparse gradient, int64 [touched], and their values [touched, ...]."""
+    gradient = parameter.grad
+    assert gradient is not None
+    rows = gradient._indices()[0]
+    # Autograd's accumulation drops the flag that says so, but one lookup's rows are ascending.
+    if bool((rows[1:] > rows[:-1]).all()):
+        return rows, gradient._values()
+    gradient = gradient.coalesce()
+    return gradient._indices()[0], gradient._values()
 
 
 class PartyOptimizer:
