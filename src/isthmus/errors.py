@@ -161,6 +161,8 @@ class PartnerFailed(LinkError):
 
     code = "link.failed"
     public = "stopped because a partner failed"
+    partner_code: str = ""
+    """The code of the partner's own error."""
 
 
 class PartnerSlow(LinkError):

@@ -2,6 +2,7 @@
 
 from isthmus.link.base import Array, Header, Link, Message
 from isthmus.link.codec import decode, encode
+from isthmus.link.deadlines import Deadlines
 from isthmus.link.identity import (
     Identity,
     TrustedPartner,
@@ -13,13 +14,17 @@ from isthmus.link.identity import (
 )
 from isthmus.link.memory import memory_links
 from isthmus.link.meter import Meter, TopicMeter
+from isthmus.link.remote.listener import Listener
+from isthmus.link.remote.opening import open_links
 from isthmus.link.transcript import Transcript
 
 __all__ = [
     "Array",
+    "Deadlines",
     "Header",
     "Identity",
     "Link",
+    "Listener",
     "Message",
     "Meter",
     "TopicMeter",
@@ -31,6 +36,7 @@ __all__ = [
     "fingerprint",
     "load_identity",
     "memory_links",
+    "open_links",
     "trust",
     "trusted_partners",
 ]

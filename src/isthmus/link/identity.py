@@ -6,7 +6,8 @@
     <folder>/<name>.cert.pem               the certificate to give to partners
     <folder>/trusted/<partner>.cert.pem    certificates of partners, compared by voice
 
-There is no authority above the parties: a certificate is trusted because its fingerprint was compared.
+There is no authority above the parties: a certificate is trusted because somebody compared its
+fingerprint.
 """
 
 from __future__ import annotations
@@ -155,7 +156,7 @@ def trust(
         now: the present time; the clock by default.
 
     Raises:
-        IdentityError: the file is no party's certificate, has another name, or is expired, or another
+        IdentityError: the file is no party's certificate, has another name, is expired, or another
             one is trusted under that name already.
     """
     now = now or datetime.now(UTC)
@@ -170,8 +171,8 @@ def trust(
         old = read_certificate(path)
         if old.not_valid_after_utc > now and not partner.is_same(old):
             raise IdentityError(
-                f"another certificate of {found} is trusted already (fingerprint {fingerprint(old)})",
-                mend="Ask the partner whether it has made a new one; then trust it with `--replace`.",
+                f"another certificate of {found} is trusted already: {fingerprint(old)}",
+                mend="Ask the partner whether it made a new one; then trust it with `--replace`.",
             )
     _make_private_folder(folder)
     write_bytes(path, _pem(certificate))

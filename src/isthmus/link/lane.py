@@ -6,13 +6,21 @@ link can observe is decided here, so that both carriers behave alike.
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from abc import abstractmethod
 from collections.abc import Mapping
 from queue import Empty, SimpleQueue
 
-from isthmus.errors import BadMessage, LinkError, PartnerFailed, PartnerGone, PartnerSlow
+from isthmus.errors import (
+    BadMessage,
+    IsthmusError,
+    LinkError,
+    PartnerFailed,
+    PartnerGone,
+    PartnerSlow,
+)
 from isthmus.link.base import Array, Header, Link, Message
 from isthmus.link.codec import Buffer, Encoded, decode, encode_pieces
 from isthmus.link.meter import Meter
@@ -56,7 +64,7 @@ class Lane(Link):
         self._freed_cost = 0
         self._arrived_cost = 0
         self._read_cost = 0
-        self._end: LinkError | None = None
+        self._end: IsthmusError | None = None
         self._closed = False
 
     # What a carrier provides.
@@ -155,7 +163,7 @@ class Lane(Link):
                 self._freed_cost = total
                 self._room.notify_all()
 
-    def _finish(self, error: LinkError) -> None:
+    def _finish(self, error: IsthmusError) -> None:
         """Nothing more will arrive; whoever waits is told why, after what did arrive."""
         with self._room:
             if self._end is not None:
@@ -228,12 +236,10 @@ class Lane(Link):
         outstanding = self._sent_cost - self._freed_cost
         return outstanding == 0 or outstanding + cost <= self._window
 
-    def _ending(self) -> LinkError:
+    def _ending(self) -> IsthmusError:
         """A fresh copy of the end's error: several threads may raise it."""
         end = self._end or LinkError(f"the link to {self.partner} is closed on this side")
-        copy = type(end)(end.message, mend=end.mend)
-        copy.__cause__ = end.__cause__
-        return copy
+        return copy.copy(end)
 
 
 def partner_left(partner: str) -> PartnerGone:
@@ -245,12 +251,14 @@ def partner_left(partner: str) -> PartnerGone:
 
 
 def partner_failed(partner: str, code: str, reason: str) -> PartnerFailed:
-    """The partner said why it stopped; its words are cut to printable ones."""
-    clean = "".join(c for c in reason[:200] if c.isprintable())
-    name = "".join(c for c in code[:40] if c.isprintable())
-    return PartnerFailed(
-        f"{partner} stopped: it {clean} ({name})"
-        if not clean.startswith(("its ", "a "))
-        else f"{partner} stopped: {clean} ({name})",
+    """The partner said why it stopped; only short, printable words of it are shown."""
+    error = PartnerFailed(
+        f"{partner} stopped: {_printable(reason, 200)} ({_printable(code, 40)})",
         mend=f"Look at the messages at {partner}, mend it there, and run both sides again.",
     )
+    error.partner_code = _printable(code, 40)
+    return error
+
+
+def _printable(text: str, length: int) -> str:
+    return "".join(c for c in text[:length] if c.isprintable())

@@ -1,0 +1,285 @@
+"""A link over gRPC: one lane that outlives the streams which carry it one after the other."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from isthmus.errors import BadMessage, IsthmusError, PartnerGone, code_of, public_reason
+from isthmus.link.codec import Encoded
+from isthmus.link.deadlines import Deadlines
+from isthmus.link.lane import WINDOW, Lane, partner_failed, partner_left
+from isthmus.link.remote.frames import (
+    Counters,
+    Frame,
+    Kind,
+    pack,
+    pack_message,
+    pack_note,
+    parse,
+    read_note,
+)
+from isthmus.link.remote.handshake import PROTOCOL, Hello
+from isthmus.link.remote.inflow import Inflow
+from isthmus.link.remote.outbox import Outbox
+from isthmus.link.remote.wire import Wire
+from isthmus.link.transcript import Transcript
+
+_REPORT_SHARE = 16
+"""What was read is reported at the latest when it makes up this part of the window."""
+_MISSED_HEARTBEATS = 3
+
+
+class GrpcLink(Lane):
+    """The lane to one partner; a listener or dialler gives it streams."""
+
+    def __init__(
+        self,
+        me: str,
+        partner: str,
+        *,
+        incarnation: str,
+        context: str,
+        deadlines: Deadlines,
+        window: int = WINDOW,
+        transcript: Transcript | None = None,
+        say: Callable[[str], None] = lambda text: None,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(me, partner, timeout=deadlines.recv, window=window, transcript=transcript)
+        self.context = context
+        self.incarnation = incarnation
+        self.partner_incarnation = ""
+        """That of the program we have a session with; empty before the first stream."""
+        self.over = threading.Event()
+        """Set once the link needs no stream any more."""
+        self.release: Callable[[], None] = lambda: None
+        """Ends the link's listener or dialler; set by whoever made the link."""
+        self._deadlines = deadlines
+        self._say = say
+        self._changed = changed
+        self._outbox = Outbox()
+        self._inflow = Inflow()
+        self._own_window = window
+        self._wire: Wire | None = None
+        # Lock order: `_receiving` before the outbox's lock and before `_state`.
+        self._receiving = threading.RLock()
+        self._told = Counters()
+        self._told_read = 0
+        self._asked = False
+        self._asking = False
+        self._partner_ended = False
+        self._distrusted = False
+        self._said_goodbye = False
+        self._detached_at = time.monotonic()
+        self._stirred = threading.Event()
+
+    # What the lane asks for.
+
+    def _transmit(self, encoded: Encoded) -> None:
+        self._outbox.add(pack_message(encoded, self._outbox.next, self._counters()))
+
+    def _after_read(self) -> None:
+        if self._asked:
+            if self._read_cost == self._arrived_cost:
+                self._asked = False
+        elif self._read_cost - self._told_read <= self._window // _REPORT_SHARE:
+            return
+        self._acknowledge()
+
+    def _ask_for_room(self) -> None:
+        self._asking = True
+        self._outbox.add_fleeting(pack(Kind.ASK, self._counters()))
+
+    def _say_goodbye(self, error: BaseException | None) -> None:
+        self._put_goodbye(error)
+        if self.is_connected and not self._partner_ended:
+            self._outbox.flush(self._deadlines.close)
+        self.over.set()
+        self._stirred.set()
+        wire = self._wire
+        if wire is not None:
+            wire.end()
+        self.release()
+
+    # What a listener or dialler asks for.
+
+    def hello(self) -> Hello:
+        """What to say first on a new stream."""
+        return Hello(
+            protocol=PROTOCOL,
+            party=self.me,
+            partner=self.partner,
+            incarnation=self.incarnation,
+            knows=self.partner_incarnation,
+            context=self.context,
+            window=self._own_window,
+            received=self._inflow.expects,
+            read=self._read_cost,
+        )
+
+    def attach(self, wire: Wire, hello: Hello, *, answer: bool) -> None:
+        """Go on over a new stream on which the partner said `hello`; with `answer`, say ours first.
+
+        Raises:
+            BadMessage: the counters in the hello cannot be right.
+        """
+        with self._receiving:
+            old, self._wire = self._wire, wire
+            self._inflow.forget_partial()
+            self._window = min(self._own_window, hello.window)
+            is_first = not self.partner_incarnation
+            self.partner_incarnation = hello.incarnation
+            first = [self.hello().frame()] if answer else []
+            if self._asking:
+                first.append(pack(Kind.ASK, self._counters()))
+            self._outbox.attach(wire, hello.received, first)
+            self._freed(hello.read)
+        if old is not None:
+            old.cancel()
+        self._stirred.set()
+        if is_first:
+            threading.Thread(target=self._watch, name=f"watch-{self.partner}", daemon=True).start()
+            self._changed()
+
+    def on_frame(self, wire: Wire, data: bytes) -> None:
+        """A frame came over `wire`."""
+        wire.heard = time.monotonic()
+        with self._receiving:
+            if wire is not self._wire:
+                return
+            try:
+                frame = parse(data)
+                self._outbox.acknowledge(frame.counters.received)
+                self._freed(frame.counters.read)
+                if not self._distrusted:
+                    self._handle(frame)
+            except BadMessage as error:
+                self._distrust(error)
+
+    def detach(self, wire: Wire) -> None:
+        """The stream has ended."""
+        with self._receiving:
+            if wire is not self._wire:
+                return
+            self._wire = None
+            self._inflow.forget_partial()
+            self._outbox.detach()
+            self._detached_at = time.monotonic()
+        if self._partner_ended:
+            self._outbox.give_up()
+        elif not self.over.is_set():
+            self._say(f"the line to {self.partner} broke; waiting for it to come back")
+        self._stirred.set()
+
+    def lose(self, error: IsthmusError) -> None:
+        """Give the partner up: there will be no other stream."""
+        self._finish(error)
+        self._outbox.give_up()
+        self.over.set()
+        self._stirred.set()
+        self._changed()
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the partner has ever been here."""
+        return bool(self.partner_incarnation)
+
+    @property
+    def ending(self) -> IsthmusError | None:
+        """Why nothing more will arrive; None while the link is well."""
+        return self._end
+
+    @property
+    def wants_stream(self) -> bool:
+        """Whether a broken stream is worth replacing."""
+        return not self.over.is_set() and not self._partner_ended
+
+    # Inside.
+
+    def _counters(self) -> Counters:
+        self._told_read = self._read_cost
+        return Counters(self._inflow.expects, self._told_read)
+
+    def _acknowledge(self) -> None:
+        self._told = self._counters()
+        self._outbox.add_fleeting(pack(Kind.ACK, self._told))
+
+    def _handle(self, frame: Frame) -> None:
+        if frame.kind is Kind.ASK:
+            self._asked = True
+            self._acknowledge()
+        elif frame.kind >= Kind.DATA:
+            if self._inflow.starts_message(frame):
+                self._admit(frame.total)
+            whole = self._inflow.take(frame)
+            if frame.kind is not Kind.DATA:
+                self._partner_says_goodbye(frame)
+            elif whole is not None:
+                self._deliver(whole)
+        elif frame.kind is not Kind.ACK:
+            raise BadMessage(f"{self.partner} sent a {frame.kind.name} frame where none belongs")
+
+    def _partner_says_goodbye(self, frame: Frame) -> None:
+        note = read_note(frame)
+        if frame.kind is Kind.FAIL:
+            code, reason = str(note.get("code", "")), str(note.get("reason", ""))
+            self._finish(partner_failed(self.partner, code, reason))
+        else:
+            self._finish(partner_left(self.partner))
+        self._partner_ended = True
+        self._acknowledge()
+
+    def _distrust(self, error: BadMessage) -> None:
+        """After garbage nothing more is read but counters; the partner hears that we stop."""
+        if self._distrusted:
+            return
+        self._distrusted = True
+        self._finish(BadMessage(f"{self.partner} broke the protocol: {error.message}"))
+        self._put_goodbye(error)
+
+    def _put_goodbye(self, error: BaseException | None) -> None:
+        with self._sending:
+            if self._said_goodbye or self._partner_ended:
+                return
+            self._said_goodbye = True
+            sequence, counters = self._outbox.next, self._counters()
+            if error is None:
+                frame = pack_note(Kind.GOODBYE, {}, counters, sequence=sequence)
+            else:
+                note = {"code": code_of(error), "reason": public_reason(error)}
+                frame = pack_note(Kind.FAIL, note, counters, sequence=sequence)
+            self._outbox.add([frame])
+
+    def _watch(self) -> None:
+        """Heartbeats on a silent line, and the end of patience with a broken one."""
+        while not self.over.is_set():
+            self._stirred.wait(self._check_line())
+            self._stirred.clear()
+
+    def _check_line(self) -> float:
+        """Do what is due now; the seconds until something is due again."""
+        now = time.monotonic()
+        wire = self._wire
+        if wire is None:
+            left = self._detached_at + self._deadlines.reconnect - now
+            if self._partner_ended:
+                return self._deadlines.heartbeat
+            if left <= 0:
+                self.lose(self._gone())
+            return max(left, 0.01)
+        if now - wire.heard > _MISSED_HEARTBEATS * self._deadlines.heartbeat:
+            wire.cancel()
+        if not wire.spoke or self._told != Counters(self._inflow.expects, self._read_cost):
+            self._acknowledge()
+        wire.spoke = False
+        return self._deadlines.heartbeat
+
+    def _gone(self) -> PartnerGone:
+        return PartnerGone(
+            f"the line to {self.partner} broke and did not come back within "
+            f"{self._deadlines.reconnect:g} s",
+            mend=f"See whether {self.partner} still runs and can be reached, then start both sides "
+            "again.",
+        )
