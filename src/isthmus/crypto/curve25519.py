@@ -47,7 +47,7 @@ def hash_to_points(ids: Sequence[bytes]) -> Points:
     hashes = (hashlib.sha256(_TAG + value).digest() for value in ids)
     ws = [1 + 2 * pow(int.from_bytes(digest, "little"), 2, P) for digest in hashes]
     # d^3 + A d^2 + d, times w^4, which is a square: no inverse is needed to test it.
-    squares = are_squares([-_A * w * (_A * _A - _A * w + w * w) % P for w in ws])
+    squares = are_squares([-_A * w * (_A * _A * (1 - w) + w * w) % P for w in ws])
     ds = [-_A * inverse for inverse in _inverses(ws)]
     points = (
         (d if square else -_A - d) % P for d, square in zip(ds, squares.tolist(), strict=True)

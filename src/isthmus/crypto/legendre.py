@@ -23,7 +23,8 @@ _MASK = np.uint64(2**30 - 1)
 _LOW = np.uint64(2**32 - 1)
 _SHIFT = np.uint64(30)
 _HIGH = np.uint64(32)
-_MOST_BLOCKS = 40  # about 20 are needed; what is left then is done the slow way
+_MOST_BLOCKS = 40  # about 20 are needed
+_FEW = 16  # as many are done one by one as fast as by another block
 
 _Words = npt.NDArray[np.uint64]
 _Signed = npt.NDArray[np.signedinteger[Any]]
@@ -42,7 +43,7 @@ def are_squares(values: Sequence[int]) -> npt.NDArray[np.bool_]:
     eta = np.full(len(todo), -1, dtype=np.int32)
     sign = np.zeros(len(todo), dtype=np.int32)
     for _ in range(_MOST_BLOCKS):
-        if not len(todo):
+        if len(todo) < _FEW:
             break
         f, g = _block(f, g, eta, sign)
         done = (f[0] == 1) & ~f[1:].any(axis=0)

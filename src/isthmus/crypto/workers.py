@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import struct
 import subprocess
 import sys
 import threading
@@ -24,7 +25,6 @@ import numpy as np
 import isthmus
 from isthmus.crypto.curve25519 import POINT_BYTES, LowOrderPoint, Points
 from isthmus.crypto.requests import (
-    DONE,
     HEADER,
     LOW_ORDER,
     MASK_IDS,
@@ -33,6 +33,7 @@ from isthmus.crypto.requests import (
     pack_ids,
     perform,
 )
+from isthmus.errors import IsthmusError
 
 _WORTH_A_PROCESS = 20_000
 """Below this number of ids (about a second of work) starting processes does not pay."""
@@ -129,17 +130,18 @@ def _start() -> subprocess.Popen[bytes]:
 def _exchange(child: subprocess.Popen[bytes], request: bytes) -> Points:
     assert child.stdin is not None
     assert child.stdout is not None
-    child.stdin.write(request)
-    child.stdin.flush()
-    reply = child.stdout.read(REPLY.size)
-    if len(reply) < REPLY.size:
-        raise RuntimeError("a worker process for key agreement ended early")
-    status, size = REPLY.unpack(reply)
-    result = child.stdout.read(size)
+    try:
+        child.stdin.write(request)
+        child.stdin.flush()
+        status, size = REPLY.unpack(child.stdout.read(REPLY.size))
+        result = child.stdout.read(size)
+    except (BrokenPipeError, struct.error) as error:
+        raise IsthmusError(
+            "a child process for key agreement ended early",
+            mend="It may have run out of memory: close other programs, or use fewer workers.",
+        ) from error
     if status == LOW_ORDER:
         raise LowOrderPoint("a point has low order")
-    if status != DONE or len(result) < size:
-        raise RuntimeError("a worker process for key agreement ended early")
     return np.frombuffer(result, dtype=np.uint8).reshape(-1, POINT_BYTES)
 
 
