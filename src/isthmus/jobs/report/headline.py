@@ -1,0 +1,111 @@
+"""The top of the page: one sentence and a row of numbers that need no explanation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from isthmus.jobs.report.model import Interval, Report
+from isthmus.jobs.report.words import (
+    as_bytes,
+    as_count,
+    as_difference,
+    as_figure,
+    as_list,
+    as_percent,
+    as_seconds,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One number with its name and a remark."""
+
+    name: str
+    value: str
+    remark: str
+    colour: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """The headline's two rows."""
+
+    models: tuple[Tile, ...]
+    """From the label party alone to the pooled model; those that are known."""
+    facts: tuple[Tile, ...]
+
+
+def verdict(report: Report) -> str:
+    """What came out, in one or two sentences."""
+    job, metrics = report.job, report.metrics
+    if job.role == "feature" or metrics.federation is None:
+        return _took_part(report)
+    partners = as_list(job.feature_parties)
+    together = (
+        f"Together with {partners}, {job.label_party}'s model puts a positive sample above a "
+        f"negative one in {as_percent(metrics.federation.auc)} of pairs"
+    )
+    if metrics.label_party_alone is None:
+        return together + "."
+    alone = f"{job.label_party} alone reaches {as_percent(metrics.label_party_alone.auc)}"
+    return f"{together}; {alone}. {_certainty(report.uplift.over_label_party_alone)}".strip()
+
+
+def tiles(report: Report) -> Tiles:
+    """The numbers of the headline that this party knows."""
+    return Tiles(models=tuple(_models(report)), facts=tuple(_facts(report)))
+
+
+def _took_part(report: Report) -> str:
+    job = report.job
+    columns = len(report.data.features)
+    word = "column" if columns == 1 else "columns"
+    whose = "its own model" if job.role == "label" else f"{job.label_party}'s model"
+    return (
+        f"{job.party} trained {whose} with {columns} {word} of its own, which stayed here, on "
+        f"{as_count(report.alignment.samples)} samples aligned with its partners."
+    )
+
+
+def _certainty(uplift: Interval | None) -> str:
+    if uplift is None:
+        return ""
+    if not uplift.excludes_zero:
+        return "The difference may be chance: its interval holds zero."
+    if uplift.low > 0:
+        return "The gain is more than chance would explain."
+    return "The federation does worse, by more than chance would explain."
+
+
+def _models(report: Report) -> list[Tile]:
+    job, metrics = report.job, report.metrics
+    named = (
+        (f"{job.label_party} alone", "its own columns only", "alone", metrics.label_party_alone),
+        ("federation", "every column stays at its owner", "federation", metrics.federation),
+        ("pooled", "all columns in one place, simulated", "pooled", metrics.pooled),
+    )
+    return [
+        Tile(name, as_figure(figures.auc), remark, colour)
+        for name, remark, colour, figures in named
+        if figures is not None
+    ]
+
+
+def _facts(report: Report) -> list[Tile]:
+    traffic, found = report.traffic, report.alignment
+    both_ways = f"{as_bytes(traffic.sent_bytes)} out, {as_bytes(traffic.received_bytes)} in"
+    facts = [
+        Tile("rows aligned", as_count(found.samples), f"from {as_count(found.own_rows)} rows here"),
+        Tile("crossed the line", as_bytes(traffic.bytes), both_ways),
+        Tile("time", as_seconds(report.seconds), _pace(report)),
+    ]
+    gain = report.uplift.over_label_party_alone
+    if gain is not None:
+        interval = f"{as_difference(gain.low)} to {as_difference(gain.high)}"
+        remark = f"{interval} at {as_percent(gain.level, 0)}"
+        facts.insert(0, Tile("AUC gained", as_difference(gain.mean), remark))
+    return facts
+
+
+def _pace(report: Report) -> str:
+    return f"training at {as_count(report.training.samples_per_second)} samples/s"

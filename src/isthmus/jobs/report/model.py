@@ -1,0 +1,355 @@
+"""What a report says: the typed, published form of `report.json`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    model_validator,
+)
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Scalar = bool | int | float | str | None
+Role = Literal["label", "feature"]
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC)
+
+
+def _relative(path: str) -> str:
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts or "\\" in path:
+        raise ValueError("an artefact's path must be relative to the report's folder")
+    return path
+
+
+class Part(BaseModel):
+    """Base of all parts: frozen, no unknown fields, no NaN or infinity."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class Versions(Part):
+    """The software that ran the job."""
+
+    isthmus: str
+    python: str
+    torch: str
+    numpy: str
+
+
+class Party(Part):
+    """One of the job's parties."""
+
+    name: str
+    role: Role
+
+
+class JobFacts(Part):
+    """What was run, and by whom."""
+
+    name: str
+    hash: str
+    """Canonical hash of the job file, which every party approved."""
+    party: str
+    """The party whose report this is."""
+    parties: Annotated[tuple[Party, ...], Field(min_length=1)]
+    """All parties in the agreed order."""
+    created: Annotated[AwareDatetime, AfterValidator(_in_utc)]
+    """When the job ended, in UTC."""
+    seed: int
+    versions: Versions
+
+    @model_validator(mode="after")
+    def _has_one_label_party(self) -> Self:
+        if sum(party.role == "label" for party in self.parties) != 1:
+            raise ValueError("a job has exactly one label party")
+        if all(party.name != self.party for party in self.parties):
+            raise ValueError(f"{self.party!r} is not among the parties")
+        return self
+
+    @property
+    def role(self) -> Role:
+        """This party's role."""
+        return next(party.role for party in self.parties if party.name == self.party)
+
+    @property
+    def label_party(self) -> str:
+        """The name of the party that holds the label."""
+        return next(party.name for party in self.parties if party.role == "label")
+
+    @property
+    def feature_parties(self) -> tuple[str, ...]:
+        """The names of the others."""
+        return tuple(party.name for party in self.parties if party.role == "feature")
+
+
+class FeatureFacts(Part):
+    """One encoded column of this party."""
+
+    name: str
+    kind: str
+    """categorical, numeric or multi_hot."""
+    table_rows: NonNegativeInt
+    """Rows it takes in the embedding table: its vocabulary, unknown and missing included."""
+
+
+class DataFacts(Part):
+    """This party's table and how the samples were cut."""
+
+    rows_read: NonNegativeInt
+    features: tuple[FeatureFacts, ...]
+    training_samples: NonNegativeInt
+    validation_samples: NonNegativeInt
+    test_samples: NonNegativeInt
+    positive_rate: Share | None = None
+    """Share of positive labels among all samples; only the label party knows it."""
+
+
+class AlignmentFacts(Part):
+    """What the alignment found and what each side learnt from it."""
+
+    protocol: str
+    keys: Literal["row", "entity"] = "row"
+    """Whether a key stands for one row on both sides or for many rows at the label party."""
+    own_rows: NonNegativeInt
+    own_keys: NonNegativeInt
+    """Distinct keys of this party that took part."""
+    partner_keys: dict[str, NonNegativeInt]
+    """Set size that each partner showed."""
+    common_keys: NonNegativeInt
+    samples: NonNegativeInt
+    dropped_duplicates: NonNegativeInt = 0
+    """Rows left out before the protocol because their key came twice."""
+    dropped_nulls: NonNegativeInt = 0
+    """Rows left out before the protocol because they had no key."""
+
+
+class ModelPart(Part):
+    """A part of the network that this party holds."""
+
+    name: str
+    """Such as bottom or top."""
+    dense_parameters: NonNegativeInt
+    sparse_parameters: NonNegativeInt = 0
+    """Parameters in embedding tables, of which a step touches only the batch's rows."""
+
+
+class ModelFacts(Part):
+    """The network."""
+
+    name: str
+    hyper_parameters: dict[str, Scalar | tuple[Scalar, ...]]
+    parts: tuple[ModelPart, ...]
+
+
+class EpochFacts(Part):
+    """One epoch of training. Losses and AUC are known to the label party, and where shared."""
+
+    epoch: Annotated[int, Field(ge=1)]
+    seconds: NonNegativeFloat
+    learning_rate: NonNegativeFloat | None = None
+    train_loss: float | None = None
+    """Mean loss over the epoch's steps, in nats for log loss."""
+    validation_auc: Share | None = None
+    validation_log_loss: NonNegativeFloat | None = None
+
+
+class TrainingFacts(Part):
+    """How training went."""
+
+    schedule: str
+    optimizer: str
+    batch_size: Annotated[int, Field(ge=1)]
+    learning_rate: NonNegativeFloat
+    """At the first step."""
+    epochs: NonNegativeInt
+    """Epochs done."""
+    steps: NonNegativeInt
+    samples_per_second: NonNegativeFloat
+    """Training samples over training time, validation left out."""
+    best_epoch: Annotated[int, Field(ge=1)] | None = None
+    """The epoch whose parameters were kept."""
+    stop_reason: str
+    curve: tuple[EpochFacts, ...]
+
+
+class Figures(Part):
+    """How one model does on the test samples."""
+
+    auc: Share
+    ks: Share
+    log_loss: NonNegativeFloat
+    """In nats."""
+    brier: Share
+    rows: NonNegativeInt
+    positives: NonNegativeInt | None = None
+    """Positive rows; never in a feature party's report."""
+
+
+class Metrics(Part):
+    """The models compared, each where it is known to this party."""
+
+    label_party_alone: Figures | None = None
+    """The label party's own columns only."""
+    federation: Figures | None = None
+    """All parties' columns, each at its owner: what the job trained."""
+    pooled: Figures | None = None
+    """The same network over all columns in one place; only a simulation can know it."""
+
+
+class Interval(Part):
+    """A difference of two AUCs with its paired bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+    level: Share
+    """Share of bootstrap resamples within the interval, such as 0.95."""
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval lies wholly on one side of zero."""
+        return self.low > 0 or self.high < 0
+
+
+class Uplift(Part):
+    """What the federation gains in AUC over the other models."""
+
+    over_label_party_alone: Interval | None = None
+    """Federation minus label party alone."""
+    over_pooled: Interval | None = None
+    """Federation minus pooled; near zero where splitting costs nothing."""
+
+
+class RocPoint(Part):
+    """One point of a ROC curve."""
+
+    false_positive_rate: Share
+    true_positive_rate: Share
+
+
+class CalibrationBin(Part):
+    """Predicted against observed in one bin of test samples."""
+
+    predicted: Share
+    observed: Share
+    count: NonNegativeInt
+    low: Share
+    """Lower end of the 95% Wilson interval of `observed`."""
+    high: Share
+    """Upper end of it."""
+
+
+class ModelCurves(Part):
+    """ROC curve and calibration of one model on the test samples."""
+
+    roc: tuple[RocPoint, ...]
+    calibration: tuple[CalibrationBin, ...]
+
+
+class Curves(Part):
+    """The models' curves; only in the label party's report, as they tell about labels."""
+
+    label_party_alone: ModelCurves | None = None
+    federation: ModelCurves | None = None
+    pooled: ModelCurves | None = None
+
+
+class TopicTraffic(Part):
+    """What crossed the link to one partner under one topic."""
+
+    partner: str
+    topic: str
+    sent_bytes: NonNegativeInt
+    received_bytes: NonNegativeInt
+    sent_messages: NonNegativeInt
+    received_messages: NonNegativeInt
+    waited_seconds: NonNegativeFloat
+    """Time this party waited for messages of the topic."""
+
+
+class Traffic(Part):
+    """Everything that crossed, by topic, and in total."""
+
+    topics: tuple[TopicTraffic, ...] = ()
+    sent_bytes: NonNegativeInt = 0
+    received_bytes: NonNegativeInt = 0
+    sent_messages: NonNegativeInt = 0
+    received_messages: NonNegativeInt = 0
+    waited_seconds: NonNegativeFloat = 0.0
+
+    @property
+    def bytes(self) -> int:
+        """Sent and received together."""
+        return self.sent_bytes + self.received_bytes
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        for field in ("sent_bytes", "received_bytes", "sent_messages", "received_messages"):
+            if getattr(self, field) != sum(getattr(topic, field) for topic in self.topics):
+                raise ValueError(f"{field} is not the sum over the topics")
+        return self
+
+
+class Phase(Part):
+    """One phase of the job."""
+
+    name: str
+    seconds: NonNegativeFloat
+
+
+class Artefact(Part):
+    """A file the job left behind at this party."""
+
+    path: Annotated[str, AfterValidator(_relative)]
+    """Relative to the report's folder, with forward slashes."""
+    description: str
+
+
+class Report(Part):
+    """One job as one party may see it."""
+
+    report_version: Literal[1] = 1
+    job: JobFacts
+    data: DataFacts
+    alignment: AlignmentFacts
+    model: ModelFacts
+    training: TrainingFacts
+    metrics: Metrics = Metrics()
+    """On the held-out test samples."""
+    uplift: Uplift = Uplift()
+    curves: Curves = Curves()
+    traffic: Traffic
+    phases: tuple[Phase, ...]
+    """In the order they ran."""
+    seconds: NonNegativeFloat
+    """Wall time of the whole job at this party."""
+    artefacts: tuple[Artefact, ...] = ()
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _tells_a_feature_party_no_labels(self) -> Self:
+        if self.job.role == "label":
+            return self
+        if self.data.positive_rate is not None:
+            raise ValueError("a feature party's report must not hold the positive rate")
+        if self.curves != Curves():
+            raise ValueError("a feature party's report must not hold ROC or calibration")
+        shown = (self.metrics.label_party_alone, self.metrics.federation, self.metrics.pooled)
+        if any(figures is not None and figures.positives is not None for figures in shown):
+            raise ValueError("a feature party's report must not count positive labels")
+        return self

@@ -1,0 +1,148 @@
+import hashlib
+import json
+import re
+import resource
+from pathlib import Path
+
+import pytest
+
+from isthmus.errors import StorageError
+from isthmus.jobs import report as r
+from isthmus.jobs.report import page as page_module
+
+VENDOR = Path(page_module.__file__).parent / "vendor"
+HOSTILE = '</script><img src=x onerror="document.documentElement.dataset.hit=1"><b>&amp;{{ 7*7 }}'
+
+
+def test_nothing_on_the_page_points_to_a_network(label_report):
+    html = r.render_html(label_report)
+    banner = "/*! https://github.com/leeoniya/uPlot (v1.6.32) */"
+    assert banner in html
+    assert "://" not in html.replace(banner, "")
+    assert not re.search(r"<(link|iframe|img|object|embed|base|form|a)\b", html)
+    assert not re.search(r"\b(src|href|action)\s*=", re.sub(r"(?s)<script.*?</script>", "", html))
+    assert not re.search(r"@import|url\(", html)
+
+
+def test_the_policy_lets_the_pages_own_code_run_and_nothing_else(label_report):
+    html = r.render_html(label_report)
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]+)"', html)[1]
+    policy = policy.replace("&#39;", "'")
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in policy
+    assert policy.count("sha256-") == 4
+    assert html.index("Content-Security-Policy") < html.index("<style")
+
+
+def test_hostile_names_are_text(make_report, make_job, label_report):
+    parties = (r.Party(name=HOSTILE, role="label"), r.Party(name="alice", role="feature"))
+    features = (r.FeatureFacts(name=HOSTILE, kind=HOSTILE, table_rows=1),)
+    html = r.render_html(
+        make_report(
+            job=make_job(HOSTILE, name=HOSTILE, parties=parties, hash=HOSTILE),
+            data=label_report.data.model_copy(update={"features": features}),
+            notes=(HOSTILE,),
+            warnings=(HOSTILE,),
+        )
+    )
+    assert "<img" not in html
+    assert html.count("</script>") == 3
+    assert "{{ 7*7 }}" in html
+    charts = re.search(r'(?s)id="charts">(.*?)</script>', html)[1]
+    assert json.loads(charts)[2]["series"][0]["label"] == f"{HOSTILE} alone"
+
+
+def test_every_chart_has_axes_a_legend_a_caption_and_its_numbers(label_report):
+    html = r.render_html(label_report)
+    charts = json.loads(re.search(r'(?s)id="charts">(.*?)</script>', html)[1])
+    assert [chart["name"] for chart in charts] == ["loss", "auc", "roc", "calibration"]
+    for chart in charts:
+        assert chart["x_label"]
+        assert chart["y_label"]
+        assert all(series["label"] for series in chart["series"])
+        assert all(len(series["values"]) == len(chart["x"]) for series in chart["series"])
+    figures = re.findall(r"(?s)<figure>.*?</figure>", html)
+    assert len(figures) == len(charts)
+    for figure in figures:
+        assert "<figcaption>" in figure
+        assert "<details>" in figure
+        assert figure.count("<tr>") > 5
+
+
+def test_the_page_says_what_a_manager_asks(label_report):
+    html = r.render_html(label_report)
+    top = html[html.index("<header>") : html.index("</header>")]
+    metrics = label_report.metrics
+    for figures in (metrics.label_party_alone, metrics.federation, metrics.pooled):
+        assert f"{figures.auc:.4f}" in top
+    assert "The gain is more than chance would explain." in top
+    assert "644 MB" in top
+    assert "80,000" in top
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [(-0.01, 0.03, "may be chance"), (-0.03, -0.01, "does worse")],
+)
+def test_the_verdict_does_not_flatter(low, high, said, make_report):
+    interval = r.Interval(mean=(low + high) / 2, low=low, high=high, level=0.95)
+    html = r.render_html(make_report(uplift=r.Uplift(over_label_party_alone=interval)))
+    assert said in html
+    assert "more than chance would explain." not in html or low < high < 0
+
+
+def test_a_feature_partys_page_tells_no_labels(feature_report):
+    html = r.render_html(feature_report)
+    body = html[html.index("<body>") : html.index('<script type="application/json"')]
+    for word in ("log loss", "positive", "calibration", "bob alone", "pooled"):
+        assert word not in body
+    assert "Time by epoch" in body
+    assert "UserID" in body
+
+
+def test_a_feature_party_sees_what_was_shared(make_report, label_report):
+    shared = label_report.metrics.federation.model_copy(update={"positives": None})
+    html = r.render_html(make_report("feature", metrics=r.Metrics(federation=shared)))
+    assert f"{shared.auc:.4f}" in html
+    assert "<h2>Accuracy</h2>" in html
+
+
+def test_the_least_report_is_a_page(make_report, feature_report, label_report):
+    bare = feature_report.training.model_copy(update={"curve": (), "best_epoch": None})
+    html = r.render_html(
+        make_report("feature", training=bare, traffic=r.Traffic(), phases=(), seconds=0)
+    )
+    assert 'id="charts">[]</script>' in html
+    alone = r.Metrics(federation=label_report.metrics.federation)
+    html = r.render_html(make_report(metrics=alone, uplift=r.Uplift(), curves=r.Curves()))
+    assert "bob alone" not in html
+
+
+def test_with_three_parties_each_topic_names_its_partner(make_report, make_job):
+    parties = tuple(
+        r.Party(name=name, role=role)
+        for name, role in [("alice", "feature"), ("bob", "label"), ("carol", "feature")]
+    )
+    html = r.render_html(make_report(job=make_job("bob", parties=parties)))
+    assert ">partner</th>" in html
+    assert "alice and carol add columns" in html
+
+
+def test_vendored_files_are_those_that_are_noted():
+    for name in ("uPlot.iife.min.js", "uPlot.min.css"):
+        digest = hashlib.sha256((VENDOR / "uplot" / name).read_bytes()).hexdigest()
+        assert digest in (VENDOR / "README.md").read_text()
+    assert "MIT License" in (VENDOR / "uplot" / "LICENSE").read_text()
+
+
+def test_a_full_disk_leaves_no_half_page(label_report, tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(StorageError, match=r"report\.json"):
+            r.write_report(label_report, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+    page, data = r.write_report(label_report, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [page.name, data.name]

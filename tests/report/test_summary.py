@@ -1,0 +1,33 @@
+import io
+
+from rich.console import Console
+
+from isthmus.jobs import report as r
+
+
+def shown(report):
+    console = Console(file=io.StringIO(), width=100, color_system=None)
+    console.print(r.summary_table(report))
+    return console.file.getvalue()
+
+
+def test_the_label_partys_table_compares_the_models(label_report):
+    text = shown(label_report)
+    for figures in (label_report.metrics.federation, label_report.metrics.pooled):
+        assert f"{figures.auc:.4f}" in text
+        assert f"{figures.log_loss:.4f}" in text
+    for words in ("bob alone", "federation", "pooled model", "80,000", "644 MB", "38 s", "(95%)"):
+        assert words in text
+
+
+def test_a_feature_partys_table_says_what_it_knows(feature_report):
+    text = shown(feature_report)
+    assert "80,000" in text
+    assert "alone" not in text
+    assert "gained" not in text
+    assert "AUC" not in text
+
+
+def test_names_are_not_markup(make_report, make_job):
+    text = shown(make_report(job=make_job("bob", name="[bold red]job[/nonsense]")))
+    assert "[bold red]job[/nonsense]" in text
