@@ -50,7 +50,7 @@ def _global(
 def main() -> None:
     """Run the command line; a failure is one clear message, a traceback only with `--debug`."""
     try:
-        app()
+        app(prog_name="isthmus")
     except Exception as error:
         sys.exit(show_failure(error, debug="--debug" in sys.argv))
     except KeyboardInterrupt as error:

@@ -11,7 +11,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -23,56 +23,58 @@ INTERVAL = 0.1
 Event = dict[str, Any]
 
 
-class EventStream:
-    """Writes events; safe to use from several threads, and silent once nobody reads any more."""
+Emit = Callable[[Event], None]
+"""Takes an event; safe to call from several threads."""
 
-    def __init__(self, stream: IO[str]) -> None:
-        self._stream = stream
-        self._lock = threading.Lock()
 
-    def emit(self, kind: str, **fields: Any) -> None:
-        """Write one event."""
-        line = json.dumps({"event": kind, **fields}, ensure_ascii=False) + "\n"
-        with self._lock:
-            try:
-                self._stream.write(line)
-                self._stream.flush()
-            except (BrokenPipeError, ValueError):
-                return
+def json_lines(stream: IO[str]) -> Emit:
+    """Writes each event as a line of `stream`; falls silent once nobody reads any more."""
+    lock = threading.Lock()
 
-    def error(self, error: BaseException) -> None:
-        """Write what the user is to read about `error`."""
-        message = error.message if isinstance(error, IsthmusError) else f"{describe(error)}"
-        mend = error.mend if isinstance(error, IsthmusError) else ""
-        self.emit("error", code=code_of(error), message=message, mend=mend)
+    def emit(event: Event) -> None:
+        line = json.dumps(event, ensure_ascii=False) + "\n"
+        with lock, suppress(BrokenPipeError, ValueError):
+            stream.write(line)
+            stream.flush()
+
+    return emit
+
+
+def error_event(error: BaseException) -> Event:
+    """What the user is to read about `error`."""
+    if isinstance(error, IsthmusError):
+        return {"event": "error", "code": error.code, "message": error.message, "mend": error.mend}
+    said = f"unexpected {type(error).__name__}: {error}"
+    mend = "Run it again with --debug and report the traceback."
+    return {"event": "error", "code": code_of(error), "message": said, "mend": mend}
 
 
 class EventProgress:
     """A session's progress as events. See `isthmus.session.Progress`."""
 
-    def __init__(self, events: EventStream, clock: Callable[[], float] = time.monotonic) -> None:
-        self._events = events
+    def __init__(self, emit: Emit, clock: Callable[[], float] = time.monotonic) -> None:
+        self._emit = emit
         self._clock = clock
         self._ids = itertools.count(1)
 
     @contextmanager
     def task(self, name: str, total: int | None = None) -> Iterator[_Task]:
         """See `Progress.task`."""
-        task = _Task(self._events, next(self._ids), self._clock)
-        self._events.emit("task", id=task.id, name=name, total=total)
+        task = _Task(self._emit, next(self._ids), self._clock)
+        self._emit({"event": "task", "id": task.id, "name": name, "total": total})
         try:
             yield task
         finally:
-            self._events.emit("end", id=task.id)
+            self._emit({"event": "end", "id": task.id})
 
     def say(self, text: str) -> None:
         """See `Progress.say`."""
-        self._events.emit("say", text=text)
+        self._emit({"event": "say", "text": text})
 
 
 @dataclass
 class _Task:
-    events: EventStream
+    emit: Emit
     id: int
     clock: Callable[[], float]
     done: int = 0
@@ -82,10 +84,10 @@ class _Task:
         self.done += amount
         if self.clock() - self.told >= INTERVAL:
             self.told = self.clock()
-            self.events.emit("at", id=self.id, done=self.done)
+            self.emit({"event": "at", "id": self.id, "done": self.done})
 
     def note(self, text: str) -> None:
-        self.events.emit("note", id=self.id, text=text)
+        self.emit({"event": "note", "id": self.id, "text": text})
 
 
 def read_event(line: str) -> Event | None:
@@ -95,8 +97,3 @@ def read_event(line: str) -> Event | None:
     except ValueError:
         return None
     return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
-
-
-def describe(error: BaseException) -> str:
-    """An unforeseen exception in a line."""
-    return f"unexpected {type(error).__name__}: {error}"

@@ -163,7 +163,8 @@ def _readers(
     child: subprocess.Popen[str], outcome: Outcome, inbox: queue.Queue[tuple[str, Event]]
 ) -> list[threading.Thread]:
     def events() -> None:
-        with child.stdout or open(os.devnull) as lines:
+        assert child.stdout is not None
+        with child.stdout as lines:
             for line in lines:
                 event = read_event(line)
                 if event is None:
@@ -172,7 +173,8 @@ def _readers(
                     inbox.put((outcome.party, event))
 
     def noise() -> None:
-        with child.stderr or open(os.devnull) as lines:
+        assert child.stderr is not None
+        with child.stderr as lines:
             outcome.noise.extend(line.rstrip() for line in lines)
 
     threads = [threading.Thread(target=target, daemon=True) for target in (events, noise)]

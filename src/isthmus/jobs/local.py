@@ -1,4 +1,4 @@
-"""All parties of a job in one process, a thread each over in-memory links: for notebooks and tests."""
+"""All parties of a job in one process, a thread each: for notebooks and tests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def run_here(
     *,
     resume: bool = False,
     progress: Progress | None = None,
-    workers: int | None = 1,
+    workers: int | None = 0,
 ) -> Mapping[str, Path]:
     """Run a job with all its parties in this process; gives the page of each party's report.
 

@@ -13,6 +13,7 @@ from isthmus.jobs.job import Job
 from isthmus.jobs.log import open_log
 from isthmus.jobs.outcome import write_party_report
 from isthmus.jobs.runner import run_steps
+from isthmus.jobs.tables import check_party
 from isthmus.link import Deadlines, Transcript, open_links
 from isthmus.session import Progress, Session, SilentProgress
 
@@ -48,11 +49,7 @@ def run_party(run: PartyRun) -> Path:
         IsthmusError: this party, or a partner, could not go on. The partners have been told.
     """
     job, spec = run.job, run.job.spec
-    if run.me not in spec.parties:
-        raise JobError(
-            f"{run.me!r} is not a party of {job.path}",
-            mend=f"Its parties: {', '.join(spec.order)}.",
-        )
+    check_party(job, run.me)
     _set_threads(run.threads)
     folder = PartyFolder(run.out / job.folder_name / run.me)
     with (

@@ -1,4 +1,4 @@
-"""The steps of a job at one party, in order, each agreed with the partners and skipped if finished."""
+"""The steps of a job at one party, in order, each agreed with the partners, skipped if finished."""
 
 from __future__ import annotations
 

@@ -10,8 +10,15 @@ import polars as pl
 
 from isthmus.data import FeatureSpec, load_table, parse_label, read_table
 from isthmus.data.infer import infer_schema
-from isthmus.errors import SchemaError
+from isthmus.errors import JobError, SchemaError
 from isthmus.jobs.job import Job
+
+
+def check_party(job: Job, party: str) -> None:
+    """See that the job knows `party`. Raises JobError."""
+    if party not in job.spec.parties:
+        known = ", ".join(job.spec.order)
+        raise JobError(f"{party!r} is not a party of {job.path}", mend=f"Its parties: {known}.")
 
 
 def check_table(job: Job, party: str) -> None:
@@ -34,7 +41,7 @@ def check_table(job: Job, party: str) -> None:
 def read_columns(
     job: Job, party: str, columns: Iterable[str], *, text: Iterable[str] = ()
 ) -> pl.DataFrame:
-    """The named columns of `party`'s table, in memory; `text` ones are not guessed to be numbers."""
+    """The named columns of `party`'s table, in memory; `text` ones stay text."""
     return load_table(job.table_of(party), list(columns), text=list(text))
 
 

@@ -1,0 +1,65 @@
+"""`isthmus job`: check a job file before anything runs."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from isthmus.cli.options import Debug, Format, JobFile, Output, Sets, examples
+
+app = typer.Typer(help="Check a job file before anything runs.", no_args_is_help=True)
+
+
+@app.command(epilog=examples("isthmus job schema > job.schema.json"))
+def schema(debug: Debug = False) -> None:
+    """Print the JSON schema of job files, for editors."""
+    del debug
+    from isthmus.jobs.schema import schema_text
+
+    typer.echo(schema_text(), nl=False)
+
+
+@app.command(
+    epilog=examples("isthmus job validate job.yaml", "isthmus job validate job.yaml --as alice")
+)
+def validate(
+    job: JobFile,
+    me: Annotated[
+        str | None, typer.Option("--as", help="Also check this party's table against the job.")
+    ] = None,
+    sets: Sets = None,
+    output: Output = Format.text,
+    debug: Debug = False,
+) -> None:
+    """Check a job file; with `--as`, the party's table too."""
+    del debug
+    from isthmus.jobs.job import load_job
+    from isthmus.jobs.tables import check_party, check_table
+
+    loaded = load_job(job, sets or ())
+    if me is not None:
+        check_party(loaded, me)
+        check_table(loaded, me)
+    if output is Format.json:
+        typer.echo(json.dumps({"valid": True, "name": loaded.spec.name, "hash": loaded.hash}))
+    else:
+        typer.echo(f"{job} is a valid job, hash {loaded.hash}")
+
+
+@app.command(name="hash", epilog=examples("isthmus job hash job.yaml"))
+def hash_(
+    job: JobFile,
+    sets: Sets = None,
+    canonical: Annotated[
+        bool, typer.Option("--canonical", help="Print what is hashed, as canonical JSON.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Print the hash of what is agreed: it must be the same at every party."""
+    del debug
+    from isthmus.jobs.job import canonical_json, load_job
+
+    loaded = load_job(job, sets or ())
+    typer.echo(canonical_json(loaded.spec) if canonical else loaded.hash)

@@ -1,0 +1,122 @@
+"""`isthmus party`: run one party of a job for real."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from isthmus.cli.exit_codes import exit_code
+from isthmus.cli.options import DEFAULT_IDENTITY, Debug, JobFile, Out, Resume, Sets, examples
+
+if TYPE_CHECKING:
+    from isthmus.jobs.party import PartyRun
+
+EXAMPLES = examples(
+    "isthmus party job.yaml --as bob --identity ~/.isthmus --listen 0.0.0.0:7600",
+    "isthmus party job.yaml --as alice --identity ~/.isthmus --dial bob.example.org:7600",
+)
+
+
+def party(
+    job: JobFile,
+    me: Annotated[str, typer.Option("--as", help="Which party of the job this is.")],
+    identity: Annotated[
+        Path, typer.Option(envvar="ISTHMUS_IDENTITY", help="The party's identity folder.")
+    ] = DEFAULT_IDENTITY,
+    listen: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Where partners reach this party.")
+    ] = None,
+    dial: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[PARTNER=]HOST:PORT", help="A partner to call. Repeatable."),
+    ] = None,
+    out: Out = Path("runs"),
+    resume: Resume = False,
+    sets: Sets = None,
+    wait: Annotated[float, typer.Option(help="Seconds to wait for partners to come.")] = 600.0,
+    reconnect: Annotated[
+        float, typer.Option(help="Seconds that a partner may be out of reach.")
+    ] = 30.0,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads for tensors.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes for hashing ids; chosen by size if unset.")
+    ] = None,
+    payload: Annotated[
+        bool, typer.Option("--payload", help="Keep the content of messages in the transcript.")
+    ] = False,
+    events: Annotated[bool, typer.Option("--events", hidden=True)] = False,
+    debug: Debug = False,
+) -> None:
+    """Run one party of a job; the partners run theirs elsewhere at the same time."""
+
+    def prepare() -> PartyRun:
+        from isthmus.jobs.job import load_job
+        from isthmus.jobs.party import PartyRun
+        from isthmus.link import Deadlines
+
+        loaded = load_job(job, sets or ())
+        return PartyRun(
+            job=loaded,
+            me=me,
+            identity=identity,
+            listen=listen,
+            dial=_addresses(dial or [], loaded.spec.label.party),
+            out=out,
+            resume=resume,
+            threads=threads,
+            workers=workers,
+            deadlines=Deadlines(connect=wait, reconnect=reconnect, recv=RECV),
+            payload=payload,
+        )
+
+    if events:
+        _with_events(prepare, debug)
+    else:
+        _with_display(prepare, me)
+
+
+RECV = 600.0
+"""Seconds without a message from a partner that is alive before the job is given up."""
+
+
+def _with_display(prepare: Callable[[], PartyRun], me: str) -> None:
+    from isthmus.cli.display import Display
+    from isthmus.cli.summary import show_summary
+    from isthmus.jobs.events import EventProgress
+    from isthmus.jobs.party import run_party
+
+    run = prepare()
+    with Display((me,)) as display:
+        progress = EventProgress(lambda event: display.show(me, event))
+        page = run_party(replace(run, progress=progress))
+    show_summary(page)
+
+
+def _with_events(prepare: Callable[[], PartyRun], debug: bool) -> None:
+    """Run for the launcher: events on standard output, and the exit code."""
+    from isthmus.jobs.events import EventProgress, error_event, json_lines
+
+    emit = json_lines(sys.stdout)
+    try:
+        from isthmus.jobs.party import run_party
+
+        page = run_party(replace(prepare(), progress=EventProgress(emit)))
+    except BaseException as error:
+        if debug:
+            traceback.print_exc()
+        event = error_event(error)
+        emit(event)
+        sys.exit(exit_code(event["code"]))
+    emit({"event": "done", "report": str(page)})
+
+
+def _addresses(dial: list[str], default: str) -> dict[str, str]:
+    """`partner=host:port` or, for the label party, `host:port` alone."""
+    pairs = [entry.rpartition("=") for entry in dial]
+    return {name or default: address for name, _, address in pairs}

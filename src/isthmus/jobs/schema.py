@@ -1,0 +1,83 @@
+"""The JSON schema of job files, for editors, and the field reference in the documentation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from isthmus.jobs.spec import JobSpec
+
+
+def schema_text() -> str:
+    """The JSON schema of job files, as published in docs/job.schema.json."""
+    schema = JobSpec.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "Isthmus job file"
+    definitions = schema["$defs"]
+    # The short form `Age: numeric` that the model accepts beside the mapping.
+    kinds = definitions["FeatureSpec"]["properties"]["kind"]
+    definitions["FeatureSpec"] = {"anyOf": [kinds, definitions["FeatureSpec"]]}
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def field_reference() -> str:
+    """All fields of a job file as Markdown tables, one for each part."""
+    schema = JobSpec.model_json_schema()
+    parts = {"JobSpec": schema, **schema["$defs"]}
+    order = ["JobSpec", *(name for name in _mentioned(schema, parts))]
+    return "\n".join(_table(parts[name], name) for name in order)
+
+
+TITLES = {
+    "JobSpec": "The job",
+    "PartySpec": "`parties.<name>`",
+    "FeatureSpec": "`parties.<name>.features.<column>`",
+    "LabelSpec": "`label`",
+    "AlignSpec": "`align`",
+    "SplitSpec": "`split`",
+    "TrainSpec": "`train`",
+    "ModelSpec": "`train.model`",
+    "EvaluateSpec": "`evaluate`",
+    "PredictSpec": "`predict`",
+}
+
+
+def _mentioned(schema: dict[str, Any], parts: dict[str, Any]) -> list[str]:
+    return [name for name in TITLES if name in parts and name != "JobSpec"]
+
+
+def _table(part: dict[str, Any], name: str) -> str:
+    lines = [f"### {TITLES[name]}", "", "| field | values | default | meaning |"]
+    lines.append("|---|---|---|---|")
+    required = part.get("required", [])
+    for field, about in part["properties"].items():
+        default = "required" if field in required else _default(about)
+        meaning = about.get("description", "").replace("\n", " ").replace("|", "\\|")
+        lines.append(f"| `{field}` | {_values(about)} | {default} | {meaning} |")
+    return "\n".join([*lines, ""])
+
+
+def _default(about: dict[str, Any]) -> str:
+    value = about.get("default")
+    return "" if value is None or isinstance(value, dict) else f"`{json.dumps(value)}`"
+
+
+def _values(about: dict[str, Any]) -> str:
+    return " or ".join(dict.fromkeys(_kinds(about)))
+
+
+def _kinds(about: dict[str, Any]) -> Iterator[str]:
+    if "anyOf" in about:
+        for option in about["anyOf"]:
+            yield from _kinds(option)
+    elif "enum" in about:
+        yield ", ".join(f"`{value}`" for value in about["enum"])
+    elif "const" in about:
+        yield f"`{about['const']}`"
+    elif "$ref" in about or about.get("type") == "object":
+        yield "fields"
+    elif about.get("type") == "array":
+        yield "list"
+    elif about.get("type") != "null":
+        yield {"integer": "whole number", "string": "text"}.get(about["type"], about["type"])
