@@ -22,7 +22,15 @@ import grpc
 import numpy as np
 
 from benchmarks.harness import Bar, Result, machine_facts, publish, versions
-from isthmus.link import Link, create_identity, load_identity, open_links, trust, trusted_partners
+from isthmus.link import (
+    Link,
+    Transcript,
+    create_identity,
+    load_identity,
+    open_links,
+    trust,
+    trusted_partners,
+)
 
 HERE, THERE = "alice", "bob"
 SIZES = (32 * 1024, 256 * 1024)
@@ -126,7 +134,15 @@ def _echo_ours(folder: Path, port: int) -> None:
 def _link(
     folder: Path, me: str, partner: str, *, dial: str | None = None, listen: str | None = None
 ) -> Link:
-    return open_links(folder / me, me, {partner: dial}, listen=listen, context="bench")[partner]
+    links = open_links(
+        folder / me,
+        me,
+        {partner: dial},
+        listen=listen,
+        context="bench",
+        transcript=Transcript(folder / f"{me}.jsonl"),
+    )
+    return links[partner]
 
 
 # A bare stream.
