@@ -2,6 +2,7 @@
 
 from isthmus.data.encoder import Encoder, fit_encoder, load_features
 from isthmus.data.features import PADDING, Features, FieldKind, FieldLayout, Layout
+from isthmus.data.infer import ColumnProfile, describe, infer_schema
 from isthmus.data.labels import LabelExpression, parse_label
 from isthmus.data.schema import (
     FeatureSpec,
@@ -17,6 +18,7 @@ from isthmus.data.tables import load_table, read_table
 
 __all__ = [
     "PADDING",
+    "ColumnProfile",
     "Encoder",
     "FeatureSpec",
     "Features",
@@ -27,7 +29,9 @@ __all__ = [
     "Layout",
     "Schema",
     "Split",
+    "describe",
     "fit_encoder",
+    "infer_schema",
     "load_features",
     "load_schema",
     "load_table",

@@ -1,0 +1,105 @@
+"""The demo's two organisations: a public data set cut into the files of alice and of bob.
+
+Alice knows the people, bob what they watched and how they liked it. The two files are in different
+row orders, and each has rows that the other lacks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from isthmus.data.catalogue import USER_COLUMNS
+from isthmus.data.overlap import overlapping
+from isthmus.data.sources import load_tables
+from isthmus.errors import SourceError
+from isthmus.files import replacing
+
+Keys = Literal["row", "entity"]
+
+EVENT_COLUMNS = ["MovieID", "Rating", "Title", "Genres", "Timestamp"]
+
+
+@dataclass(frozen=True)
+class Organisations:
+    """The files that were written and what they have in common."""
+
+    alice: Path
+    bob: Path
+    key: str
+    alice_rows: int
+    bob_rows: int
+    common: int
+    """Keys that both files hold."""
+
+
+def two_organisations(
+    tables: Path, out: Path, *, seed: int, missing: float = 0.10, keys: Keys = "row"
+) -> Organisations:
+    """Write alice's and bob's CSV files under `out` from the canonical tables in `tables`.
+
+    With `keys="row"`: `alice/ratings.csv` (ID, UserID, Gender, Age, Occupation, Zip-code) and
+    `bob/ratings.csv` (ID, MovieID, Rating, Title, Genres, Timestamp), one row per rating, key ID.
+    With `keys="entity"`: `alice/users.csv` (one row per UserID) and `bob/events.csv` (UserID and
+    bob's columns, many rows per user). `missing` is the share of each file's keys that the other
+    file lacks.
+
+    Raises:
+        SourceError: the tables are not there or lack users or movies, or `missing` is not at
+            least 0 and below 1.
+        StorageError: a file cannot be written.
+    """
+    if not 0 <= missing < 1:
+        raise SourceError(f"the missing share is {missing}, it must be at least 0 and below 1")
+    source = load_tables(tables)
+    if not {"ratings", "users", "movies"} <= set(source):
+        raise SourceError(f"{tables} has no users or no movies, so it makes no two organisations")
+    events = source["ratings"].join(source["movies"], on="MovieID", maintain_order="left")
+    rng = np.random.default_rng(seed)
+    if keys == "entity":
+        return _by_user(source["users"], events, out, missing, rng)
+    return _by_row(source["users"], events, out, missing, rng)
+
+
+def _by_row(
+    users: pl.DataFrame, events: pl.DataFrame, out: Path, missing: float, rng: np.random.Generator
+) -> Organisations:
+    rows = events.join(users, on="UserID", maintain_order="left")
+    rows = rows.with_columns(ID=pl.int_range(1, pl.len() + 1))
+    alice, bob, common = overlapping(len(rows), missing, rng)
+    return _write(
+        rows[alice].select("ID", *USER_COLUMNS),
+        rows[bob].select("ID", *EVENT_COLUMNS),
+        out / "alice" / "ratings.csv",
+        out / "bob" / "ratings.csv",
+        "ID",
+        common,
+    )
+
+
+def _by_user(
+    users: pl.DataFrame, events: pl.DataFrame, out: Path, missing: float, rng: np.random.Generator
+) -> Organisations:
+    alice, bob, common = overlapping(len(users), missing, rng)
+    known = events.join(users[bob].select("UserID"), on="UserID", how="semi", maintain_order="left")
+    return _write(
+        users[alice].select(USER_COLUMNS),
+        known[rng.permutation(len(known))].select("UserID", *EVENT_COLUMNS),
+        out / "alice" / "users.csv",
+        out / "bob" / "events.csv",
+        "UserID",
+        common,
+    )
+
+
+def _write(
+    alice: pl.DataFrame, bob: pl.DataFrame, a: Path, b: Path, key: str, common: int
+) -> Organisations:
+    for frame, path in ((alice, a), (bob, b)):
+        with replacing(path) as temporary:
+            frame.write_csv(temporary)
+    return Organisations(a, b, key, len(alice), len(bob), common)
