@@ -47,10 +47,13 @@ def are_squares(values: Sequence[int]) -> npt.NDArray[np.bool_]:
             break
         f, g = _block(f, g, eta, sign)
         done = (f[0] == 1) & ~f[1:].any(axis=0)
+        if not done.any():
+            continue
         symbol[todo[done]] = np.where(sign[done] & 2, -1, 1)
         keep = ~done
         todo, eta, sign = todo[keep], eta[keep], sign[keep]
-        f, g = f[:, keep], g[:, keep]
+        # Not f[:, keep]: its rows would not lie in one piece.
+        f, g = f.compress(keep, axis=1), g.compress(keep, axis=1)
     for i in todo.tolist():
         symbol[i] = 1 if pow(values[i], (P - 1) // 2, P) == 1 else -1
     squares: npt.NDArray[np.bool_] = symbol == 1
