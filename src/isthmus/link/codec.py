@@ -12,11 +12,14 @@ is executable, and every bound is checked before a view into the buffer is made.
 from __future__ import annotations
 
 import json
+import math
 import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeGuard
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii as quote
+from typing import Any, NamedTuple, NoReturn, TypeGuard
 
 import numpy as np
 
@@ -39,6 +42,8 @@ MAX_NAME = 128
 _TOPIC = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
 _LENGTH = struct.Struct("<Q")
 _METADATA = "__metadata__"
+_CACHED_BYTES = 4096
+_to_json = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 _NAMES: dict[np.dtype[Any], str] = {
     np.dtype("?"): "BOOL",
@@ -57,8 +62,11 @@ _NAMES: dict[np.dtype[Any], str] = {
 _DTYPES = {name: dtype for dtype, name in _NAMES.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+Spec = tuple[str, np.dtype[Any], tuple[int, ...]]
+"""Name, dtype and shape of a tensor."""
+
+
+class Encoded(NamedTuple):
     """A message's bytes in pieces, so that a carrier joins them, with its own frame, only once."""
 
     topic: str
@@ -69,6 +77,27 @@ class Encoded:
     def join(self) -> bytes:
         """The message in one piece."""
         return b"".join(self.pieces)
+
+
+class _Place(NamedTuple):
+    """Where a tensor lies in the body of a message."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: list[int]
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A checked JSON part: what the message is about and where its tensors lie."""
+
+    topic: str
+    header: str | None
+    places: tuple[_Place, ...]
+    size: int
+    """Bytes of the body."""
 
 
 def encode(
@@ -89,31 +118,21 @@ def encode_pieces(
         ValueError: a topic, name, count or size beyond the limits; NaN in `header`.
         TypeError: a dtype that has no place on the wire, or a header that is not JSON.
     """
-    if not _TOPIC.fullmatch(topic):
-        raise ValueError(f"{topic!r} cannot be a topic")
-    arrays = sorted(as_arrays(tensors).items(), key=lambda item: -item[1].itemsize)
-    if len(arrays) > MAX_TENSORS:
-        raise ValueError(
-            f"{len(arrays)} tensors in one message of {topic}; {MAX_TENSORS} is the most"
-        )
-    metadata = {"topic": topic}
-    if header:
-        metadata["header"] = json.dumps(header, allow_nan=False, separators=(",", ":"))
-    table: dict[str, Any] = {_METADATA: metadata}
-    buffers: list[Buffer] = []
-    end = 0
-    for name, array in arrays:
-        start, end = end, end + array.nbytes
-        table[name] = _describe(name, array, start, end)
-        buffers.append(_byte_view(array))
-    text = json.dumps(table, separators=(",", ":")).encode()
+    items = list(as_arrays(tensors).items())
+    if len(items) > 1:
+        items.sort(key=lambda item: -item[1].itemsize)
+    start, table, end = _write_table(topic, tuple((n, a.dtype, a.shape) for n, a in items))
+    note = f',"header":{quote(_to_json(header))}' if header else ""
+    text = f"{start}{note}{table}".encode()
     text += b" " * (-len(text) % 8)
     size = _LENGTH.size + len(text) + end
     if len(text) > MAX_HEADER_BYTES or size > MAX_MESSAGE_BYTES:
         raise ValueError(
             f"a message of {topic} has {size} bytes ({len(text)} in its header): too many"
         )
-    return Encoded(topic, (_LENGTH.pack(len(text)) + text, *buffers), size)
+    return Encoded(
+        topic, (_LENGTH.pack(len(text)) + text, *[array.data for _, array in items]), size
+    )
 
 
 def decode(buffer: Buffer) -> Message:
@@ -123,48 +142,69 @@ def decode(buffer: Buffer) -> Message:
         BadMessage: anything about the bytes is not as it must be.
     """
     view = memoryview(buffer).toreadonly().cast("B")
-    table, body = _read_table(view)
-    metadata = table.pop(_METADATA, None)
-    topic, header = _read_metadata(metadata)
-    if len(table) > MAX_TENSORS:
-        _refuse(f"{len(table)} tensors")
-    tensors = {}
-    spans = []
-    for name, entry in table.items():
-        dtype, shape, start, end = _read_entry(name, entry, len(view) - body)
-        count = (end - start) // dtype.itemsize
-        flat = np.frombuffer(view, dtype, count, body + start) if count else np.empty(0, dtype)
-        tensors[name] = flat.reshape(shape)
-        tensors[name].flags.writeable = False
-        spans.append((start, end))
-    _check_no_holes(spans, len(view) - body)
-    return Message(topic, tensors, header)
-
-
-def _describe(name: str, array: Array, start: int, end: int) -> dict[str, Any]:
-    dtype = _NAMES.get(array.dtype)
-    if dtype is None:
-        raise TypeError(f"tensor {name!r} has dtype {array.dtype}, which no message can carry")
-    if not 0 < len(name) <= MAX_NAME or name == _METADATA:
-        raise ValueError(f"{name[:MAX_NAME]!r} cannot be a tensor's name")
-    if array.ndim > MAX_DIMS:
-        raise ValueError(f"tensor {name!r} has {array.ndim} dimensions; {MAX_DIMS} is the most")
-    return {"dtype": dtype, "shape": array.shape, "data_offsets": (start, end)}
-
-
-def _byte_view(array: Array) -> Buffer:
-    return array.reshape(-1).view(np.uint8).data
-
-
-def _read_table(view: memoryview) -> tuple[dict[str, Any], int]:
     if len(view) < _LENGTH.size:
         _refuse("shorter than its length field")
     (length,) = _LENGTH.unpack_from(view)
-    if length > min(MAX_HEADER_BYTES, len(view) - _LENGTH.size):
-        _refuse("its header is longer than allowed or than the message")
     body = _LENGTH.size + length
-    table = _parse_json(bytes(view[_LENGTH.size : body]))
-    return table, body
+    if length > MAX_HEADER_BYTES or body > len(view):
+        _refuse("its header is longer than allowed or than the message")
+    text = bytes(view[_LENGTH.size : body])
+    plan = _read_known_plan(text) if length <= _CACHED_BYTES else _read_plan(text)
+    if plan.size != len(view) - body:
+        _refuse("its tensors do not fill it exactly")
+    tensors = {place.name: _view(view, body, place) for place in plan.places}
+    header = {} if plan.header is None else _parse_json(plan.header)
+    return Message(plan.topic, tensors, header)
+
+
+@lru_cache(maxsize=256)  # a training step sends the same shapes again and again
+def _write_table(topic: str, specs: tuple[Spec, ...]) -> tuple[str, str, int]:
+    """The JSON before and after the place of the header, and the bytes of the body."""
+    if not _TOPIC.fullmatch(topic):
+        raise ValueError(f"{topic!r} cannot be a topic")
+    if len(specs) > MAX_TENSORS:
+        raise ValueError(f"{len(specs)} tensors in a message of {topic}; {MAX_TENSORS} is the most")
+    entries = []
+    end = 0
+    for name, dtype, shape in specs:
+        start, end = end, end + math.prod(shape) * dtype.itemsize
+        entries.append(f",{quote(name)}:{_to_json(_describe(name, dtype, shape, start, end))}")
+    return f'{{"{_METADATA}":{{"topic":"{topic}"', "}" + "".join(entries) + "}", end
+
+
+def _describe(
+    name: str, dtype: np.dtype[Any], shape: tuple[int, ...], start: int, end: int
+) -> dict[str, Any]:
+    wire_name = _NAMES.get(dtype)
+    if wire_name is None:
+        raise TypeError(f"tensor {name!r} has dtype {dtype}, which no message can carry")
+    if not 0 < len(name) <= MAX_NAME or name == _METADATA:
+        raise ValueError(f"{name[:MAX_NAME]!r} cannot be a tensor's name")
+    if len(shape) > MAX_DIMS:
+        raise ValueError(f"tensor {name!r} has {len(shape)} dimensions; {MAX_DIMS} is the most")
+    return {"dtype": wire_name, "shape": shape, "data_offsets": (start, end)}
+
+
+def _view(view: memoryview, body: int, place: _Place) -> Array:
+    _, dtype, shape, start, end = place
+    if start == end:
+        empty: Array = np.empty(shape, dtype)
+        empty.flags.writeable = False
+        return empty
+    count = (end - start) // dtype.itemsize
+    return np.frombuffer(view, dtype, count, body + start).reshape(shape)
+
+
+def _read_plan(text: bytes) -> _Plan:
+    table = _parse_json(text)
+    topic, header = _read_metadata(table.pop(_METADATA, None))
+    if len(table) > MAX_TENSORS:
+        _refuse(f"{len(table)} tensors")
+    places = tuple(_read_place(name, entry) for name, entry in table.items())
+    return _Plan(topic, header, places, _check_no_holes(places))
+
+
+_read_known_plan = lru_cache(maxsize=256)(_read_plan)
 
 
 def _parse_json(text: bytes | str) -> dict[str, Any]:
@@ -177,21 +217,18 @@ def _parse_json(text: bytes | str) -> dict[str, Any]:
     return value
 
 
-def _read_metadata(metadata: object) -> tuple[str, dict[str, Any]]:
+def _read_metadata(metadata: object) -> tuple[str, str | None]:
     if not isinstance(metadata, dict):
         _refuse("it has no topic")
-    topic = metadata.get("topic")
+    topic, header = metadata.get("topic"), metadata.get("header")
     if not isinstance(topic, str) or not _TOPIC.fullmatch(topic):
         _refuse("its topic is not valid")
-    header = metadata.get("header")
-    if header is None:
-        return topic, {}
-    if not isinstance(header, str):
+    if header is not None and not isinstance(header, str):
         _refuse("its header is not JSON")
-    return topic, _parse_json(header)
+    return topic, header
 
 
-def _read_entry(name: str, entry: object, size: int) -> tuple[np.dtype[Any], list[int], int, int]:
+def _read_place(name: str, entry: object) -> _Place:
     if not 0 < len(name) <= MAX_NAME or not isinstance(entry, dict):
         _refuse("a tensor's entry is not valid")
     dtype_name, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
@@ -200,14 +237,14 @@ def _read_entry(name: str, entry: object, size: int) -> tuple[np.dtype[Any], lis
         _refuse("a tensor has an unknown dtype")
     if not _is_counts(shape) or len(shape) > MAX_DIMS:
         _refuse("a tensor's shape is not valid")
-    if not _is_counts(offsets) or len(offsets) != 2 or not offsets[0] <= offsets[1] <= size:
-        _refuse("a tensor lies outside the message")
-    count = 1
-    for dim in shape:
-        count *= dim
+    if not _is_counts(offsets) or len(offsets) != 2:
+        _refuse("a tensor's place is not valid")
+    count = math.prod(shape)
+    if not count and math.prod(filter(None, shape)) > MAX_MESSAGE_BYTES:
+        _refuse("a tensor's shape is not valid")
     if count * dtype.itemsize != offsets[1] - offsets[0]:
         _refuse("a tensor's bytes do not fit its shape")
-    return dtype, shape, offsets[0], offsets[1]
+    return _Place(name, dtype, shape, offsets[0], offsets[1])
 
 
 def _is_counts(value: object) -> TypeGuard[list[int]]:
@@ -215,14 +252,14 @@ def _is_counts(value: object) -> TypeGuard[list[int]]:
     return isinstance(value, list) and all(type(n) is int and 0 <= n < 1 << 62 for n in value)
 
 
-def _check_no_holes(spans: list[tuple[int, int]], size: int) -> None:
+def _check_no_holes(places: tuple[_Place, ...]) -> int:
+    """The bytes of the body, which the tensors must tile."""
     reached = 0
-    for start, end in sorted(spans):
+    for start, end in sorted((place.start, place.end) for place in places):
         if start != reached:
             _refuse("its tensors overlap or leave a hole")
         reached = end
-    if reached != size:
-        _refuse("it has bytes that belong to no tensor")
+    return reached
 
 
 def _refuse_constant(name: str) -> NoReturn:

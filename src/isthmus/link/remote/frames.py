@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from isthmus.errors import BadMessage
 from isthmus.link.codec import Buffer, Encoded
@@ -40,8 +39,7 @@ class Kind(IntEnum):
     FAIL = 18
 
 
-@dataclass(frozen=True, slots=True)
-class Counters:
+class Counters(NamedTuple):
     """How far the sender of a frame has come with what it was sent."""
 
     received: int = 0
@@ -50,8 +48,7 @@ class Counters:
     """Cost of all messages its application has read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """One parsed frame."""
 
     kind: Kind
@@ -90,11 +87,11 @@ def pack_message(encoded: Encoded, sequence: int, counters: Counters) -> list[by
 
 
 def pack_note(
-    kind: Kind, note: Mapping[str, Any], counters: Counters = Counters(), *, sequence: int = 0
+    kind: Kind, note: Mapping[str, Any], counters: Counters | None = None, *, sequence: int = 0
 ) -> bytes:
     """A control frame with a JSON text."""
     text = json.dumps(note, separators=(",", ":")).encode()
-    return pack(kind, counters, (text,), sequence=sequence, total=len(text))
+    return pack(kind, counters or Counters(), (text,), sequence=sequence, total=len(text))
 
 
 def parse(data: bytes) -> Frame:
@@ -137,7 +134,7 @@ def _cut(pieces: Iterable[Buffer], size: int) -> Iterator[list[Buffer]]:
     group: list[Buffer] = []
     free = size
     for piece in pieces:
-        view = memoryview(piece)
+        view = _as_bytes(piece)
         while len(view):
             part, view = view[:free], view[free:]
             group.append(part)
@@ -147,3 +144,9 @@ def _cut(pieces: Iterable[Buffer], size: int) -> Iterator[list[Buffer]]:
                 group, free = [], size
     if group:
         yield group
+
+
+def _as_bytes(piece: Buffer) -> memoryview:
+    view = memoryview(piece)
+    # A view of an array without elements cannot be cast.
+    return view.cast("B") if view.nbytes else memoryview(b"")
