@@ -24,13 +24,13 @@ def summary_table(report: Report) -> Table:
         title_justify="left",
         show_header=bool(models),
     )
-    for head in ("", "AUC", "log loss"):
-        table.add_column(head, justify="right" if head else "left")
+    for head in ("", "AUC", "log loss") if models else ("", ""):
+        table.add_column(head, justify="right" if table.columns else "left")
     for name, figures in models:
         table.add_row(Text(name), as_figure(figures.auc), as_figure(figures.log_loss))
     table.add_section()
     for name, value, remark in _facts(report):
-        table.add_row(Text(name), value, remark)
+        table.add_row(Text(name), value, *([remark] if models else []))
     return table
 
 
