@@ -12,17 +12,17 @@ from typing import Any
 
 import polars as pl
 import yaml
-from isthmus.data.sources import get
 
 from benchmarks.process_tree import TreeUsage, measure
+from isthmus.data.sources import get
 
 FEATURE_PARTY, LABEL_PARTY = "alice", "bob"
 USER_COLUMNS = ("UserID", "Gender", "Age", "Occupation")
 FILM_COLUMNS = ("MovieID", "Genres")
 
 
-def ratings(folder: Path | None = None) -> pl.DataFrame:
-    """All 100,000 ratings with their users' and films' columns and an `ID` each."""
+def ratings(folder: Path) -> pl.DataFrame:
+    """All 100,000 ratings with their users' and films' columns and an `ID`; kept in `folder`."""
     source = get("ml-100k", folder)
     users, films = (pl.read_parquet(source / f"{name}.parquet") for name in ("users", "movies"))
     table = pl.read_parquet(source / "ratings.parquet").join(users, on="UserID", how="left")
@@ -33,12 +33,13 @@ def write_parties(table: pl.DataFrame, folder: Path) -> dict[str, Path]:
     """Each party's table as Parquet, the two in different row orders."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = {party: folder / f"{party}.parquet" for party in (FEATURE_PARTY, LABEL_PARTY)}
-    alice = table.select("ID", *USER_COLUMNS).sample(fraction=1.0, shuffle=True, seed=1)
-    bob = table.select("ID", *FILM_COLUMNS, "Title", "Rating").sample(
-        fraction=1.0, shuffle=True, seed=2
-    )
-    alice.write_parquet(paths[FEATURE_PARTY])
-    bob.write_parquet(paths[LABEL_PARTY])
+    columns = {
+        FEATURE_PARTY: [*USER_COLUMNS, "Zip-code"],
+        LABEL_PARTY: [*FILM_COLUMNS, "Title", "Timestamp", "Rating"],
+    }
+    for seed, (party, path) in enumerate(paths.items()):
+        rows = table.select("ID", *columns[party]).sample(fraction=1.0, shuffle=True, seed=seed)
+        rows.write_parquet(path)
     return paths
 
 
@@ -51,7 +52,7 @@ class FinishedRun:
 
     def report(self, party: str) -> dict[str, Any]:
         """The party's report.json."""
-        found: dict[str, Any] = json.loads((self.folder / party / "report/report.json").read_text())
+        found: dict[str, Any] = json.loads((self.folder / party / "report.json").read_text())
         return found
 
     def predictions(self) -> pl.DataFrame:

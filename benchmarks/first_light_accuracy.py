@@ -16,9 +16,7 @@ import yaml
 from benchmarks.environments import WORK
 from benchmarks.federation import FEATURE_PARTY, LABEL_PARTY, ratings, run_job, write_parties
 from benchmarks.harness import Bar, Result, machine_facts, publish, versions
-
-JOB = Path(__file__).parent.parent / "examples" / "first-light" / "job.yaml"
-"""The demo's job; its columns and training are taken as they are."""
+from isthmus.jobs.examples import example
 
 MODELS = {
     "label_party_alone": "label party alone",
@@ -38,13 +36,15 @@ def main() -> None:
     """Run the job once a seed and publish."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--job", type=Path, default=JOB)
+    parser.add_argument("--job", type=Path, help="another job file than the demo's")
     parser.add_argument("--work", type=Path, default=WORK)
     args = parser.parse_args()
     machine = machine_facts()
     work: Path = args.work / "first_light_accuracy"
-    paths = write_parties(ratings(), work / "tables")
-    base: dict[str, Any] = yaml.safe_load(args.job.read_text())
+    paths = write_parties(ratings(args.work / "data"), work / "tables")
+    base: dict[str, Any] = yaml.safe_load(
+        args.job.read_text() if args.job else example("movielens")
+    )
     for party, path in paths.items():
         base["parties"][party]["table"] = str(path.resolve())
     base["evaluate"] = {**base.get("evaluate", {}), "alone": True, "pooled": True}

@@ -54,7 +54,7 @@ def main() -> None:
     machine = machine_facts()
     work: Path = args.work / "secretflow_deepfm"
     pythons = (_python(args, SIMULATION), _python(args, PRODUCTION))
-    table = ratings()
+    table = ratings(args.work / "data")
     paths = write_parties(table, work / "tables")
     job = _job(paths, args.batch, args.epochs)
     before = run_job(job, work / "ours-before")
