@@ -32,7 +32,7 @@ def page(results: Sequence[Mapping[str, Any]]) -> str:
 
 def _overview(results: Sequence[Mapping[str, Any]]) -> str:
     rows = [
-        [f"[{r['name']}](#{r['name'].replace('_', '-')})", bar["name"], *_bar_cells(bar)]
+        [f"[{r['name']}](#{r['name']})", bar["name"], *_bar_cells(bar)]
         for r in results
         for bar in r["bars"]
     ]
@@ -50,7 +50,6 @@ def _section(result: Mapping[str, Any]) -> str:
         f"{result['date']}; {machine['cpu']}, {machine['cores']} cores, "
         f"{machine['memory_gib']} GiB. {used}."
     )
-    anchor = result["name"].replace("_", "-")
     return "\n".join(
         [
             f"## {result['title']} {{ #{anchor} }}\n",
