@@ -52,8 +52,8 @@ def _section(result: Mapping[str, Any]) -> str:
     )
     return "\n".join(
         [
-            f"## {result['title']} {{ #{anchor} }}\n",
-            f"{result['summary']}\n",
+            f"## {result['name']}\n",
+            f"**{result['title']}.** {result['summary']}\n",
             _table(result["columns"], result["rows"]),
             f"{facts} Raw figures: `benchmarks/results/{result['name']}.json`.\n",
         ]
