@@ -9,10 +9,10 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from isthmus.errors import StorageError
 
@@ -38,24 +38,21 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        with open(temporary, "rb+") as file:
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         raise storage_error(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_file(path: Path, write: Callable[[IO[bytes]], None]) -> None:
-    """Let `write` fill a binary file that appears under `path` only when it is whole."""
-    with replacing(path) as temporary, open(temporary, "wb") as file:
-        write(file)
+        # Only clears up: what went wrong before is the error to tell.
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path`, whole or not at all."""
-    write_file(path, lambda file: _write_all(file, content))
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -66,7 +63,3 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON; NaN is refused, since JSON has none."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
-
-
-def _write_all(file: IO[bytes], content: bytes) -> None:
-    file.write(content)

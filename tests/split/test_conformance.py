@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from tests.split.toy import PARTIES, make_toy
 
 from isthmus.session import Session, run_parties
 from isthmus.split import TrainOptions, bce, train, train_pooled
 from isthmus.split.batches import epoch_batches
 from isthmus.split.optim import RowAdam
-from tests.split.toy import PARTIES, make_toy
 
 OPTIONS = TrainOptions(batch_size=42, epochs=5, learning_rate=0.01, patience=0, device="cpu")
 STEPS = 50

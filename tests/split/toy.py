@@ -25,7 +25,7 @@ class Toy:
         return FeatureData(self.features[party])
 
     def bottom(self, party: str, dropout: float = 0.0) -> DeepFMBottom:
-        seed = Session(me=party, parties=PARTIES, label_party="bob", seed=self.seed)
+        seed = Session(me=party, parties=(party,), label_party=party, seed=self.seed)
         return DeepFMBottom(
             self.features[party].layout,
             dim=4,

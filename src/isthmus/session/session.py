@@ -58,11 +58,11 @@ class Session:
         return self.links[self.label_party]
 
     def seed_for(self, *names: object) -> int:
-        """A 63-bit seed for one purpose of this party: the same in every run with the job's seed."""
+        """A 63-bit seed for one purpose of this party, the same in every run of the job."""
         return _derive(self.seed, (self.me, *names))
 
     def rng(self, *names: object) -> np.random.Generator:
-        """This party's generator for one purpose, reproducible by the job's seed. Not for secrets."""
+        """This party's generator for one purpose, drawn from the job's seed. Not for secrets."""
         return np.random.default_rng(self.seed_for(*names))
 
     def shared_rng(self, *names: object) -> np.random.Generator:

@@ -16,7 +16,9 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """Options of `train`. The parties must agree on all but `device` and `tensorboard`."""
+    """Options of `train`. The parties must agree on all but the local fields: `device`, `threads`,
+    `tensorboard`.
+    """
 
     schedule: str = "exact"
     """When batches are sent, waited for and applied; see `isthmus.split.schedules`."""
@@ -44,12 +46,16 @@ class TrainOptions:
     """Whether the label party tells the others the loss and the validation metrics."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`, ...; `auto` takes CUDA where it is present. Local to a party."""
+    threads: int = 1
+    """Torch's threads for this process. More than one pays for large batches only, and only where
+    the party has the cores to itself. Local to a party."""
     tensorboard: bool = False
     """Also write TensorBoard event files (needs the extra `tensorboard`). Local to a party."""
 
     def agreed(self) -> dict[str, Any]:
         """The options that all parties must hold alike."""
-        return {k: v for k, v in asdict(self).items() if k not in ("device", "tensorboard")}
+        local = ("device", "threads", "tensorboard")
+        return {name: value for name, value in asdict(self).items() if name not in local}
 
     def rate_factor(self, step: int, total: int) -> float:
         """What the learning rates are multiplied with at `step` (from 0) of `total` steps."""

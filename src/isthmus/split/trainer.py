@@ -9,6 +9,7 @@ from time import perf_counter
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor, nn
 
 from isthmus.data.split import Split
@@ -165,6 +166,7 @@ class _Trainer(ABC):
 
     def run(self) -> TrainResult:
         """Train to the end and leave the best epoch's parameters in the modules."""
+        torch.set_num_threads(self.options.threads)
         folder = self._checkpoints()
         resumed = self.handshake(folder.epochs() if folder else [])
         if folder:

@@ -1,0 +1,61 @@
+import errno
+import os
+
+import pytest
+
+from isthmus.errors import StorageError
+from isthmus.files import replacing, storage_error, write_bytes, write_json, write_text
+
+
+def test_a_file_appears_whole(tmp_path):
+    write_json(tmp_path / "deep" / "facts.json", {"a": [1, None]})
+    assert (tmp_path / "deep" / "facts.json").read_text() == (
+        '{\n  "a": [\n    1,\n    null\n  ]\n}\n'
+    )
+    assert os.listdir(tmp_path / "deep") == ["facts.json"]
+
+
+def test_an_error_half_way_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "facts.txt"
+    write_text(path, "old")
+
+    def half_way():
+        with replacing(path) as temporary:
+            temporary.write_text("ne")
+            raise ValueError
+
+    with pytest.raises(ValueError):  # noqa: PT011
+        half_way()
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["facts.txt"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_told_with_the_file_and_the_mend(tmp_path, code):
+    path = tmp_path / "facts.txt"
+
+    def fill():
+        with replacing(path):
+            raise OSError(code, os.strerror(code))
+
+    with pytest.raises(StorageError, match=r"no space left .*facts.txt.*Free some space"):
+        fill()
+    assert not os.listdir(tmp_path)
+
+
+def test_a_folder_that_is_a_file_is_one_clear_error(tmp_path):
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(StorageError, match="runs"):
+        write_bytes(tmp_path / "runs" / "a" / "b", b"x")
+
+
+def test_nan_is_not_json(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a.json", {"auc": float("nan")})
+    assert not os.listdir(tmp_path)
+
+
+def test_other_errors_name_the_file_and_the_cause(tmp_path):
+    text = str(storage_error(tmp_path / "x", OSError(errno.EACCES, "Permission denied")))
+    assert "x" in text
+    assert "Permission denied" in text
