@@ -223,8 +223,12 @@ def test_parties_that_ask_for_different_things_are_told():
         run({"alice": ["x"], "bob": pl.DataFrame({"a": ["x"], "b": ["y"]})})
 
 
-def test_an_unknown_protocol_and_a_party_alone_are_errors():
-    with pytest.raises(JobError, match="'rot13'; there is ecdh"):
-        run({"alice": ["x"], "bob": ["x"]}, protocol="rot13")
+@pytest.mark.parametrize("option", ["protocol", "keys", "duplicates", "nulls"])
+def test_an_unknown_protocol_or_option_is_an_error(option):
+    with pytest.raises(JobError, match=f"no {option} 'rot13'; there is "):
+        run({"alice": ["x"], "bob": ["x"]}, **{option: "rot13"})
+
+
+def test_a_party_alone_is_an_error():
     with pytest.raises(JobError, match="no partner"):
         align(Session(me="bob", parties=("bob",), label_party="bob"), ["x"])

@@ -7,7 +7,7 @@ one of `PROTOCOLS`, each of which says in its own module what it lets a party le
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Literal
 
@@ -58,13 +58,15 @@ def align(
     Raises:
         AlignError: ids are repeated, missing, or of a kind that cannot be an id; the parties ask
             for different things; nothing is common to all.
-        JobError: there is no such protocol, or no partner.
+        JobError: there is no such protocol or option, or no partner.
         BadMessage: a partner did not keep to the protocol.
     """
-    if protocol not in PROTOCOLS:
-        raise JobError(f"there is no alignment protocol {protocol!r}; there is {_names()}")
     if not session.links:
         raise JobError(f"{session.me} has no partner to align with")
+    _check_choice("protocol", protocol, PROTOCOLS)
+    _check_choice("keys", keys, ("row", "entity"))
+    _check_choice("duplicates", duplicates, ("refuse", "drop"))
+    _check_choice("nulls", nulls, ("refuse", "drop"))
     events = keys == "entity" and session.is_label_party
     table = read_keys(ids, repeats="keep" if events else duplicates, nulls=nulls)
     sizes = _greet(session, protocol, keys, table)
@@ -91,6 +93,11 @@ def align(
         samples=len(rows),
     )
     return Alignment(rows, len(common), counts)
+
+
+def _check_choice(name: str, value: str, choices: Collection[str]) -> None:
+    if value not in choices:
+        raise JobError(f"align has no {name} {value!r}; there is {', '.join(choices)}")
 
 
 def _greet(session: Session, protocol: str, keys: str, table: Keys) -> dict[str, int]:
@@ -129,7 +136,3 @@ def _nothing_common(
         mend="Is it the same key column on every side, written in the same way? Look for leading "
         "zeros, spaces, upper and lower case, and numbers that became text like 7.0.",
     )
-
-
-def _names() -> str:
-    return ", ".join(PROTOCOLS)

@@ -94,7 +94,7 @@ class _Partner:
             BadMessage: there is a point of low order among them.
         """
         try:
-            return self.pending.popleft().result()[:, :ECHO_BYTES]
+            return np.ascontiguousarray(self.pending.popleft().result()[:, :ECHO_BYTES])
         except LowOrderPoint as error:
             raise BadMessage(f"{self.link.partner} sent a point of low order") from error
 

@@ -9,5 +9,5 @@ from isthmus.crypto.requests import serve
 
 try:
     serve(sys.stdin.buffer, sys.stdout.buffer)
-except (KeyboardInterrupt, BrokenPipeError):
+except BrokenPipeError:  # the parent is gone
     sys.exit(1)

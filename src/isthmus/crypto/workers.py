@@ -124,6 +124,8 @@ def _start() -> subprocess.Popen[bytes]:
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
         },
+        # An interrupt is for the parent: the child ends when its pipe closes.
+        start_new_session=True,
     )
 
 
