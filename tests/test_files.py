@@ -12,7 +12,7 @@ def test_a_file_appears_whole(tmp_path):
     assert (tmp_path / "deep" / "facts.json").read_text() == (
         '{\n  "a": [\n    1,\n    null\n  ]\n}\n'
     )
-    assert os.listdir(tmp_path / "deep") == ["facts.json"]
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["facts.json"]
 
 
 def test_an_error_half_way_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -27,7 +27,7 @@ def test_an_error_half_way_leaves_the_old_file_and_nothing_else(tmp_path):
     with pytest.raises(ValueError):  # noqa: PT011
         half_way()
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["facts.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["facts.txt"]
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
@@ -40,7 +40,7 @@ def test_a_full_disk_is_told_with_the_file_and_the_mend(tmp_path, code):
 
     with pytest.raises(StorageError, match=r"no space left .*facts.txt.*Free some space"):
         fill()
-    assert not os.listdir(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_that_is_a_file_is_one_clear_error(tmp_path):
@@ -52,7 +52,7 @@ def test_a_folder_that_is_a_file_is_one_clear_error(tmp_path):
 def test_nan_is_not_json(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "a.json", {"auc": float("nan")})
-    assert not os.listdir(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_other_errors_name_the_file_and_the_cause(tmp_path):

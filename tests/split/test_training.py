@@ -233,7 +233,9 @@ class Poisoned(nn.Module):
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_partner_that_sends_nan_is_named(value):
     toy = make_toy()
-    with pytest.raises(NotFinite, match="alice sent NaN or infinity in train.cut 'deep' at step 2"):
+    with pytest.raises(
+        NotFinite, match=r"alice sent NaN or infinity in train\.cut 'deep' at step 2"
+    ):
         federate(alice_program(toy, bottom=Poisoned(toy.bottom("alice"), value)), bob_program(toy))
 
 

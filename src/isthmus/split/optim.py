@@ -16,8 +16,8 @@ class RowAdam(torch.optim.Optimizer):
     """Adam that updates, and keeps moments of, only the rows a batch touches.
 
     Kingma and Ba, "Adam", ICLR 2015, algorithm 1, applied to rows with a gradient; moments of other
-    rows stand still ("lazy" Adam, as `torch.optim.SparseAdam`, whose steps these are, made faster and
-    with weight decay). Gradients must be sparse over the first dimension.
+    rows stand still. The steps are those of `torch.optim.SparseAdam`, made faster and with weight
+    decay. Gradients must be sparse over the first dimension.
 
     Args:
         parameters: two-dimensional tables.
