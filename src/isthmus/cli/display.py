@@ -37,6 +37,7 @@ class Display:
             disable=not self._console.is_terminal,
             transient=True,
         )
+        self._printed: set[str] = set()
         self._parties = {
             party: _Party(self._bars.add_task("starting", party=party, note="", total=None))
             for party in parties
@@ -74,13 +75,24 @@ class Display:
                 self._bars.update(state.line, description="done", total=1, completed=1)
 
     def _end(self, party: str, state: _Party, id: int) -> None:
-        name, _ = state.open.pop(id, ("", None))
-        if not self._console.is_terminal and name:
-            note = f": {state.note}" if state.note else ""
-            self._console.print(f"{party} {escape(name)} done{escape(note)}", highlight=False)
+        if not self._console.is_terminal and id in state.open:
+            self._print_end(party, state)
+        state.open.pop(id, None)
         state.note = "" if not state.open else state.note
         total = next(reversed(state.open.values()), ("", None))[1]
         self._describe(state, total=total, completed=0)
+
+    def _print_end(self, party: str, state: _Party) -> None:
+        """A plain line: each step of each party, and once for all what is noted within a step."""
+        names = " · ".join(name for name, _ in state.open.values())
+        if len(state.open) > 1:
+            line = f"{names}: {state.note}"
+            if not state.note or line in self._printed:
+                return
+            self._printed.add(line)
+        else:
+            line = f"{names} done"
+        self._console.print(f"{party} {escape(line)}", highlight=False)
 
     def _describe(self, state: _Party, *, total: int | None, completed: int) -> None:
         where = " · ".join(escape(name) for name, _ in state.open.values()) or "between steps"

@@ -69,10 +69,14 @@ def _pooled(what: Launch) -> None:
     from isthmus.cli.display import Display
     from isthmus.jobs.artefacts import PartyFolder
     from isthmus.jobs.events import EventProgress
+    from isthmus.jobs.launcher import threads_each
     from isthmus.jobs.outcome import write_party_report
+    from isthmus.jobs.party import set_threads
     from isthmus.jobs.pooled import add_pooled
 
     job, folder = what.job, what.out / what.job.folder_name
+    # The same as a party had: more threads than cores to spare only wait for each other.
+    set_threads(threads_each(len(job.spec.order)))
     with Display(("pooled model",)) as display:
         progress = EventProgress(lambda event: display.show("pooled model", event))
         add_pooled(job, folder, progress)

@@ -97,7 +97,7 @@ def _refuse_aliases(text: str, source: str) -> None:
     # An alias lets a few lines stand for gigabytes, and hides what is agreed from a reader.
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
-            line = event.start_mark.line + 1
+            line = event.start_mark.line + 1 if event.start_mark else 1
             raise JobError(f"{source}:{line}: YAML aliases (*name) are not allowed in a job file")
 
 
@@ -134,7 +134,7 @@ class _Builder:
         if isinstance(node, yaml.SequenceNode):
             return [self._item(item, (*place, at)) for at, item in enumerate(node.value)]
         try:
-            return self._scalars.construct_object(node)  # type: ignore[no-untyped-call]
+            return self._scalars.construct_object(node)
         except (yaml.YAMLError, ValueError) as error:
             line = node.start_mark.line + 1
             raise JobError(

@@ -10,7 +10,7 @@ from typing import Any
 from safetensors.numpy import load_file
 
 from isthmus.align import Alignment
-from isthmus.data import Features
+from isthmus.data import Features, split_samples
 from isthmus.errors import StorageError
 from isthmus.jobs import traffic
 from isthmus.jobs.artefacts import Marker, PartyFolder
@@ -137,7 +137,7 @@ def _figures(job: Job, folder: PartyFolder, measured: Measured | None) -> tuple[
 def _data(job: Job, party: str, folder: PartyFolder, alignment: Alignment) -> DataFacts:
     inputs = folder.step("encode").path
     features: Features = encode.load(inputs)
-    split = encode.split_samples(len(features), job.spec.seed, job.spec.split.fractions)
+    split = split_samples(len(features), job.spec.seed, job.spec.split.fractions)
     has_label = party == job.spec.label.party
     return DataFacts(
         rows_read=alignment.summary.rows,

@@ -50,7 +50,7 @@ def run_party(run: PartyRun) -> Path:
     """
     job, spec = run.job, run.job.spec
     check_party(job, run.me)
-    _set_threads(run.threads)
+    set_threads(run.threads)
     folder = PartyFolder(run.out / job.folder_name / run.me)
     with (
         open_log(folder.file("log.jsonl"), job=job.short_hash, party=run.me) as log,
@@ -123,7 +123,8 @@ def meeting_points(run: PartyRun) -> tuple[str | None, dict[str, str | None]]:
     return (listen if unreached else None), addresses
 
 
-def _set_threads(threads: int | None) -> None:
+def set_threads(threads: int | None) -> None:
+    """Let tensors use so many threads of this process; None leaves the library's choice."""
     if threads is None:
         return
     import torch

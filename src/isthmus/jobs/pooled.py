@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
+from isthmus.data import split_samples
 from isthmus.errors import StorageError
 from isthmus.files import write_bytes
 from isthmus.jobs.artefacts import PartyFolder
@@ -76,7 +77,7 @@ def _train_and_score(job: Job, folder: Path, progress: Progress) -> Scores:
     top = top_of(spec, label_session)
     assert top is not None
     labels = encode.load_labels(inputs[spec.label.party])
-    split = encode.split_samples(len(labels), spec.seed, spec.split.fractions)
+    split = split_samples(len(labels), spec.seed, spec.split.fractions)
     options = options_of(spec)
     train_pooled(
         label_session,

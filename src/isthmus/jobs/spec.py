@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from isthmus.data import FeatureSpec, parse_label
 from isthmus.errors import SchemaError
 
-LOCAL = {"local": True}
+LOCAL: JsonDict = {"local": True}
 """Marks a field as a party's own affair: not agreed, not hashed."""
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]

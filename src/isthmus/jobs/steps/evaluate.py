@@ -86,15 +86,16 @@ def _alone(context: Context, test: NDArray[np.int64]) -> Scores:
     features = encode.load(inputs)
     data = FeatureData(features)
     bottom, top = bottom_of(spec, session, features.layout), top_of(spec, session)
-    train(
-        session,
-        split=encode.split_of(context, len(features)),
-        bottom=bottom,
-        data=data,
-        top=top,
-        labels=encode.load_labels(inputs),
-        options=options_of(spec),
-    )
+    with session.progress.task(f"{context.me} alone"):
+        train(
+            session,
+            split=encode.split_of(context, len(features)),
+            bottom=bottom,
+            data=data,
+            top=top,
+            labels=encode.load_labels(inputs),
+            options=options_of(spec),
+        )
     scores = predict(session, samples=test, bottom=bottom, data=data, top=top)
     assert scores is not None
     return scores
