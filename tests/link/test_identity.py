@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import re
+import stat
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from isthmus.errors import IdentityError, StorageError
+from isthmus.link import create_identity, fingerprint, load_identity, trust, trusted_partners
+from isthmus.link.identity import check_dates
+
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def alice(tmp_path):
+    return create_identity(tmp_path / "alice", "alice")
+
+
+def test_a_new_identity_can_be_loaded(alice, tmp_path):
+    loaded = load_identity(tmp_path / "alice", "alice")
+    assert loaded == alice
+    assert b"PRIVATE KEY" in loaded.key_pem()
+    check_dates(loaded.certificate, "alice", own=True)
+
+
+def test_the_private_key_is_its_owners_alone(alice):
+    assert stat.S_IMODE(alice.key_path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(alice.key_path.parent.stat().st_mode) == 0o700
+    alice.key_path.chmod(0o644)
+    with pytest.raises(IdentityError, match="chmod 600"):
+        load_identity(alice.key_path.parent, "alice")
+
+
+def test_repr_shows_no_key(alice):
+    assert "PRIVATE" not in repr(alice)
+
+
+def test_fingerprints_are_readable_and_differ(alice, tmp_path):
+    bob = create_identity(tmp_path / "bob", "bob")
+    assert re.fullmatch(r"([0-9A-F]{4} ){15}[0-9A-F]{4}", alice.fingerprint)
+    assert alice.fingerprint != bob.fingerprint
+
+
+def test_trust(alice, tmp_path):
+    partner = trust(tmp_path / "bob", alice.certificate_path, "alice")
+    assert partner.fingerprint == fingerprint(alice.certificate)
+    assert trusted_partners(tmp_path / "bob") == {"alice": partner}
+    trust(tmp_path / "bob", alice.certificate_path)  # again is harmless
+
+
+def test_nobody_is_trusted_at_first(tmp_path):
+    assert trusted_partners(tmp_path) == {}
+
+
+def test_a_valid_identity_is_not_overwritten_by_accident(alice):
+    with pytest.raises(IdentityError, match="--replace"):
+        create_identity(alice.key_path.parent, "alice")
+    again = create_identity(alice.key_path.parent, "alice", replace=True)
+    assert again.fingerprint != alice.fingerprint
+
+
+def test_an_expired_identity_is_replaced(tmp_path):
+    create_identity(tmp_path, "alice", now=LONG_AGO)
+    fresh = create_identity(tmp_path, "alice")
+    assert load_identity(tmp_path, "alice").fingerprint == fresh.fingerprint
+
+
+def test_another_certificate_of_a_trusted_partner_needs_a_word(alice, tmp_path):
+    trust(tmp_path / "bob", alice.certificate_path)
+    other = create_identity(tmp_path / "other", "alice")
+    with pytest.raises(IdentityError, match="another certificate of alice"):
+        trust(tmp_path / "bob", other.certificate_path)
+    trust(tmp_path / "bob", other.certificate_path, replace=True)
+    assert trusted_partners(tmp_path / "bob")["alice"].fingerprint == other.fingerprint
+
+
+@pytest.mark.parametrize("name", ["", "Alice", "a b", "../alice", "a" * 41, "-a", "a.b"])
+def test_names_that_cannot_be(tmp_path, name):
+    with pytest.raises(IdentityError, match="cannot be a party's name"):
+        create_identity(tmp_path, name)
+
+
+def test_missing_identity(tmp_path):
+    with pytest.raises(IdentityError, match="isthmus identity new bob"):
+        load_identity(tmp_path, "bob")
+
+
+def test_broken_files(alice, tmp_path):
+    text = tmp_path / "x.pem"
+    text.write_text("hello")
+    with pytest.raises(IdentityError, match="not one PEM certificate"):
+        trust(tmp_path / "bob", text)
+    with pytest.raises(IdentityError, match="cannot read the certificate"):
+        trust(tmp_path / "bob", tmp_path / "absent.pem")
+    with pytest.raises(IdentityError, match="private key, where a certificate belongs"):
+        trust(tmp_path / "bob", alice.key_path)
+    with pytest.raises(IdentityError, match="is a certificate of 'alice', not of 'carol'"):
+        trust(tmp_path / "bob", alice.certificate_path, "carol")
+    text.write_bytes(alice.certificate_pem() * 2)
+    with pytest.raises(IdentityError, match="not one PEM certificate"):
+        trust(tmp_path / "bob", text)
+    alice.key_path.write_text("hello")
+    with pytest.raises(IdentityError, match="not a PEM private key"):
+        load_identity(tmp_path / "alice", "alice")
+
+
+def test_a_key_of_somebody_else(alice, tmp_path):
+    bob = create_identity(tmp_path / "bob", "bob")
+    alice.key_path.write_bytes(bob.key_pem())
+    with pytest.raises(IdentityError, match="does not belong"):
+        load_identity(tmp_path / "alice", "alice")
+
+
+def test_a_trusted_certificate_under_a_wrong_name(alice, tmp_path):
+    path = trust(tmp_path / "bob", alice.certificate_path).path
+    path.rename(path.with_name("carol.cert.pem"))
+    with pytest.raises(IdentityError, match="wrong name"):
+        trusted_partners(tmp_path / "bob")
+
+
+def test_dates(tmp_path):
+    old = create_identity(tmp_path, "alice", days=10, now=LONG_AGO)
+    check_dates(old.certificate, "alice", own=True, now=LONG_AGO + timedelta(days=9))
+    with pytest.raises(IdentityError, match=r"expired on 2020-01-11.*isthmus identity new alice"):
+        check_dates(old.certificate, "alice", own=True)
+    with pytest.raises(IdentityError, match=r"valid only from 2019-12-31"):
+        check_dates(old.certificate, "alice", own=False, now=LONG_AGO - timedelta(days=1))
+    with pytest.raises(IdentityError, match="expired on 2020-01-11"):
+        trust(tmp_path / "bob", old.certificate_path)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot make the folder"):
+        create_identity(tmp_path / "file" / "alice", "alice")

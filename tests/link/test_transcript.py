@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+
+import numpy as np
+import pytest
+
+from isthmus.errors import StorageError
+from isthmus.link import Transcript, decode, encode, memory_links
+
+SECRET = np.arange(6, dtype=np.float32).reshape(2, 3)
+
+
+def send_two(transcript):
+    alice, bob = memory_links("alice", "bob", transcripts=(transcript, None))
+    alice.send("train.cut", {"h": SECRET}, {"step": 12345})
+    alice.send("train.end")
+    bob.send("train.gradient", {"g": SECRET})
+    alice.close()
+    return bob
+
+
+def test_says_what_left_and_nothing_of_its_content(tmp_path):
+    path = tmp_path / "deep" / "transcript.jsonl"
+    with Transcript(path) as transcript:
+        send_two(transcript)
+    first, second = map(json.loads, path.read_text().splitlines())
+    sent = encode("train.cut", {"h": SECRET}, {"step": 12345})
+    assert first.pop("seconds") >= 0
+    assert first == {
+        "sequence": 0,
+        "partner": "bob",
+        "topic": "train.cut",
+        "tensors": {"h": ["float32", [2, 3]]},
+        "header": ["step"],
+        "bytes": len(sent),
+        "sha256": hashlib.sha256(sent).hexdigest(),
+    }
+    assert second["topic"] == "train.end"
+    assert "12345" not in path.read_text()
+
+
+def test_keeps_the_content_on_request(tmp_path):
+    path = tmp_path / "transcript.jsonl"
+    with Transcript(path, payload=True) as transcript:
+        send_two(transcript)
+    line = json.loads(path.read_text().splitlines()[0])
+    message = decode(base64.b64decode(line["payload"]))
+    np.testing.assert_array_equal(message.tensors["h"], SECRET)
+
+
+def test_in_memory():
+    transcript = Transcript()
+    send_two(transcript)
+    assert [(e.sequence, e.topic, e.partner) for e in transcript.entries] == [
+        (0, "train.cut", "bob"),
+        (1, "train.end", "bob"),
+    ]
+
+
+def test_what_cannot_be_recorded_does_not_leave(tmp_path):
+    transcript = Transcript(tmp_path / "transcript.jsonl")
+    transcript.close()
+    alice, bob = memory_links("alice", "bob", transcripts=(transcript, None))
+    with pytest.raises(StorageError, match="cannot write the transcript"):
+        alice.send("t")
+    assert bob.meter.total().received_messages == 0
+
+
+def test_a_path_that_cannot_be_written(tmp_path):
+    with pytest.raises(StorageError, match="cannot write the transcript"):
+        Transcript(tmp_path)
