@@ -14,7 +14,7 @@ from isthmus.data.schema import (
     save_schema,
 )
 from isthmus.data.split import Split, split_samples
-from isthmus.data.tables import load_table, read_table
+from isthmus.data.tables import load_table, read_table, write_table
 
 __all__ = [
     "PADDING",
@@ -41,4 +41,5 @@ __all__ = [
     "read_table",
     "save_schema",
     "split_samples",
+    "write_table",
 ]

@@ -16,8 +16,8 @@ import polars as pl
 from isthmus.data.catalogue import USER_COLUMNS
 from isthmus.data.overlap import overlapping
 from isthmus.data.sources import load_tables
+from isthmus.data.tables import write_table
 from isthmus.errors import SourceError
-from isthmus.files import replacing
 
 Keys = Literal["row", "entity"]
 
@@ -99,7 +99,6 @@ def _by_user(
 def _write(
     alice: pl.DataFrame, bob: pl.DataFrame, a: Path, b: Path, key: str, common: int
 ) -> Organisations:
-    for frame, path in ((alice, a), (bob, b)):
-        with replacing(path) as temporary:
-            frame.write_csv(temporary)
+    write_table(alice, a)
+    write_table(bob, b)
     return Organisations(a, b, key, len(alice), len(bob), common)

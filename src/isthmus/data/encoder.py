@@ -87,6 +87,8 @@ class Encoder:
         layout = self.layout
         if folder is None:
             return _in_memory(layout, n, blocks)
+        # The layout is written last and says that the arrays are whole; an old one must not.
+        (folder / "layout.json").unlink(missing_ok=True)
         with (
             writing_array(folder / "index.npy", n, layout.columns, np.int32) as add_index,
             writing_array(folder / "values.npy", n, layout.values, np.float32) as add_values,

@@ -6,6 +6,7 @@ import operator
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, Literal
 
 import numpy as np
@@ -72,13 +73,14 @@ class LabelExpression:
         if self.operator == "01":
             return self._as_is(column, source)
         literals = [_like(column, value) for value in self.values]
-        if None in literals or (self.operator in "><=" and isinstance(literals[0], str)):
+        ordered = self.operator in (">", ">=", "<", "<=")
+        if None in literals or (ordered and not isinstance(literals[0], float)):
             raise SchemaError(
                 f"{source}: column {self.column!r} is of type {column.dtype}, "
                 f"which cannot be compared as the label {self.text!r} says"
             )
         if self.operator == "in":
-            truth = column.is_in(pl.Series(literals, dtype=_comparable(column)))
+            truth = reduce(operator.or_, (column == literal for literal in literals))
         else:
             truth = _COMPARE[self.operator](column, literals[0])
         return np.asarray(truth.to_numpy(), dtype=np.float32)
@@ -167,10 +169,6 @@ def _items(text: str, items: list[Token]) -> tuple[Value, ...]:
 
 def _not_a_label(text: str) -> SchemaError:
     return SchemaError(f"{text!r} is not a label expression", mend=GRAMMAR)
-
-
-def _comparable(column: pl.Series) -> pl.DataType:
-    return pl.Float64() if column.dtype.is_numeric() else column.dtype
 
 
 def _like(column: pl.Series, value: Value) -> Value | None:

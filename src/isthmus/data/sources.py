@@ -22,8 +22,9 @@ from pathlib import Path
 import polars as pl
 
 from isthmus.data.catalogue import CATALOGUE, Bundle, DataSet, Form, Tables
+from isthmus.data.tables import write_table
 from isthmus.errors import SourceError
-from isthmus.files import replacing, write_json
+from isthmus.files import write_json
 
 CONNECT_SECONDS = 10.0
 """How long the official address may take to answer, and then to send each block."""
@@ -226,8 +227,7 @@ def _store(data: DataSet, target: Path, form: Form, tables: Tables) -> Path:
     if _whole_tables(target) and _manifest(target).get("form") == form.name:
         return target
     for name, table in tables.items():
-        with replacing(target / f"{name}.parquet") as temporary:
-            table.write_parquet(temporary)
+        write_table(table, target / f"{name}.parquet")
     digests = {name: _digest(target / f"{name}.parquet") for name in tables}
     content = {"data_set": data.name, "form": form.name, "tables": digests}
     limits = {"limits": data.limits[form.name]} if form.name in data.limits else {}

@@ -15,7 +15,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from isthmus.data.overlap import overlapping
-from isthmus.files import replacing
+from isthmus.data.tables import write_table
 
 TAGS = np.array(["calm", "dark", "fast", "funny", "long", "loud", "old", "sad"])
 
@@ -60,9 +60,8 @@ class SyntheticTables:
             StorageError: a file cannot be written.
         """
         paths = out / "alice" / "people.csv", out / "bob" / "events.csv"
-        for frame, path in zip((self.alice, self.bob), paths, strict=True):
-            with replacing(path) as temporary:
-                frame.write_csv(temporary)
+        write_table(self.alice, paths[0])
+        write_table(self.bob, paths[1])
         return paths
 
 
@@ -141,4 +140,4 @@ def _by_user(
 ) -> SyntheticTables:
     first, second, common = overlapping(len(people), missing, rng)
     events = events.insert_column(0, people["UserID"][user])
-    return SyntheticTables(people[first], events[np.isin(user, second)], "UserID", common)
+    return SyntheticTables(people[first], events.filter(np.isin(user, second)), "UserID", common)

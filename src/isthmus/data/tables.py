@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -11,6 +13,7 @@ import polars as pl
 
 from isthmus.data.columns import columns_hint
 from isthmus.errors import DataError, SchemaError
+from isthmus.files import replacing
 
 T = TypeVar("T")
 
@@ -60,6 +63,25 @@ def load_table(
             )
         frame = frame.select(list(dict.fromkeys(columns)))
     return _guarded(path, frame.collect)
+
+
+def write_table(frame: pl.DataFrame, path: Path) -> None:
+    """Write `frame` as CSV or Parquet, by the suffix of `path`, whole or not at all.
+
+    Raises:
+        StorageError: the disk is full or the folder cannot be written.
+    """
+    with replacing(path) as temporary:
+        try:
+            if path.suffix == ".csv":
+                frame.write_csv(temporary)
+            else:
+                frame.write_parquet(temporary)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            # Polars tells the number of the system's error in its text alone.
+            number = re.search(r"os error (\d+)", str(error))
+            code = int(number[1]) if number else errno.EIO
+            raise OSError(code, os.strerror(code)) from error
 
 
 def _guarded(path: Path, action: Callable[[], T]) -> T:

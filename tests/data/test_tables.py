@@ -1,0 +1,113 @@
+import gzip
+
+import polars as pl
+import pytest
+
+from isthmus.data import load_table, read_table, write_table
+from isthmus.errors import DataError, SchemaError, StorageError
+
+FRAME = pl.DataFrame({"ID": [1, 2], "name": ["a", "ü"], "x": [0.5, None]})
+
+
+def write(path, suffix):
+    match suffix:
+        case ".csv":
+            FRAME.write_csv(path)
+        case ".tsv":
+            FRAME.write_csv(path, separator="\t")
+        case ".csv.gz" | ".tsv.gz":
+            separator = "," if suffix == ".csv.gz" else "\t"
+            path.write_bytes(gzip.compress(FRAME.write_csv(separator=separator).encode()))
+        case ".parquet":
+            FRAME.write_parquet(path)
+        case ".jsonl" | ".ndjson":
+            FRAME.write_ndjson(path)
+        case _:
+            FRAME.write_ipc(path)
+
+
+@pytest.mark.parametrize(
+    "suffix",
+    [
+        *(".csv", ".CSV", ".tsv", ".csv.gz", ".tsv.gz", ".parquet"),
+        *(".jsonl", ".ndjson", ".arrow", ".feather", ".ipc"),
+    ],
+)
+def test_every_format_gives_the_same_table(tmp_path, suffix):
+    path = tmp_path / f"my.table{suffix}"
+    write(path, suffix.lower())
+    frame = read_table(path)
+    assert isinstance(frame, pl.LazyFrame)
+    assert frame.collect().equals(FRAME)
+
+
+def test_a_folder_of_parquet_files_is_one_table(tmp_path):
+    FRAME[:1].write_parquet(tmp_path / "1.parquet")
+    FRAME[1:].write_parquet(tmp_path / "2.parquet")
+    assert load_table(tmp_path).equals(FRAME)
+
+
+def test_columns_are_selected_and_missing_ones_named(tmp_path):
+    path = tmp_path / "people.csv"
+    FRAME.write_csv(path)
+    assert load_table(path, ["x", "ID", "x"]).columns == ["x", "ID"]
+    with pytest.raises(SchemaError, match=r"people\.csv has no column 'y'.*ID, name, x"):
+        load_table(path, ["x", "y"])
+
+
+def test_types_are_found_by_the_whole_file(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("zip\n" + "12345\n" * 20_000 + "T8H1N\n")
+    assert load_table(path)["zip"].dtype == pl.String
+
+
+def test_text_keeps_leading_zeros(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("zip,n\n00501,1\n")
+    assert load_table(path, text=["zip", "absent"]).rows() == [("00501", 1)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", b""),
+        ("a.csv", b"a,b\n1,2,3\n"),
+        ("a.csv", b"a,b\n\xff\xfe,secret\n"),
+        ("a.csv", b'a,b\n"secret,3\n'),
+        ("a.parquet", b"secret"),
+        ("a.arrow", b"secret"),
+        ("a.jsonl", b'{"a": 1\nsecret'),
+        ("a.xlsx", b"secret"),
+        ("a", b"secret"),
+    ],
+)
+def test_a_broken_table_is_named_and_not_quoted(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        load_table(tmp_path / name)
+    assert str(tmp_path / name) in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_table_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"there is no table .*a\.csv"):
+        read_table(tmp_path / "a.csv")
+    with pytest.raises(DataError, match="cannot be read"):
+        load_table(tmp_path)
+
+
+def test_a_column_twice_is_refused(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a,b,a\n1,2,3\n")
+    with pytest.raises(SchemaError, match="'a' more than once"):
+        read_table(path)
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_tables_are_written_whole_or_not_at_all(tmp_path, full_disk, name):
+    frame = pl.DataFrame({"a": range(50_000)})
+    write_table(frame, tmp_path / "deep" / name)
+    assert load_table(tmp_path / "deep" / name).equals(frame)
+    with full_disk(1000), pytest.raises(StorageError, match=name):
+        write_table(frame, tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["deep"]
