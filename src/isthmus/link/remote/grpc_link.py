@@ -126,6 +126,8 @@ class GrpcLink(Lane):
             BadMessage: the counters in the hello cannot be right.
         """
         with self._receiving:
+            self._outbox.go_on_from(hello.received)
+            self._freed(hello.read)
             old, self._wire = self._wire, wire
             self._inflow.forget_partial()
             self._window = min(self._own_window, hello.window)
@@ -134,8 +136,7 @@ class GrpcLink(Lane):
             first = [self.hello().frame()] if answer else []
             if self._asking:
                 first.append(pack(Kind.ASK, self._counters()))
-            self._outbox.attach(wire, hello.received, first)
-            self._freed(hello.read)
+            self._outbox.attach(wire, first)
         if old is not None:
             old.cancel()
         self._stirred.set()

@@ -61,16 +61,18 @@ class Outbox:
             if not self._kept:
                 self._changed.notify_all()
 
-    def attach(self, wire: Wire, received: int, first: Iterable[bytes]) -> None:
-        """Go on over `wire`: `first`, then every item from number `received`.
+    def go_on_from(self, received: int) -> None:
+        """A new stream begins: the partner expects item `received` next.
 
         Raises:
-            BadMessage: the partner wants what it has acknowledged before.
+            BadMessage: it was never sent, or acknowledged before.
         """
-        with self._lock:
-            if received < self._acknowledged:
-                raise BadMessage("the partner asks again for what it has acknowledged")
+        if received < self._acknowledged:
+            raise BadMessage("the partner asks again for what it has acknowledged")
         self.acknowledge(received)
+
+    def attach(self, wire: Wire, first: Iterable[bytes]) -> None:
+        """Go on over `wire`: `first`, then every item that is not acknowledged."""
         with self._lock:
             self._wire = wire
             for frame in first:

@@ -1,0 +1,327 @@
+"""What becomes of a link when the line under it breaks, or what comes over it is garbage."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from contextlib import suppress
+
+import numpy as np
+import pytest
+
+from isthmus.errors import BadMessage, PartnerAbsent, PartnerFailed, PartnerGone
+from isthmus.link import Deadlines, Listener, open_links
+from isthmus.link.codec import Encoded, encode, encode_pieces
+from isthmus.link.remote.frames import Counters, Kind, pack, pack_message
+
+
+def hang_up(line: socket.socket) -> None:
+    with suppress(OSError):
+        line.shutdown(socket.SHUT_RDWR)
+    line.close()
+
+
+class Proxy:
+    """A TCP proxy whose connections can be cut, and which can refuse new ones."""
+
+    def __init__(self, target: str) -> None:
+        host, _, port = target.rpartition(":")
+        self._target = (host, int(port))
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._lines: list[socket.socket] = []
+        self.refusing = False
+        self.connections = 0
+        self.address = f"127.0.0.1:{self._server.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self) -> None:
+        for line in self._lines:
+            hang_up(line)
+        self._lines.clear()
+
+    def close(self) -> None:
+        self.refusing = True
+        self._server.close()
+        self.cut()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                line, _ = self._server.accept()
+            except OSError:
+                return
+            if self.refusing:
+                line.close()
+                continue
+            self.connections += 1
+            other = socket.create_connection(self._target)
+            self._lines += [line, other]
+            for a, b in ((line, other), (other, line)):
+                threading.Thread(target=self._pump, args=(a, b), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                sink.sendall(data)
+        hang_up(source)
+        hang_up(sink)
+
+
+@pytest.fixture
+def proxied(pair):
+    """Opens a pair through a proxy: (alice, bob, proxy)."""
+    opened = []
+
+    def open_(**deadlines):
+        proxies = []
+
+        def through(address):
+            proxies.append(Proxy(address))
+            return proxies[0].address
+
+        alice, bob = pair.open(through=through, **deadlines)
+        opened.append((alice, bob, proxies[0]))
+        return opened[0]
+
+    yield open_
+    for alice, bob, proxy in opened:
+        ends = [threading.Thread(target=link.close) for link in (alice, bob)]
+        for end in ends:
+            end.start()
+        for end in ends:
+            end.join()
+        proxy.close()
+
+
+def test_a_cut_line_loses_and_doubles_nothing(proxied):
+    alice, bob, proxy = proxied(recv=30, reconnect=20)
+    count = 300
+    blocks = [np.full(1 << (i % 22), i % 251, np.uint8) for i in range(22)]
+    got = {"alice": [], "bob": []}
+    errors = []
+
+    def send(link):
+        for i in range(count):
+            link.send("t", {"x": blocks[i % 22]}, {"i": i})
+            time.sleep(0.002)
+
+    def read(link, log):
+        for _ in range(count):
+            message = link.recv("t")
+            i = message.header["i"]
+            np.testing.assert_array_equal(message.tensors["x"], blocks[i % 22])
+            log.append(i)
+
+    def guarded(action, *args):
+        try:
+            action(*args)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [
+        threading.Thread(target=guarded, args=args)
+        for args in (
+            (send, alice),
+            (send, bob),
+            (read, alice, got["alice"]),
+            (read, bob, got["bob"]),
+        )
+    ]
+    for thread in threads:
+        thread.start()
+    for _ in range(5):
+        time.sleep(0.2)
+        proxy.cut()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert got["alice"] == got["bob"] == list(range(count))
+    assert proxy.connections >= 4
+    for mine, theirs in ((alice, bob), (bob, alice)):
+        assert mine.meter.total().sent_bytes == theirs.meter.total().received_bytes
+
+
+def test_a_full_window_opens_again_after_a_cut(proxied):
+    alice, bob, proxy = proxied(window=10_000)
+    alice.send("t", {"x": np.zeros(9000, np.uint8)})
+    waiting = threading.Thread(target=alice.send, args=("t", {"x": np.ones(9000, np.uint8)}))
+    waiting.start()
+    time.sleep(0.1)
+    proxy.cut()
+    bob.recv("t")
+    assert bob.recv("t").tensors["x"].all()
+    waiting.join()
+
+
+def test_a_failure_during_a_break_is_still_told(proxied):
+    alice, bob, proxy = proxied()
+    proxy.refusing = True
+    proxy.cut()
+    time.sleep(0.1)
+    failing = threading.Thread(target=bob.fail, args=(RuntimeError(),))
+    failing.start()
+    time.sleep(0.2)
+    proxy.refusing = False
+    with pytest.raises(PartnerFailed):
+        alice.recv("t")
+    failing.join()
+
+
+def test_a_line_that_does_not_come_back(proxied):
+    alice, bob, proxy = proxied(reconnect=0.5, close=0.5)
+    alice.send("t")
+    bob.recv("t")
+    bob.send("t", header={"read": "first"})
+    time.sleep(0.1)
+    proxy.refusing = True
+    proxy.cut()
+    began = time.monotonic()
+    assert alice.recv("t").header == {"read": "first"}
+    for link, other in ((alice, "bob"), (bob, "alice")):
+        with pytest.raises(PartnerGone, match=f"the line to {other} broke .* within 0.5 s"):
+            link.recv("t")
+    assert time.monotonic() - began < 5
+    with pytest.raises(PartnerGone, match="the line to bob broke"):
+        alice.send("t")
+
+
+def test_a_silent_line_counts_as_broken(proxied):
+    """A dead line without an end (a lost route) is noticed by missing heartbeats."""
+    alice, bob, proxy = proxied(heartbeat=0.2)
+    wire = alice._wire
+    bob._acknowledge = lambda: None  # bob's heart stops
+    deadline = time.monotonic() + 8
+    while alice._wire is wire and time.monotonic() < deadline:
+        time.sleep(0.05)
+    del bob._acknowledge
+    alice.send("t")
+    bob.recv("t")
+    assert proxy.connections > 1
+
+
+def test_heartbeats_keep_a_silent_line(proxied):
+    alice, bob, proxy = proxied(heartbeat=0.1)
+    time.sleep(1.0)
+    assert proxy.connections == 1
+    alice.send("t")
+    bob.recv("t")
+
+
+def garbage_message(link):
+    data = bytearray(encode("t", {"x": np.zeros(4)}))
+    data[10] ^= 0xFF
+    encoded = Encoded("t", (bytes(data),), len(data))
+    link._outbox.add(pack_message(encoded, link._outbox.next, Counters()))
+
+
+def garbage_frame(link):
+    link._outbox.add_fleeting(b"garbage")
+
+
+def wrong_number(link):
+    encoded = encode_pieces("t")
+    link._outbox.add(pack_message(encoded, link._outbox.next + 3, Counters()))
+
+
+def false_acknowledgement(link):
+    link._outbox.add_fleeting(pack(Kind.ACK, Counters(received=10)))
+
+
+def false_reading(link):
+    link._outbox.add_fleeting(pack(Kind.ACK, Counters(read=10)))
+
+
+def second_hello(link):
+    link._outbox.add_fleeting(link.hello().frame())
+
+
+def too_much(link):
+    link._window = 1 << 40
+    for _ in range(3):
+        link.send("t", {"x": np.zeros(600_000, np.uint8)})
+
+
+@pytest.mark.parametrize(
+    "misbehave",
+    [
+        garbage_message,
+        garbage_frame,
+        wrong_number,
+        false_acknowledgement,
+        false_reading,
+        second_hello,
+        too_much,
+    ],
+)
+@pytest.mark.parametrize("who", ["alice", "bob"])
+def test_garbage_is_refused_and_told(pair, misbehave, who):
+    alice, bob = pair.open(window=1 << 20)
+    bad, good = (alice, bob) if who == "alice" else (bob, alice)
+    bad.send("before")
+    good.recv("before")
+    misbehave(bad)
+    with pytest.raises(BadMessage, match=f"{who} broke the protocol"):
+        good.recv("other")
+    with pytest.raises(PartnerFailed, match="received a malformed message") as caught:
+        bad.recv("t")
+    assert caught.value.partner_code == "link.bad-message"
+    good.fail(BadMessage(""))
+    bad.close()
+
+
+def test_a_restarted_dialler(pair):
+    alice, bob = pair.open()
+    address = bob.release.__self__._address
+    bob._wire.cancel()
+    bob.over.set()  # as if the process had died
+    with pytest.raises(PartnerAbsent, match="alice is there, but not ready"):
+        open_links(
+            pair.root / "bob",
+            "bob",
+            {"alice": address},
+            context="job",
+            deadlines=Deadlines(connect=0.5),
+        )
+    with pytest.raises(PartnerGone, match="bob has restarted"):
+        alice.recv("t")
+    alice.close()
+
+
+def test_a_restarted_listener(pair):
+    listener = Listener(pair.root / "alice", "alice")
+    address = listener.address
+    quick = Deadlines(connect=10, recv=10, reconnect=10, heartbeat=1, close=1)
+    opened = {}
+
+    def open_bob():
+        opened["bob"] = open_links(pair.root / "bob", "bob", {"alice": address}, deadlines=quick)[
+            "alice"
+        ]
+
+    dialling = threading.Thread(target=open_bob)
+    dialling.start()
+    first = open_links(
+        pair.root / "alice", "alice", {"bob": None}, listen=listener, deadlines=quick
+    )["bob"]
+    dialling.join()
+    first.over.set()
+    listener._server.stop(None).wait()  # as if the process had died
+    second = Listener(pair.root / "alice", "alice", address)
+    reborn = {}
+
+    def open_alice():
+        reborn["alice"] = open_links(
+            pair.root / "alice", "alice", {"bob": None}, listen=second, deadlines=quick
+        )["bob"]
+
+    waiting = threading.Thread(target=open_alice)
+    waiting.start()
+    with pytest.raises(PartnerGone, match="alice has restarted"):
+        opened["bob"].recv("t")
+    opened["bob"].close()
+    open_bob()  # a new start of bob meets the new alice
+    waiting.join()
+    opened["bob"].close()
+    reborn["alice"].close()
+    second.close()

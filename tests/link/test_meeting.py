@@ -1,0 +1,392 @@
+"""How two parties meet over gRPC, and every way in which they do not."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import ssl
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+
+import pytest
+
+from isthmus.errors import (
+    BadMessage,
+    IdentityError,
+    JobMismatch,
+    LinkError,
+    PartnerAbsent,
+    UntrustedPartner,
+    VersionMismatch,
+)
+from isthmus.link import Deadlines, Listener, Transcript, create_identity, open_links, trust
+from isthmus.link.identity import load_identity
+from isthmus.link.remote.frames import Counters, Kind, pack, pack_note, parse, read_note
+from isthmus.link.remote.handshake import PROTOCOL
+from isthmus.link.remote.runtime import (
+    CHANNEL_OPTIONS,
+    METHOD,
+    PATH,
+    SERVICE,
+    DaemonThreads,
+    grpc,
+)
+
+SOON = Deadlines(connect=3, recv=3, reconnect=1, heartbeat=1, close=1)
+AT_ONCE = Deadlines(connect=0.6, recv=1, reconnect=1, heartbeat=1, close=1)
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def folders(pair, tmp_path):
+    """Fresh copies of both parties' identity folders."""
+    for name in ("alice", "bob"):
+        shutil.copytree(pair.root / name, tmp_path / name)
+    return tmp_path
+
+
+def meet(folders, *, alice=SOON, bob=SOON, contexts=("job", "job"), on_wait=lambda text: None):
+    """What each side gets: a link or an error. Alice listens, bob dials."""
+    with Listener(folders / "alice", "alice") as listener, ThreadPoolExecutor(2) as pool:
+        a = pool.submit(
+            open_links,
+            folders / "alice",
+            "alice",
+            {"bob": None},
+            listen=listener,
+            context=contexts[0],
+            deadlines=alice,
+            on_wait=on_wait,
+        )
+        b = pool.submit(
+            open_links,
+            folders / "bob",
+            "bob",
+            {"alice": listener.address},
+            context=contexts[1],
+            deadlines=bob,
+        )
+        outcomes = [f.exception() or next(iter(f.result().values())) for f in (a, b)]
+        for outcome in outcomes:
+            if not isinstance(outcome, BaseException):
+                outcome.close()
+    return outcomes
+
+
+def hello(**changes):
+    note = {
+        "protocol": PROTOCOL,
+        "party": "bob",
+        "partner": "alice",
+        "incarnation": "ab" * 16,
+        "knows": "",
+        "context": "job",
+        "window": 1 << 20,
+        "received": 0,
+        "read": 0,
+    }
+    return {**note, **changes}
+
+
+def dial_by_hand(folder, address, *frames, me="bob"):
+    """What a listener answers first to a dialler that sends `frames`."""
+    identity = load_identity(folder, me)
+    credentials = grpc.ssl_channel_credentials(
+        (folder / "trusted" / "alice.cert.pem").read_bytes(),
+        identity.key_pem(),
+        identity.certificate_pem(),
+    )
+    options = [*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", "alice.isthmus")]
+    with grpc.secure_channel(address, credentials, options=options) as channel:
+        return parse(next(channel.stream_stream(PATH)(iter(frames))))
+
+
+def listen_by_hand(folder, *frames):
+    """A server with alice's identity that answers every stream with `frames`."""
+    identity = load_identity(folder, "alice")
+    server = grpc.server(DaemonThreads())
+    handler = grpc.stream_stream_rpc_method_handler(lambda _frames, _context: iter(frames))
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),)
+    )
+    credentials = grpc.ssl_server_credentials(
+        [(identity.key_pem(), identity.certificate_pem())],
+        (folder / "trusted" / "bob.cert.pem").read_bytes(),
+        True,
+    )
+    port = server.add_secure_port("127.0.0.1:0", credentials)
+    server.start()
+    return server, f"127.0.0.1:{port}"
+
+
+def test_they_meet(folders):
+    assert [outcome.partner for outcome in meet(folders)] == ["bob", "alice"]
+
+
+def test_a_star(folders):
+    carol = create_identity(folders / "carol", "carol")
+    trust(folders / "alice", carol.certificate_path)
+    trust(folders / "carol", folders / "alice" / "alice.cert.pem")
+    with Listener(folders / "alice", "alice") as listener, ThreadPoolExecutor(3) as pool:
+        address = {"alice": listener.address}
+        hub = pool.submit(
+            open_links, folders / "alice", "alice", {"bob": None, "carol": None}, listen=listener
+        )
+        points = [
+            pool.submit(open_links, folders / name, name, address) for name in ("bob", "carol")
+        ]
+        links = hub.result()
+        for name, point in zip(("bob", "carol"), points, strict=True):
+            links[name].send("t", header={"for": name})
+            assert point.result()["alice"].recv("t").header == {"for": name}
+        for link in [*links.values(), *(point.result()["alice"] for point in points)]:
+            link.close()
+
+
+def test_an_own_listener_ends_with_its_links(folders):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    for _ in range(2):  # the second time shows that the port is free again
+        with ThreadPoolExecutor(2) as pool:
+            a = pool.submit(open_links, folders / "alice", "alice", {"bob": None}, listen=address)
+            b = pool.submit(open_links, folders / "bob", "bob", {"alice": address})
+            a.result()["bob"].close()
+            b.result()["alice"].close()
+
+
+def test_the_transcript_records_over_grpc_too(folders):
+    transcript = Transcript()
+    with Listener(folders / "alice", "alice") as listener, ThreadPoolExecutor(2) as pool:
+        a = pool.submit(open_links, folders / "alice", "alice", {"bob": None}, listen=listener)
+        b = pool.submit(
+            open_links, folders / "bob", "bob", {"alice": listener.address}, transcript=transcript
+        )
+        with a.result()["bob"] as alice, b.result()["alice"] as bob:
+            bob.send("t")
+            alice.recv("t")
+    assert [entry.topic for entry in transcript.entries] == ["t"]
+
+
+def test_the_listener_does_not_trust_the_dialler(folders):
+    (folders / "bob" / "bob.key.pem").unlink()
+    create_identity(folders / "bob", "bob", replace=True)
+    alice, bob = meet(folders, alice=AT_ONCE)
+    assert isinstance(bob, UntrustedPartner)
+    assert "alice does not trust this party's certificate" in str(bob)
+    assert "isthmus identity trust" in str(bob)
+    assert isinstance(alice, PartnerAbsent)
+    assert "certificate that is not trusted here" in str(alice)
+    assert "compare the fingerprint" in str(alice)
+
+
+def test_the_dialler_does_not_trust_the_listener(folders):
+    (folders / "alice" / "alice.key.pem").unlink()
+    fresh = create_identity(folders / "alice", "alice", replace=True)
+    alice, bob = meet(folders, alice=AT_ONCE)
+    assert isinstance(bob, UntrustedPartner)
+    assert "is not the one trusted for alice" in str(bob)
+    assert fresh.fingerprint in str(bob)
+    assert isinstance(alice, PartnerAbsent)
+    assert "certificate that is not trusted here" in str(alice)
+
+
+def test_a_trusted_partner_cannot_speak_for_another(folders):
+    carol = create_identity(folders / "carol", "carol")
+    trust(folders / "alice", carol.certificate_path)
+    trust(folders / "carol", folders / "alice" / "alice.cert.pem")
+    with Listener(folders / "alice", "alice") as listener:
+        frame = pack_note(Kind.HELLO, hello(party="bob"))
+        answer = dial_by_hand(folders / "carol", listener.address, frame, me="carol")
+    assert answer.kind is Kind.REFUSE
+    assert read_note(answer)["code"] == "link.untrusted"
+
+
+def test_nobody_gets_in_below_tls_1_3(folders):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(folders / "alice" / "alice.cert.pem")
+    context.load_cert_chain(folders / "bob" / "bob.cert.pem", folders / "bob" / "bob.key.pem")
+    context.set_alpn_protocols(["h2"])
+
+    def shake(address):
+        host, _, port = address.rpartition(":")
+        with (
+            socket.create_connection((host, int(port)), 5) as plain,
+            context.wrap_socket(plain, server_hostname="alice.isthmus") as line,
+        ):
+            return line.version()
+
+    with Listener(folders / "alice", "alice") as listener:
+        assert shake(listener.address) == "TLSv1.3"
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        with pytest.raises(ssl.SSLError):
+            shake(listener.address)
+
+
+def test_expired_certificates(folders):
+    old = create_identity(folders / "old", "bob", days=10, now=LONG_AGO)
+    shutil.copy(old.certificate_path, folders / "alice" / "trusted" / "bob.cert.pem")
+    shutil.copy(old.certificate_path, folders / "bob" / "bob.cert.pem")
+    shutil.copy(old.key_path, folders / "bob" / "bob.key.pem")
+    for me, partners in (("alice", {"bob": None}), ("bob", {"alice": "127.0.0.1:1"})):
+        with pytest.raises(IdentityError, match=r"bob expired on 2020-01-11.*identity new bob"):
+            open_links(folders / me, me, partners, listen="127.0.0.1:0")
+
+
+def test_an_expired_listener_says_so(folders):
+    old = create_identity(folders / "old", "alice", days=10, now=LONG_AGO)
+    shutil.copy(old.certificate_path, folders / "alice" / "alice.cert.pem")
+    shutil.copy(old.key_path, folders / "alice" / "alice.key.pem")
+    with pytest.raises(IdentityError, match="alice expired on 2020-01-11"):
+        Listener(folders / "alice", "alice")
+
+
+def test_a_partner_without_a_certificate_here(folders):
+    with pytest.raises(IdentityError, match=r"trusts no certificate of carol.*identity trust"):
+        open_links(folders / "bob", "bob", {"carol": "127.0.0.1:1"})
+
+
+def test_another_job(folders):
+    alice, bob = meet(folders, contexts=("aaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb"))
+    assert isinstance(alice, JobMismatch)
+    assert "bob holds a different job (here aaaaaaaaaaaa, there bbbbbbbbbbbb)" in str(alice)
+    assert isinstance(bob, JobMismatch)
+    assert "alice holds a different job (here bbbbbbbbbbbb, there aaaaaaaaaaaa)" in str(bob)
+
+
+def test_another_version_dials(folders):
+    with Listener(folders / "alice", "alice") as listener, ThreadPoolExecutor(1) as pool:
+        a = pool.submit(
+            open_links, folders / "alice", "alice", {"bob": None}, listen=listener, deadlines=SOON
+        )
+        time.sleep(0.1)
+        frame = pack_note(Kind.HELLO, {"protocol": PROTOCOL + 1, "something": "new"})
+        answer = dial_by_hand(folders / "bob", listener.address, frame)
+        assert read_note(answer)["code"] == "link.version"
+        assert read_note(answer)["protocol"] == PROTOCOL
+        with pytest.raises(VersionMismatch, match=f"bob speaks protocol version {PROTOCOL + 1}"):
+            a.result()
+
+
+def test_another_version_listens(folders):
+    note = {"protocol": PROTOCOL + 1, "code": "link.version", "reason": ""}
+    server, address = listen_by_hand(folders / "alice", pack_note(Kind.REFUSE, note))
+    with pytest.raises(VersionMismatch, match=f"alice speaks protocol version {PROTOCOL + 1}"):
+        open_links(folders / "bob", "bob", {"alice": address}, context="job", deadlines=SOON)
+    server.stop(None)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"",
+        b"garbage",
+        pack(Kind.DATA, Counters()),
+        pack(Kind.HELLO, Counters(), [b"{"]),
+        pack_note(Kind.HELLO, {"protocol": "1"}),
+        pack_note(Kind.HELLO, hello(window=0)),
+        pack_note(Kind.HELLO, hello(extra=1)),
+        pack_note(Kind.HELLO, hello(received=-1)),
+        pack_note(Kind.HELLO, hello(received=5)),
+        pack_note(Kind.HELLO, hello(read=5)),
+    ],
+)
+def test_garbage_instead_of_a_hello(folders, frame):
+    with Listener(folders / "alice", "alice") as listener, ThreadPoolExecutor(1) as pool:
+        a = pool.submit(
+            open_links,
+            folders / "alice",
+            "alice",
+            {"bob": None},
+            listen=listener,
+            context="job",
+            deadlines=SOON,
+        )
+        time.sleep(0.1)
+        answer = dial_by_hand(folders / "bob", listener.address, frame)
+        assert answer.kind is Kind.REFUSE
+        assert read_note(answer)["code"] == "link.bad-message"
+        with pytest.raises(BadMessage):
+            a.result()
+
+
+@pytest.mark.parametrize("frame", [b"garbage", pack(Kind.ACK, Counters())])
+def test_garbage_instead_of_an_answer(folders, frame):
+    server, address = listen_by_hand(folders / "alice", frame)
+    with pytest.raises(BadMessage):
+        open_links(folders / "bob", "bob", {"alice": address}, context="job", deadlines=SOON)
+    server.stop(None)
+
+
+def test_a_dialler_waits_for_a_late_listener_with_a_word(folders):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    words = []
+    with ThreadPoolExecutor(1) as pool:
+        b = pool.submit(
+            open_links,
+            folders / "bob",
+            "bob",
+            {"alice": address},
+            deadlines=SOON,
+            on_wait=words.append,
+        )
+        time.sleep(1.3)
+        alice = open_links(
+            folders / "alice", "alice", {"bob": None}, listen=address, deadlines=SOON
+        )
+        alice["bob"].close()
+        b.result()["alice"].close()
+    assert words
+    assert f"waiting for alice at {address}" in words[0]
+
+
+def test_absent_partners(folders):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with pytest.raises(PartnerAbsent, match=f"alice did not come within 0.6 s: nobody.*{address}"):
+        open_links(folders / "bob", "bob", {"alice": address}, deadlines=AT_ONCE)
+    with pytest.raises(PartnerAbsent, match=r"bob did not dial within 0.6 s"):
+        open_links(
+            folders / "alice", "alice", {"bob": None}, listen="127.0.0.1:0", deadlines=AT_ONCE
+        )
+
+
+def test_something_else_answers(folders):
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+
+        def answer():
+            server.settimeout(0.2)
+            until = time.monotonic() + 1.5
+            while time.monotonic() < until:
+                try:
+                    line, _ = server.accept()
+                except TimeoutError:
+                    continue
+                line.sendall(b"220 mail.example.org ESMTP\r\n")
+                line.close()
+
+        done = pool.submit(answer)
+        with pytest.raises(PartnerAbsent, match=r"is not a party|nobody answers"):
+            open_links(folders / "bob", "bob", {"alice": address}, deadlines=AT_ONCE)
+        done.result()
+
+
+@pytest.mark.parametrize("address", ["alice", "alice:", ":1", "alice:http", "alice:99999"])
+def test_addresses_that_are_none(folders, address):
+    with pytest.raises(LinkError, match="is not an address"):
+        open_links(folders / "bob", "bob", {"alice": address})
+
+
+def test_a_port_in_use(folders):
+    with (
+        Listener(folders / "alice", "alice") as first,
+        pytest.raises(LinkError, match=f"cannot listen at {first.address}"),
+    ):
+        Listener(folders / "alice", "alice", first.address)
+
+
+def test_a_listener_is_needed(folders):
+    with pytest.raises(LinkError, match="alice does not listen"):
+        open_links(folders / "alice", "alice", {"bob": None})
