@@ -33,8 +33,7 @@ def test_every_package_has_its_place_in_the_layers():
     packages = {path.parent.name for path in SOURCE.glob("*/__init__.py")}
     modules = {path.stem for path in SOURCE.glob("*.py")} - {"__init__", "__main__"}
     unplaced = {f"isthmus.{name}" for name in packages | modules} - placed_packages()
-    # `testing` is for test-suites: it may use anything and nothing may use it.
-    assert unplaced <= {"isthmus.testing"}
+    assert unplaced == set()
 
 
 def test_broken_arrows_are_caught(tmp_path):

@@ -116,9 +116,14 @@ def public(path: Path) -> list[ast.AST]:
         for node in ast.iter_child_nodes(waiting.pop()):
             if isinstance(node, kinds) and not node.name.startswith("_"):
                 found.append(node)
-                if isinstance(node, ast.ClassDef):
+                if isinstance(node, ast.ClassDef) and not is_protocol(node):
                     waiting.append(node)
     return found
+
+
+def is_protocol(node: ast.ClassDef) -> bool:
+    # What a protocol asks for is explained where it is implemented, or in the protocol's own text.
+    return any(ast.unparse(base).split("[")[0] == "Protocol" for base in node.bases)
 
 
 def is_private(path: Path) -> bool:
