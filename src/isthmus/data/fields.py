@@ -149,8 +149,7 @@ def fit_categorical(
     column: pl.Series, *, min_count: int, buckets: int | None, source: str
 ) -> CategoricalField:
     """Fit on the training rows `column`: the values seen in at least `min_count` of them."""
-    text = as_text(column, source)
-    return CategoricalField(column.name, _values([text], min_count, buckets))
+    return CategoricalField(column.name, _values([column], min_count, buckets, source))
 
 
 def fit_numeric(column: pl.Series, *, source: str) -> NumericField:
@@ -188,20 +187,26 @@ def fit_multi_hot(
         pairs = pl.DataFrame({"owner": owner, "token": tokens}).unique()
         width = max(width, int(np.bincount(pairs["owner"].to_numpy(), minlength=1).max()))
         counts.append(pairs["token"])
-    known = _values(counts, min_count, buckets)
+    known = _values(counts, min_count, buckets, source)
     return MultiHotField(column.name, known, min(width, max_tokens or width), separator)
 
 
-def _values(parts: list[pl.Series], min_count: int, buckets: int | None) -> Values:
+def _values(parts: list[pl.Series], min_count: int, buckets: int | None, source: str) -> Values:
     if buckets is not None:
         return Values(pl.Series([], dtype=pl.String), buckets)
-    counted = [
-        part.alias("value").drop_nulls().value_counts().rename({"count": "rows"}) for part in parts
-    ]
+    counted = [_counts(part, source) for part in parts]
     if not counted:
         return Values(pl.Series([], dtype=pl.String))
     totals = pl.concat(counted).group_by("value").agg(pl.col("rows").sum())
     return Values(totals.filter(pl.col("rows") >= min_count)["value"].sort())
+
+
+def _counts(part: pl.Series, source: str) -> pl.DataFrame:
+    """The values of `part` as text with their numbers of rows; only distinct ones become text."""
+    as_text(part.clear(), source)  # Refuses a type that cannot be a category, by the column's name.
+    counted = part.alias("value").value_counts(name="rows")
+    text = as_text(counted.get_column("value"), source)
+    return pl.DataFrame({"value": text, "rows": counted.get_column("rows")}).drop_nulls("value")
 
 
 def _tokens(

@@ -23,6 +23,7 @@ FEW_TEXTS = 100
 """Texts with at most this many distinct values are categories even if most rows differ."""
 
 _TIME_NAME = re.compile(r"(^|[_\W])(time|timestamp|datetime|ts)$|timestamp", re.IGNORECASE)
+_DATE = r"^\d{4}-\d\d-\d\d([T ]\d\d:|$)"
 _ID_NAME = re.compile(r"(?i:(^|[_\W])(id|idx|key|uuid|uid)$)|[a-z]I[dD]$")
 
 
@@ -128,6 +129,8 @@ def _suggest(column: pl.Series, text: pl.Series, distinct: int) -> FeatureSpec:
         return FeatureSpec(kind=_integer_kind(column, distinct, filled))
     if dtype == pl.Boolean:
         return FeatureSpec(kind="categorical")
+    if text.str.contains(_DATE).all():
+        return FeatureSpec(kind="ignore")
     return _text_spec(text, distinct, filled)
 
 

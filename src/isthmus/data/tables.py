@@ -25,7 +25,7 @@ def read_table(path: Path, *, text: Collection[str] = ()) -> pl.LazyFrame:
 
     `text` names columns that are read from CSV as text, unchanged: keys and codes such as zip
     codes, whose leading zeros a guess at integers would lose. Other types are found by looking at
-    the whole file, not at its first rows.
+    the whole file, not at its first rows; dates in text files stay text.
 
     Raises:
         DataError: the file is missing, of an unknown kind, empty or malformed.
@@ -124,5 +124,4 @@ def _scan_csv(path: Path, separator: str, text: Collection[str]) -> pl.LazyFrame
         separator=separator,
         infer_schema_length=None,
         schema_overrides=as_text,
-        try_parse_dates=True,
     )
