@@ -116,6 +116,13 @@ class PartyFolder:
         """A file beside the steps' folders."""
         return self.path / name
 
+    def remove(self, name: str) -> None:
+        """Remove a file beside the steps' folders, if it is there. Raises StorageError."""
+        try:
+            self.file(name).unlink(missing_ok=True)
+        except OSError as error:
+            raise storage_error(self.file(name), error) from error
+
 
 def _digests(folder: Path) -> dict[str, str]:
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MARKER)

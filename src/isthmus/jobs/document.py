@@ -17,6 +17,9 @@ Place = tuple[str | int, ...]
 MAX_BYTES = 1 << 20
 """A job file is written by hand; a larger one is not a job file."""
 
+MAX_DEPTH = 32
+PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
+
 
 @dataclass(frozen=True)
 class Document:
@@ -68,7 +71,7 @@ def read_document(path: Path) -> Document:
 def parse_document(text: str, source: str) -> Document:
     """Parse YAML text; `source` names it in errors. Raises JobError as `read_document`."""
     try:
-        _refuse_aliases(text, source)
+        _refuse_tricks(text, source)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
@@ -93,12 +96,19 @@ def parse_value(text: str) -> Any:
         raise JobError(f"{text!r} is not a YAML value") from error
 
 
-def _refuse_aliases(text: str, source: str) -> None:
-    # An alias lets a few lines stand for gigabytes, and hides what is agreed from a reader.
+def _refuse_tricks(text: str, source: str) -> None:
+    """Refuse what only an attack needs: it lets a few bytes cost gigabytes or hours."""
+    depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, yaml.AliasEvent):
-            line = event.start_mark.line + 1 if event.start_mark else 1
             raise JobError(f"{source}:{line}: YAML aliases (*name) are not allowed in a job file")
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            raise JobError(f"{source}:{line}: nested deeper than any job file is")
 
 
 class _Builder:
@@ -129,6 +139,9 @@ class _Builder:
         return result
 
     def value(self, node: yaml.Node, place: Place) -> Any:
+        if isinstance(node, yaml.CollectionNode) and node.tag not in PLAIN_TAGS:
+            line = node.start_mark.line + 1
+            raise JobError(f"{self.source}:{line}: {dotted(place)} has a YAML tag")
         if isinstance(node, yaml.MappingNode):
             return self.mapping(node, place)
         if isinstance(node, yaml.SequenceNode):

@@ -38,12 +38,7 @@ def run_here(
     """
 
     def program(session: Session) -> Path:
-        assert session.folder is not None
-        folder = PartyFolder(session.folder)
-        with open_log(folder.file("log.jsonl"), job=job.short_hash, party=session.me) as log:
-            context = Context(job=job, session=session, folder=folder, log=log, workers=workers)
-            run_steps(context, resume=resume)
-            return write_party_report(job, session.me, folder)
+        return run_one(session, job, resume=resume, workers=workers)
 
     return run_parties(
         dict.fromkeys(job.spec.order, program),
@@ -52,3 +47,21 @@ def run_here(
         folder=out / job.folder_name,
         progress=progress,
     )
+
+
+def run_one(session: Session, job: Job, *, resume: bool = False, workers: int | None = 0) -> Path:
+    """One party's program for `run_parties`: its steps, then its report; gives the page.
+
+    Args:
+        session: the party's session; its folder is where everything goes.
+        job, resume, workers: as for `run_here`.
+
+    Raises:
+        IsthmusError: this party, or a partner, could not go on. The partners have been told.
+    """
+    assert session.folder is not None
+    folder = PartyFolder(session.folder)
+    with open_log(folder.file("log.jsonl"), job=job.short_hash, party=session.me) as log:
+        context = Context(job=job, session=session, folder=folder, log=log, workers=workers)
+        run_steps(context, resume=resume)
+        return write_party_report(job, session.me, folder)

@@ -16,7 +16,6 @@ from isthmus.jobs import traffic
 from isthmus.jobs.artefacts import Marker, PartyFolder
 from isthmus.jobs.job import Job
 from isthmus.jobs.measured import Measured
-from isthmus.jobs.pooled import POOLED
 from isthmus.jobs.report import (
     AlignmentFacts,
     Artefact,
@@ -37,7 +36,7 @@ from isthmus.jobs.report import (
     versions_here,
     write_report,
 )
-from isthmus.jobs.runner import TRAFFIC
+from isthmus.jobs.runner import POOLED, TRAFFIC
 from isthmus.jobs.steps import STEPS, encode
 from isthmus.jobs.steps.evaluate import SCORES, SHARED, SharedFigures
 from isthmus.jobs.steps.predict import PREDICTIONS

@@ -18,6 +18,7 @@ from isthmus.files import write_bytes
 from isthmus.jobs.artefacts import PartyFolder
 from isthmus.jobs.job import Job
 from isthmus.jobs.measured import Scores
+from isthmus.jobs.runner import POOLED
 from isthmus.jobs.steps import encode
 from isthmus.jobs.steps.evaluate import SCORES
 from isthmus.jobs.training import bottom_of, options_of, top_of
@@ -25,9 +26,6 @@ from isthmus.session import Progress, Session, SilentProgress
 from isthmus.split import FeatureData, bce, train_pooled
 from isthmus.split.scoring import label_scores
 from isthmus.split.sides import LabelSide, Part
-
-POOLED = "pooled"
-"""The folder of the pooled model's scores, beside the steps of the label party."""
 
 
 def add_pooled(job: Job, folder: Path, progress: Progress | None = None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from isthmus.errors import IsthmusError, code_of
 from isthmus.files import write_json
 from isthmus.jobs import traffic
@@ -11,6 +13,8 @@ from isthmus.jobs.steps import STEPS, Step
 from isthmus.jobs.tables import check_table
 
 TRAFFIC = "traffic.json"
+POOLED = "pooled"
+"""The folder of the pooled model's scores, beside the steps of the label party."""
 
 
 def run_steps(context: Context, *, resume: bool) -> None:
@@ -38,6 +42,8 @@ def _run_steps(context: Context, resume: bool) -> None:
     context.log.info("start", label_party=context.session.label_party, resume=resume)
     check_table(context.job, context.me)
     fresh = agree_on_step(context.session, "begin", "resume" if resume else None).run
+    if fresh:
+        _forget(context, STEPS)
     for step in STEPS:
         if step.wanted(context.spec):
             fresh = _run_step(context, step, fresh)
@@ -54,13 +60,20 @@ def _run_step(context: Context, step: Step, fresh: bool) -> bool:
         context.log.info("step.skip", step=step.name)
         context.session.progress.say(f"{step.name} was finished before")
         return fresh
-    if fresh:
-        folder.clear()
+    _forget(context, STEPS[STEPS.index(step) + 1 :])
     folder.create()
     folder.unseal()
     seconds = _work(context, step)
     folder.seal(plan.token, seconds)
     return True
+
+
+def _forget(context: Context, steps: Sequence[Step]) -> None:
+    """Remove what steps left and what was made of it, so that nothing stale lies beside the new."""
+    for name in (*(step.name for step in steps), POOLED):
+        context.step(name).clear()
+    for name in ("report.html", "report.json"):
+        context.folder.remove(name)
 
 
 def _work(context: Context, step: Step) -> float:

@@ -29,7 +29,8 @@ def run(context: Context) -> None:
     scores = federation_scores(context, samples)
     if scores is None:
         return
-    keys = read_columns(context.job, context.me, context.spec.key_of(context.me))
+    key = context.spec.key_of(context.me)
+    keys = read_columns(context.job, context.me, key, text=key)
     labels = encode.load_labels(context.step("encode").path)
     table = keys[rows[samples]].with_columns(
         pl.Series("probability", scores),
