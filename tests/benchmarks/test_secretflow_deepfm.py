@@ -1,0 +1,114 @@
+"""The comparison gives its peer the same rows, and judges by the right figures."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+from benchmarks.environments import environment, requirements_of
+from benchmarks.federation import FinishedRun
+from benchmarks.harness import machine_facts
+from benchmarks.process_tree import TreeUsage
+
+from benchmarks import secretflow_deepfm as benchmark
+
+
+@pytest.fixture
+def table():
+    n = 10
+    return pl.DataFrame(
+        {
+            "ID": range(100, 100 + n),
+            "UserID": range(n),
+            "Gender": ["F", "M"] * (n // 2),
+            "Age": range(20, 20 + n),
+            "Occupation": ["none"] * n,
+            "MovieID": range(1000, 1000 + n),
+            "Genres": ["Animation|Children's"] * n,
+            "Rating": [1, 5] * (n // 2),
+        }
+    )
+
+
+def finished_run(folder, ids, split):
+    path = folder / "bob" / "predict"
+    path.mkdir(parents=True)
+    pl.DataFrame({"ID": ids, "split": split}).write_parquet(path / "predictions.parquet")
+    return FinishedRun(folder, TreeUsage(1, 1, 1, 1, 1, 0))
+
+
+def test_the_peer_gets_our_rows_in_our_order(table, tmp_path):
+    ids = [107, 101, 109, 104, 100]
+    run = finished_run(tmp_path / "run", ids, ["train", "test", "train", "train", "test"])
+    folder = benchmark._peer_tables(table, run, tmp_path / "peer")
+    alice = pl.read_csv(folder / "alice_train.csv")
+    bob = pl.read_csv(folder / "bob_train.csv")
+    assert alice["UserID"].to_list() == [7, 9, 4]
+    assert bob["MovieID"].to_list() == [1007, 1009, 1004]
+    assert alice["ID"].to_list() == bob["ID"].to_list() == [0, 1, 2]
+    assert bob["Genres"][0] == "Animation Children's"
+    assert pl.read_csv(folder / "bob_test.csv")["MovieID"].to_list() == [1001, 1000]
+
+
+def figures(rate, memory):
+    return {
+        "samples_per_second": rate,
+        "best_samples_per_second": rate,
+        "peak_pss_mb": memory,
+        "auc": 0.77,
+        "version": "1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("rate", "memory", "met"), [(48_000, 900, True), (41_000, 900, True), (35_999, 900, False)]
+)
+def test_the_bars_are_those_of_the_issue(rate, memory, met):
+    result = benchmark._result(
+        figures(rate, memory),
+        figures(3_000, 5_000),
+        figures(6_000, 1_400),
+        machine_facts(),
+        argparse.Namespace(batch=128, epochs=4),
+    ).as_json()
+    assert result["bar"] == 12
+    assert result["ratio"] == rate / 3_000
+    assert [bar["bar"] for bar in result["bars"]] == [12, 6, 1]
+    assert result["met"] == met
+
+
+def test_too_much_memory_is_a_miss():
+    result = benchmark._result(
+        figures(90_000, 1_700),
+        figures(3_000, 5_000),
+        figures(6_000, 1_400),
+        machine_facts(),
+        argparse.Namespace(batch=128, epochs=4),
+    )
+    assert [bar.met for bar in result.bars] == [True, True, False]
+
+
+def test_an_environment_is_made_once_and_again_after_a_failure(tmp_path):
+    calls = []
+
+    def fail(python):
+        calls.append(python)
+        raise RuntimeError("no network")
+
+    with pytest.raises(RuntimeError, match="no network"):
+        environment(tmp_path / "env", sys.executable, fail)
+    python = environment(tmp_path / "env", sys.executable, calls.append)
+    assert environment(tmp_path / "env", sys.executable, fail) == python
+    assert calls == [python, python]
+
+
+def test_requirements_leave_extras_out():
+    found = requirements_of(Path(sys.executable), "pytest")
+    assert any(line.startswith("pluggy") for line in found)
+    assert not any("extra ==" in line for line in found)
+
+
+def test_a_missing_interpreter_is_named(tmp_path):
+    with pytest.raises(RuntimeError, match="python9"):
+        environment(tmp_path / "env", "python9.99", lambda python: None)
