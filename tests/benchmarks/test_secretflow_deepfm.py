@@ -89,8 +89,14 @@ def test_too_much_memory_is_a_miss():
     assert [bar.met for bar in result.bars] == [True, True, False]
 
 
-def test_an_environment_is_made_once_and_again_after_a_failure(tmp_path):
+def test_an_environment_is_made_once_and_again_after_a_failure(tmp_path, monkeypatch):
     calls = []
+
+    def make_venv(command, check):
+        (command[-1] / "bin").mkdir(parents=True, exist_ok=True)
+        (command[-1] / "bin" / "python").touch()
+
+    monkeypatch.setattr("subprocess.run", make_venv)
 
     def fail(python):
         calls.append(python)
