@@ -1,9 +1,9 @@
 """Points of Curve25519 in batches: hashing ids to the curve and multiplying by a secret.
 
-Ids go to the curve by Elligator 2 (RFC 9380, sections 6.7.1 and G.2: Z = 2, J = 486662), not by
-taking a hash as the u-coordinate as is often done: half of all u lie on the curve's twist, and
-multiplication keeps a point where it is, so that each masked point would give one bit of its id
-away. Multiplication is X25519 (RFC 7748) of the `cryptography` package.
+Ids go to the curve by Elligator 2 of libsodium, not by taking a hash as the u-coordinate as is
+often done: half of all u lie on the curve's twist, and multiplication keeps a point where it is, so
+that each masked point would give one bit of its id away. Multiplication is X25519 (RFC 7748) of the
+`cryptography` package. Between the two lies a change of coordinates.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from itertools import accumulate
 import numpy as np
 import numpy.typing as npt
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-
-from isthmus.crypto.legendre import P, are_squares
+from nacl.bindings import crypto_core_ed25519_from_uniform
 
 Points = npt.NDArray[np.uint8]
 """uint8 `[n, 32]`, one u-coordinate a row, little-endian."""
 
 POINT_BYTES = 32
-_A = 486662
-_TAG = b"isthmus.curve25519.elligator2.sha256.v1\x00"
+P = 2**255 - 19
+"""The prime of the curve's field."""
+_TAG = b"isthmus.curve25519.elligator2.sha256.v2\x00"
+_SIGN = 1 << 255
 
 
 class LowOrderPoint(ValueError):
@@ -38,22 +39,22 @@ def new_secret() -> bytes:
 def hash_to_points(ids: Sequence[bytes]) -> Points:
     """The point of each id: SHA-256 with a tag of our own, taken to the curve by Elligator 2.
 
-    With r the hash, w = 1 + 2 r^2 and d = -A / w, the point is d where d^3 + A d^2 + d is a square
-    and -A - d where it is not. Every point is on the curve, never on its twist.
+    libsodium gives a point of the prime-order subgroup in Edwards form (y and a sign); its
+    u-coordinate in Montgomery form is (1 + y) / (1 - y) (RFC 7748, section 4.1). Every point is on
+    the curve, never on its twist.
 
     Returns:
         uint8 `[n, 32]`.
     """
     hashes = (hashlib.sha256(_TAG + value).digest() for value in ids)
-    ws = [1 + 2 * pow(int.from_bytes(digest, "little"), 2, P) for digest in hashes]
-    # d^3 + A d^2 + d, times w^4, which is a square: no inverse is needed to test it.
-    squares = are_squares([-_A * w * (_A * _A * (1 - w) + w * w) % P for w in ws])
-    ds = [-_A * inverse for inverse in _inverses(ws)]
-    points = (
-        (d if square else -_A - d) % P for d, square in zip(ds, squares.tolist(), strict=True)
+    edwards = (
+        int.from_bytes(crypto_core_ed25519_from_uniform(digest), "little") for digest in hashes
     )
-    raw = b"".join(point.to_bytes(POINT_BYTES, "little") for point in points)
-    return _points(raw)
+    ys = [point & ~_SIGN for point in edwards]
+    points = (
+        (1 + y) * inverse % P for y, inverse in zip(ys, _inverses([1 - y for y in ys]), strict=True)
+    )
+    return _points(b"".join(point.to_bytes(POINT_BYTES, "little") for point in points))
 
 
 def multiply(secret: bytes, points: Points) -> Points:
