@@ -85,7 +85,7 @@ def test_training_stops_early_and_keeps_the_best_epoch():
     assert len(values) < 40
     assert result.best_epoch == 1 + int(np.argmax(values))
     assert len(values) == result.best_epoch + 2
-    assert "no better validation auc in 2 epochs" in result.stop_reason
+    assert "no better validation AUC in 2 epochs" in result.stop_reason
     assert results["alice"].best_epoch == result.best_epoch
     rerun = replace(options, epochs=result.best_epoch, patience=0)
     _, expected = federate(alice_program(toy, rerun), bob_program(toy, rerun))["bob"]

@@ -363,9 +363,12 @@ class LabelTrainer(_Trainer):
         patience = self.options.patience
         stop = ""
         if patience and record.epoch - best_epoch >= patience:
-            stop = f"no better validation {self.options.metric} in {patience} epochs"
+            stop = f"no better validation {_METRIC_NAMES[self.options.metric]} in {patience} epochs"
         send_decision(self.session, self.options, record, stop)
         return record, stop
+
+
+_METRIC_NAMES = {"auc": "AUC", "log_loss": "log loss"}
 
 
 def _value(record: EpochRecord, metric: str) -> float:
