@@ -143,6 +143,8 @@ class GrpcLink(Lane):
         if is_first:
             threading.Thread(target=self._watch, name=f"watch-{self.partner}", daemon=True).start()
             self._changed()
+        else:
+            self._say(f"the line to {self.partner} is back")
 
     def on_frame(self, wire: Wire, data: bytes) -> None:
         """A frame came over `wire`."""
