@@ -33,6 +33,11 @@ def events(workshop, job, party):
     return [json.loads(line) for line in lines]
 
 
+def topics(report):
+    """What crossed for the steps, without their coordination."""
+    return [t for t in report["traffic"]["topics"] if not t["topic"].startswith("job.")]
+
+
 def part_files(workshop):
     return [path.name for path in workshop.out.rglob("*.part")]
 
@@ -103,7 +108,7 @@ def test_resuming_skips_what_is_finished(workshop):
     skipped = [e["step"] for e in events(workshop, job, "bob") if e["event"] == "step.skip"]
     assert skipped == [step.name for step in STEPS]
     again = json.loads((workshop.results(job, "bob") / "report.json").read_text())
-    assert again["traffic"] == json.loads(report)["traffic"]
+    assert topics(again) == topics(json.loads(report)) != []
 
 
 def test_without_resume_everything_runs_again(workshop):

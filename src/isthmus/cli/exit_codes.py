@@ -1,4 +1,4 @@
-"""The process's exit code for each class of error; documented in docs/errors.md."""
+"""The process's exit code for each class of error; documented in docs/jobs.md."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ BY_CODE = {
     "train": 6,
     "storage": 7,
     "link": 8,
+    "metric": 9,
 }
 
 

@@ -12,13 +12,18 @@ from isthmus.cli.options import Debug, Format, JobFile, Output, Sets, examples
 app = typer.Typer(help="Check a job file before anything runs.", no_args_is_help=True)
 
 
-@app.command(epilog=examples("isthmus job schema > job.schema.json"))
-def schema(debug: Debug = False) -> None:
+@app.command(epilog=examples("isthmus job schema > job.schema.json", "isthmus job schema --fields"))
+def schema(
+    fields: Annotated[
+        bool, typer.Option("--fields", help="Print the fields as Markdown tables instead.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
     """Print the JSON schema of job files, for editors."""
     del debug
-    from isthmus.jobs.schema import schema_text
+    from isthmus.jobs.schema import field_reference, schema_text
 
-    typer.echo(schema_text(), nl=False)
+    typer.echo(field_reference() if fields else schema_text(), nl=False)
 
 
 @app.command(

@@ -13,7 +13,7 @@ from isthmus.align import Alignment
 from isthmus.data import Features, split_samples
 from isthmus.errors import StorageError
 from isthmus.jobs import traffic
-from isthmus.jobs.artefacts import Marker, PartyFolder
+from isthmus.jobs.artefacts import Marker, PartyFolder, StepFolder
 from isthmus.jobs.job import Job
 from isthmus.jobs.measured import Measured
 from isthmus.jobs.report import (
@@ -105,9 +105,9 @@ def _phases(folder: PartyFolder) -> tuple[Phase, ...]:
 
 
 def _crossed(folder: PartyFolder) -> traffic.Counts:
-    steps = [folder.step(step.name) for step in STEPS]
+    places = [StepFolder(folder.path), *(folder.step(step.name) for step in STEPS)]
     return traffic.summed(
-        [traffic.from_json(s.read_json(TRAFFIC)) for s in steps if s.file(TRAFFIC).exists()]
+        [traffic.from_json(at.read_json(TRAFFIC)) for at in places if at.file(TRAFFIC).exists()]
     )
 
 

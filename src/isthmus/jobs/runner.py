@@ -48,6 +48,8 @@ def _run_steps(context: Context, resume: bool) -> None:
         if step.wanted(context.spec):
             fresh = _run_step(context, step, fresh)
     agree_on_end(context.session)
+    told = traffic.counts_now(context.session.links, coordination=True)
+    write_json(context.folder.file(TRAFFIC), traffic.to_json(told))
     context.log.info("end")
 
 
@@ -72,7 +74,7 @@ def _forget(context: Context, steps: Sequence[Step]) -> None:
     """Remove what steps left and what was made of it, so that nothing stale lies beside the new."""
     for name in (*(step.name for step in steps), POOLED):
         context.step(name).clear()
-    for name in ("report.html", "report.json"):
+    for name in ("report.html", "report.json", TRAFFIC):
         context.folder.remove(name)
 
 

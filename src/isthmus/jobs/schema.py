@@ -25,8 +25,8 @@ def field_reference() -> str:
     """All fields of a job file as Markdown tables, one for each part."""
     schema = JobSpec.model_json_schema()
     parts = {"JobSpec": schema, **schema["$defs"]}
-    order = ["JobSpec", *(name for name in _mentioned(schema, parts))]
-    return "\n".join(_table(parts[name], name) for name in order)
+    order = [name for name in TITLES if name in parts]
+    return "\n".join(_table(parts[name], name, parts) for name in order)
 
 
 TITLES = {
@@ -43,19 +43,21 @@ TITLES = {
 }
 
 
-def _mentioned(schema: dict[str, Any], parts: dict[str, Any]) -> list[str]:
-    return [name for name in TITLES if name in parts and name != "JobSpec"]
-
-
-def _table(part: dict[str, Any], name: str) -> str:
+def _mentioned(sdef _table(part: dict[str, Any], name: str, parts: dict[str, Any]) -> str:
     lines = [f"### {TITLES[name]}", "", "| field | values | default | meaning |"]
     lines.append("|---|---|---|---|")
     required = part.get("required", [])
     for field, about in part["properties"].items():
         default = "required" if field in required else _default(about)
-        meaning = about.get("description", "").replace("\n", " ").replace("|", "\\|")
+        meaning = _meaning(about, parts).replace("\n", " ").replace("|", "\\|")
         lines.append(f"| `{field}` | {_values(about)} | {default} | {meaning} |")
     return "\n".join([*lines, ""])
+
+
+def _meaning(about: dict[str, Any], parts: dict[str, Any]) -> str:
+    """The field's own description, else that of the part it holds."""
+    held = parts.get(about.get("$ref", "").rpartition("/")[2], {})
+    return str(about.get("description") or held.get("description", ""))
 
 
 def _default(about: dict[str, Any]) -> str:

@@ -12,9 +12,21 @@ Counts = dict[str, dict[str, TopicMeter]]
 """Partner to topic to counts."""
 
 
-def counts_now(links: Mapping[str, Link]) -> Counts:
-    """What each link's meter has counted so far."""
-    return {partner: link.meter.snapshot() for partner, link in links.items()}
+COORDINATION = "job."
+"""Topics of the steps' coordination: a partner's next word may come while a step still runs here,
+so they are counted over the whole run and not by step."""
+
+
+def counts_now(links: Mapping[str, Link], *, coordination: bool = False) -> Counts:
+    """What each link's meter has counted so far: of the steps' own topics, or of coordination."""
+    return {
+        partner: {
+            topic: counts
+            for topic, counts in link.meter.snapshot().items()
+            if topic.startswith(COORDINATION) == coordination
+        }
+        for partner, link in links.items()
+    }
 
 
 def added(before: Counts, after: Counts) -> Counts:

@@ -1,0 +1,244 @@
+"""The verbs: what they print, the JSON they give, and their exit codes."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from isthmus import __version__
+from isthmus.cli.exit_codes import BY_CODE, exit_code
+from isthmus.cli.main import app, main
+from isthmus.data.synthetic import SyntheticOptions, synthetic_tables
+from isthmus.errors import IsthmusError
+from isthmus.jobs.examples import example
+from isthmus.jobs.job import load_job
+from isthmus.jobs.local import run_here
+
+JOB = """\
+isthmus: 1
+name: tiny
+parties:
+  alice: {table: alice/people.csv, features: {Age: numeric, Trait1: categorical}}
+  bob: {table: bob/events.csv, features: {ItemID: categorical}}
+label: {party: bob, expression: "Clicked == 1"}
+align: {key: ID}
+train: {epochs: 1, model: {dim: 2, bottom: [4], top: []}}
+evaluate: {alone: false}
+"""
+
+
+def call(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def fails(monkeypatch, capsys, *arguments):
+    """Exit code and standard error of a call that fails."""
+    monkeypatch.setattr(sys, "argv", ["isthmus", *map(str, arguments)])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    return caught.value.code, capsys.readouterr().err
+
+
+@pytest.fixture
+def job_file(tmp_path):
+    synthetic_tables(1, SyntheticOptions(rows=300, users=40, items=20)).write(tmp_path)
+    path = tmp_path / "job.yaml"
+    path.write_text(JOB)
+    return path
+
+
+def commands():
+    import typer
+
+    def walk(command, path):
+        inner = getattr(command, "commands", {})
+        for name, below in inner.items():
+            yield from walk(below, (*path, name))
+        if not inner:
+            yield path
+
+    return sorted(walk(typer.main.get_command(app), ()))
+
+
+@pytest.mark.parametrize("path", commands(), ids=" ".join)
+def test_every_verb_has_help_with_examples(path):
+    shown = call(*path, "--help")
+    assert shown.exit_code == 0
+    assert "Examples" in shown.output
+    assert f"isthmus {' '.join(path)}" in shown.output
+
+
+def test_the_verbs_are_those_of_the_issue():
+    assert {" ".join(path) for path in commands()} >= {
+        "identity new",
+        "identity show",
+        "identity trust",
+        "data get",
+        "data describe",
+        "run",
+        "party",
+        "job schema",
+        "job validate",
+        "job hash",
+        "demo",
+        "report",
+        "doctor",
+    }
+
+
+def test_help_is_quick_and_loads_no_heavy_library():
+    loaded = "import sys; before = set(sys.modules); import isthmus.cli.main; "
+    loaded += "print([m for m in ('torch', 'polars', 'numpy', 'grpc', 'pydantic', 'cryptography')"
+    loaded += " if m in sys.modules])"
+    began = time.process_time()
+    done = subprocess.run(
+        [sys.executable, "-c", loaded], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+    assert time.process_time() - began < 0.5
+
+
+def test_version():
+    assert call("--version").output.strip() == f"isthmus {__version__}"
+
+
+def test_job_verbs(job_file, monkeypatch, capsys):
+    job = load_job(job_file)
+    assert call("job", "hash", job_file).output.strip() == job.hash
+    assert call("job", "hash", job_file, "--set", "seed=5").output.strip() != job.hash
+    canonical = json.loads(call("job", "hash", job_file, "--canonical").output)
+    assert "table" not in canonical["parties"]["alice"]
+    valid = json.loads(call("job", "validate", job_file, "--format", "json").output)
+    assert valid == {"valid": True, "name": "tiny", "hash": job.hash}
+    assert call("job", "validate", job_file, "--as", "alice").exit_code == 0
+    assert json.loads(call("job", "schema").output)["title"] == "Isthmus job file"
+
+    code, said = fails(monkeypatch, capsys, "job", "validate", job_file, "--as", "carol")
+    assert (code, "Its parties: alice, bob" in said) == (2, True)
+    job_file.write_text(JOB.replace("Age: numeric", "Aga: numeric"))
+    code, said = fails(monkeypatch, capsys, "job", "validate", job_file, "--as", "alice")
+    assert code == 3
+    assert "no column 'Aga'" in said
+    assert "Did you mean 'Age'?" in said
+    assert "Traceback" not in said
+    code, said = fails(monkeypatch, capsys, "job", "validate", job_file, "--as", "alice", "--debug")
+    assert "Traceback" in said
+
+
+def test_identity_verbs(tmp_path, monkeypatch, capsys):
+    alice, bob = tmp_path / "a", tmp_path / "b"
+    made = json.loads(
+        call("identity", "new", "alice", "--folder", alice, "--format", "json").output
+    )
+    assert len(made["fingerprint"].split()) == 16
+    assert call("identity", "new", "bob", "--folder", bob).exit_code == 0
+    trusted = call("identity", "trust", made["certificate"], "--folder", bob)
+    assert made["fingerprint"] in trusted.output
+    shown = json.loads(call("identity", "show", "--folder", bob, "--format", "json").output)
+    assert [entry["name"] for entry in shown["own"]] == ["bob"]
+    assert [entry["fingerprint"] for entry in shown["trusted"]] == [made["fingerprint"]]
+    assert "PRIVATE" not in call("identity", "show", "--folder", bob).output
+
+    code, said = fails(monkeypatch, capsys, "identity", "new", "alice", "--folder", alice)
+    assert (code, "--replace" in said) == (4, True)
+    code, said = fails(monkeypatch, capsys, "identity", "show", "--folder", tmp_path / "none")
+    assert (code, "isthmus identity new" in said) == (4, True)
+
+
+def test_data_describe(tmp_path):
+    table = tmp_path / "t.csv"
+    pl.DataFrame({"ID": [1, 2, 3], "Genres": ["a|b", "b", "a"]}).write_csv(table)
+    shown = call("data", "describe", table, "--out", tmp_path / "schema.yaml")
+    assert shown.exit_code == 0
+    assert "Genres" in shown.output
+    assert (tmp_path / "schema.yaml").exists()
+    facts = json.loads(call("data", "describe", table, "--format", "json").output)
+    assert [column["name"] for column in facts["columns"]] == ["ID", "Genres"]
+
+
+def test_data_get_of_an_unknown_set(monkeypatch, capsys):
+    code, said = fails(monkeypatch, capsys, "data", "get", "netflix")
+    assert code == 3
+    assert "error [data.source]" in said
+
+
+def test_doctor(tmp_path):
+    call("identity", "new", "alice", "--folder", tmp_path, "--days", "5")
+    done = call("doctor", "--folder", tmp_path, "--out", tmp_path, "--format", "json")
+    findings = {finding["what"]: finding for finding in json.loads(done.output)}
+    assert findings["isthmus"]["found"] == __version__
+    assert findings["port"]["good"]
+    assert not findings["certificate"]["good"]
+    assert done.exit_code == 1
+    wrong = call("doctor", "--folder", tmp_path, "--listen", "127.0.0.1:99999")
+    assert wrong.exit_code == 1
+    assert "cannot listen" in wrong.output
+
+
+def test_report_is_made_again(job_file, tmp_path, monkeypatch, capsys):
+    page = run_here(load_job(job_file), tmp_path / "runs")["bob"]
+    before = page.read_text()
+    page.unlink()
+    shown = call("report", page.parent)
+    assert shown.exit_code == 0
+    assert "federation" in shown.output
+    assert page.read_text() == before
+    facts = json.loads(call("report", page.with_suffix(".json"), "--format", "json").output)
+    assert facts["job"]["name"] == "tiny"
+    code, said = fails(monkeypatch, capsys, "report", tmp_path)
+    assert (code, "cannot read the report" in said) == (7, True)
+    page.with_suffix(".json").write_text("{}")
+    code, said = fails(monkeypatch, capsys, "report", page)
+    assert (code, "not a report of this version" in said) == (7, True)
+
+
+def test_every_error_has_an_exit_code():
+    def codes(kind):
+        yield kind.code
+        for below in kind.__subclasses__():
+            yield from codes(below)
+
+    found = {code: exit_code(code) for code in codes(IsthmusError)}
+    assert found.pop("error") == 1
+    assert set(found.values()) == set(BY_CODE.values())
+    assert found["link.gone"] == BY_CODE["link"]
+    assert len(set(BY_CODE.values())) == len(BY_CODE)
+
+
+def test_an_unforeseen_error_is_one_line(monkeypatch, capsys, job_file):
+    import isthmus.jobs.job
+
+    def broken(*_):
+        raise RuntimeError("surprise")
+
+    monkeypatch.setattr(isthmus.jobs.job, "load_job", broken)
+    code, said = fails(monkeypatch, capsys, "job", "hash", job_file)
+    assert code == 1
+    assert "unexpected RuntimeError: surprise" in said
+    assert "--debug" in said
+    assert "Traceback" not in said
+
+
+def test_the_demo_writes_its_job_beside_the_data(tmp_path, monkeypatch):
+    import isthmus.cli.run
+    import isthmus.data.demo
+    import isthmus.data.sources
+
+    started, split = [], []
+    monkeypatch.setattr(isthmus.data.sources, "get", lambda *_, **__: tmp_path)
+    monkeypatch.setattr(
+        isthmus.data.demo, "two_organisations", lambda *a, **k: split.append((a, k))
+    )
+    monkeypatch.setattr(isthmus.cli.run, "launch_and_show", lambda what, _: started.append(what))
+    folder = tmp_path / "demo"
+    shown = call("demo", "--folder", folder, "--entity", "--set", "train.epochs=1")
+    assert shown.exit_code == 0, shown.output
+    assert (folder / "job.yaml").read_text() == example("movielens_entity")
+    assert started[0].job.spec.train.epochs == 1
+    assert split[0][1]["keys"] == "entity"
+    assert Path(started[0].out) == folder / "runs"

@@ -1,0 +1,138 @@
+"""Parties as real processes, or as threads with real TLS between them, on made-up tables."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from isthmus.data.synthetic import SyntheticOptions, synthetic_tables
+from isthmus.jobs.job import Job, load_job
+from isthmus.jobs.launcher import free_port, throw_away_identities
+from isthmus.jobs.party import PartyRun, run_party
+from isthmus.link import Deadlines
+
+TEXT = """\
+isthmus: 1
+name: tiny
+seed: 3
+parties:
+  alice:
+    table: alice/people.csv
+    features: {Age: numeric, Income: numeric, Trait1: categorical, Trait2: categorical}
+  bob:
+    table: bob/events.csv
+    features:
+      ItemID: categorical
+      Tags: {kind: multi_hot, separator: "|"}
+label: {party: bob, expression: "Clicked == 1"}
+align: {key: ID}
+train:
+  model: {dim: 4, bottom: [8], top: [8]}
+  batch_size: 64
+  epochs: 2
+  learning_rate: 0.03
+evaluate: {resamples: 50}
+"""
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1", "COLUMNS": "200"}
+QUICK = Deadlines(connect=20, recv=30, reconnect=2, heartbeat=1, close=5)
+
+
+@dataclass
+class Site:
+    """A folder with tables, a job file and the parties' identities."""
+
+    folder: Path
+
+    def __post_init__(self):
+        self.port = free_port()
+        self.identities = throw_away_identities(self.folder / "identities", ("alice", "bob"))
+        self.write(TEXT)
+
+    @property
+    def job_file(self) -> Path:
+        return self.folder / "job.yaml"
+
+    def write(self, text: str) -> None:
+        self.job_file.write_text(text)
+
+    def job(self, *overrides: str) -> Job:
+        return load_job(self.job_file, overrides)
+
+    def results(self, party: str, *overrides: str) -> Path:
+        return self.folder / "runs" / self.job(*overrides).folder_name / party
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "isthmus", *map(str, arguments)]
+
+    def isthmus(self, *arguments: str, timeout: float = 100) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            self.command(*arguments),
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def start(self, party: str, *more: str) -> subprocess.Popen:
+        """A party as a process of its own."""
+        address = f"127.0.0.1:{self.port}"
+        end = ("--listen", address) if party == "bob" else ("--dial", address)
+        options = ("--identity", self.identities[party], "--out", self.folder / "runs")
+        command = self.command("party", self.job_file, "--as", party, *options, *end, *more)
+        return subprocess.Popen(
+            command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def run_threads(self, jobs=None, **changes):
+        """Both parties as threads with TLS between them; each one's page, or its error."""
+        outcome = {}
+
+        def run(party):
+            address = f"127.0.0.1:{self.port}"
+            try:
+                outcome[party] = run_party(
+                    PartyRun(
+                        job=(jobs or {}).get(party) or self.job(),
+                        me=party,
+                        identity=self.identities[party],
+                        listen=address if party == "bob" else None,
+                        dial={} if party == "bob" else {"bob": address},
+                        out=self.folder / "runs",
+                        workers=0,
+                        deadlines=changes.get("deadlines", QUICK),
+                    )
+                )
+            except Exception as error:
+                outcome[party] = error
+
+        threads = [threading.Thread(target=run, args=(party,)) for party in ("alice", "bob")]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        return outcome
+
+
+def wait_for(condition, seconds=60.0):
+    """Wait until `condition()` holds; fails the test if it never does."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def site(tmp_path):
+    synthetic_tables(1, SyntheticOptions(rows=600, users=60, items=30)).write(tmp_path)
+    return Site(tmp_path)
+
+
+@pytest.fixture
+def until():
+    return wait_for

@@ -1,0 +1,110 @@
+"""Parties that cannot or must not meet: one clear error, with real TLS between them."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from isthmus.errors import (
+    IdentityError,
+    JobError,
+    JobMismatch,
+    LinkError,
+    PartnerAbsent,
+    UntrustedPartner,
+)
+from isthmus.jobs.party import PartyRun, meeting_points, run_party
+from isthmus.link import Deadlines
+from isthmus.link.identity import create_identity, trust
+
+SHORT = Deadlines(connect=4, recv=10, reconnect=1, heartbeat=1, close=1)
+
+
+def test_a_certificate_that_is_not_the_trusted_one(site):
+    create_identity(site.identities["alice"], "alice", replace=True)
+    outcome = site.run_threads(deadlines=SHORT)
+    assert isinstance(outcome["alice"], UntrustedPartner | PartnerAbsent)
+    assert isinstance(outcome["bob"], UntrustedPartner | PartnerAbsent)
+    assert not list((site.folder / "runs").rglob("align"))
+
+
+def test_an_expired_certificate(site):
+    long_ago = datetime.now(UTC) - timedelta(days=30)
+    folder = site.identities["alice"]
+    create_identity(folder, "alice", days=3, replace=True, now=long_ago)
+    trust(
+        site.identities["bob"],
+        folder / "alice.cert.pem",
+        replace=True,
+        now=long_ago + timedelta(days=1),
+    )
+    outcome = site.run_threads(deadlines=SHORT)
+    for error in outcome.values():
+        assert isinstance(error, IdentityError)
+        assert "expired on" in error.message
+        assert "isthmus identity new alice" in error.mend
+
+
+def test_parties_with_different_jobs(site):
+    outcome = site.run_threads({"alice": site.job("train.epochs=3")}, deadlines=SHORT)
+    assert all(isinstance(error, JobMismatch) for error in outcome.values()), outcome
+    assert not list((site.folder / "runs").rglob("align"))
+
+
+def test_an_absent_partner_is_waited_for_and_then_named(site):
+    said = []
+
+    class Progress:
+        def say(self, text):
+            said.append(text)
+
+    with pytest.raises(PartnerAbsent) as caught:
+        run_party(
+            PartyRun(
+                job=site.job(),
+                me="alice",
+                identity=site.identities["alice"],
+                dial={"bob": f"127.0.0.1:{site.port}"},
+                out=site.folder / "runs",
+                deadlines=Deadlines(connect=2),
+                progress=Progress(),
+            )
+        )
+    assert "bob" in caught.value.message
+    assert caught.value.mend
+    assert said[0] == "waiting for bob"
+    assert any("up to" in text for text in said)
+
+
+def plan(site, me, **fields):
+    return PartyRun(job=site.job(), me=me, identity=site.identities[me], **fields)
+
+
+def test_where_the_parties_meet(site):
+    assert meeting_points(plan(site, "bob", listen="0.0.0.0:1")) == ("0.0.0.0:1", {"alice": None})
+    assert meeting_points(plan(site, "alice", dial={"bob": "b:1"})) == (None, {"bob": "b:1"})
+    assert meeting_points(plan(site, "bob", dial={"alice": "a:1"})) == (None, {"alice": "a:1"})
+    with pytest.raises(JobError, match="nothing says how bob meets alice"):
+        meeting_points(plan(site, "bob"))
+    with pytest.raises(JobError, match="has no link to it"):
+        meeting_points(plan(site, "alice", dial={"carol": "c:1"}))
+    table = "    table: bob/events.csv"
+    site.write(site.job_file.read_text().replace(table, f"{table}\n    address: b.example:7600"))
+    assert meeting_points(plan(site, "bob")) == ("b.example:7600", {"alice": None})
+    assert meeting_points(plan(site, "alice")) == (None, {"bob": "b.example:7600"})
+
+
+def test_a_party_that_the_job_does_not_know(site):
+    with pytest.raises(JobError, match="'carol' is not a party"):
+        run_party(PartyRun(job=site.job(), me="carol", identity=site.folder))
+
+
+def test_a_port_that_is_taken(site):
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", site.port))
+        taken.listen()
+        with pytest.raises(LinkError):
+            run_party(
+                plan(site, "bob", listen=f"127.0.0.1:{site.port}", out=site.folder, deadlines=SHORT)
+            )

@@ -1,0 +1,66 @@
+"""`isthmus run`: all parties as processes over TLS, and what the user sees when one fails."""
+
+import json
+
+import polars as pl
+import pytest
+from safetensors.numpy import load_file
+
+from isthmus.jobs.local import run_here
+
+
+def test_a_job_over_tls_gives_what_it_gives_in_one_process(site):
+    here = run_here(site.job(), site.folder / "memory")
+    done = site.isthmus("run", site.job_file, "--out", site.folder / "runs", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["job"]["party"] == "bob"
+    assert report["metrics"]["federation"]["auc"] > 0.5
+
+    over_tls = load_file(site.results("bob") / "evaluate" / "scores.safetensors")
+    in_memory = load_file(here["bob"].parent / "evaluate" / "scores.safetensors")
+    assert over_tls.keys() == in_memory.keys()
+    for name, values in in_memory.items():
+        assert (over_tls[name] == values).all(), name
+    memory_report = json.loads((here["bob"].parent / "report.json").read_text())
+    bytes_by_topic = {t["topic"]: t["sent_bytes"] for t in memory_report["traffic"]["topics"]}
+    assert {t["topic"]: t["sent_bytes"] for t in report["traffic"]["topics"]} == bytes_by_topic
+    assert "job.plan" in bytes_by_topic
+
+    transcript = (site.results("alice") / "transcript.jsonl").read_text().splitlines()
+    sent = sum(json.loads(line)["bytes"] for line in transcript)
+    theirs = json.loads((site.results("alice") / "report.json").read_text())
+    assert sent == theirs["traffic"]["sent_bytes"]
+    assert all("payload" not in json.loads(line) for line in transcript)
+
+
+def test_a_failure_is_one_message_a_party_and_an_exit_code(site):
+    table = site.folder / "alice" / "people.csv"
+    pl.read_csv(table).with_columns(Income=pl.lit("much")).write_csv(table)
+    done = site.isthmus("run", site.job_file, "--out", site.folder / "runs")
+    assert done.returncode == 3
+    assert "Traceback" not in done.stderr
+    errors = [line for line in done.stderr.splitlines() if "error [" in line]
+    assert len(errors) == 2
+    assert errors[0].startswith("alice: error [data.schema]")
+    assert "numeric column 'Income' holds text" in errors[0]
+    assert errors[1].startswith("bob: error [link.failed]")
+    assert "Income" not in errors[1]
+    assert not list(site.results("bob").glob("report*"))
+    assert not list((site.folder / "runs").rglob("*.part"))
+
+
+def test_a_bad_job_file_starts_nothing(site):
+    site.write(site.job_file.read_text().replace("multi_hot", "multihot"))
+    done = site.isthmus("run", site.job_file, "--out", site.folder / "runs")
+    assert done.returncode == 2
+    assert f"{site.job_file}:12: parties.bob.features.Tags.kind: 'multihot'" in done.stderr
+    assert not (site.folder / "runs").exists()
+
+
+@pytest.mark.slow
+def test_debug_shows_the_traceback(site):
+    (site.folder / "bob" / "events.csv").unlink()
+    done = site.isthmus("run", site.job_file, "--out", site.folder / "runs", "--debug")
+    assert done.returncode == 3
+    assert "Traceback" in done.stderr
