@@ -1,9 +1,9 @@
 """The verbs: what they print, the JSON they give, and their exit codes."""
 
 import json
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import polars as pl
@@ -91,6 +91,12 @@ def test_the_verbs_are_those_of_the_issue():
     }
 
 
+def used_by_children():
+    """Seconds of processor time, which another load on the machine does not change much."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def test_help_is_quick_and_loads_no_heavy_library():
     loaded = "import sys; before = set(sys.modules); import isthmus.cli.main; "
     loaded += "print([m for m in ('torch', 'polars', 'numpy', 'grpc', 'pydantic', 'cryptography')"
@@ -100,7 +106,7 @@ def test_help_is_quick_and_loads_no_heavy_library():
         [sys.executable, "-c", loaded], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
-    assert time.process_time() - began < 0.5
+    assert used_by_children() - began < 0.5
 
 
 def test_version():

@@ -43,7 +43,7 @@ TITLES = {
 }
 
 
-def _mentioned(sdef _table(part: dict[str, Any], name: str, parts: dict[str, Any]) -> str:
+def _table(part: dict[str, Any], name: str, parts: dict[str, Any]) -> str:
     lines = [f"### {TITLES[name]}", "", "| field | values | default | meaning |"]
     lines.append("|---|---|---|---|")
     required = part.get("required", [])
