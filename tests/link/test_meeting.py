@@ -17,6 +17,7 @@ from isthmus.errors import (
     JobMismatch,
     LinkError,
     PartnerAbsent,
+    PartnerFailed,
     UntrustedPartner,
     VersionMismatch,
 )
@@ -142,6 +143,21 @@ def test_a_star(folders):
             assert point.result()["alice"].recv("t").header == {"for": name}
         for link in [*links.values(), *(point.result()["alice"] for point in points)]:
             link.close()
+
+
+def test_a_partner_that_fails_while_others_are_awaited(folders):
+    carol = create_identity(folders / "carol", "carol")
+    trust(folders / "alice", carol.certificate_path)
+    with Listener(folders / "alice", "alice") as listener, ThreadPoolExecutor(1) as pool:
+        hub = pool.submit(
+            open_links, folders / "alice", "alice", {"bob": None, "carol": None}, listen=listener
+        )
+        bob = open_links(folders / "bob", "bob", {"alice": listener.address})["alice"]
+        began = time.monotonic()
+        bob.fail(RuntimeError())
+        with pytest.raises(PartnerFailed, match="bob stopped"):
+            hub.result()
+        assert time.monotonic() - began < 5
 
 
 def test_an_own_listener_ends_with_its_links(folders):

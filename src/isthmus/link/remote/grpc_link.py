@@ -103,6 +103,10 @@ class GrpcLink(Lane):
             wire.end()
         self.release()
 
+    def _finish(self, error: IsthmusError) -> None:
+        super()._finish(error)
+        self._changed()
+
     # What a listener or dialler asks for.
 
     def hello(self) -> Hello:
@@ -182,7 +186,6 @@ class GrpcLink(Lane):
         self._outbox.give_up()
         self.over.set()
         self._stirred.set()
-        self._changed()
 
     @property
     def is_connected(self) -> bool:

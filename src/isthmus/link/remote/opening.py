@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from isthmus.errors import IdentityError, IsthmusError, LinkError, PartnerAbsent
+from isthmus.errors import IdentityError, IsthmusError, LinkError, PartnerAbsent, PartnerFailed
 from isthmus.link.base import Link
 from isthmus.link.deadlines import DEFAULT_DEADLINES, Deadlines
 from isthmus.link.identity import (
@@ -146,8 +146,10 @@ class _Opening:
 
     def _raise_failure(self) -> None:
         for link in self.links.values():
-            if link.ending is not None and not link.is_connected:
-                raise link.ending
+            ending = link.ending
+            # One that came, sent all it had and left in good order is no failure.
+            if ending and (not link.is_connected or isinstance(ending, PartnerFailed)):
+                raise ending
 
     def _waiting_for(self, absent: list[str], seconds: float) -> str:
         who = ", ".join(
