@@ -18,8 +18,9 @@ from isthmus.link.remote.runtime import MAX_FRAME_BYTES
 
 _HEAD = struct.Struct("<BB6xQQQQQ")
 HEAD_BYTES = _HEAD.size
-BODY_BYTES = MAX_FRAME_BYTES - HEAD_BYTES
-"""The most bytes of a message in one frame."""
+BODY_BYTES = 512 << 10
+"""Where a message is cut. Half of what a receiver takes: while one chunk is decrypted, the next is
+encrypted, which nearly halves the time of a message of 1 MiB."""
 MAX_NOTE_BYTES = 4096
 """The longest JSON text of a control frame."""
 _MARK = 0x49
