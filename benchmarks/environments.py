@@ -16,15 +16,16 @@ def environment(folder: Path, interpreter: str, install: Callable[[Path], None])
     """The Python of the environment in `folder`, made and filled by `install` if it is not there.
 
     Raises:
-        RuntimeError: `interpreter` is not on this machine.
+        RuntimeError: `interpreter` does not run on this machine.
     """
     python = folder / "bin" / "python"
     done = folder / ".complete"
     if python.exists() and (done.exists() or not (folder / ".making").exists()):
         return python
     found = shutil.which(interpreter)
-    if found is None:
-        raise RuntimeError(f"the peer needs {interpreter}, which is not on the path")
+    # A version manager's stand-in is found, but may not run.
+    if found is None or subprocess.run([found, "-c", ""], capture_output=True).returncode:
+        raise RuntimeError(f"the peer needs {interpreter}, and it does not run here: name its path")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / ".making").touch()
     subprocess.run([found, "-m", "venv", folder], check=True)

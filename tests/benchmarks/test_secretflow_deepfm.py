@@ -1,6 +1,7 @@
 """The comparison gives its peer the same rows, and judges by the right figures."""
 
 import argparse
+import subprocess
 import sys
 from pathlib import Path
 
@@ -92,9 +93,11 @@ def test_too_much_memory_is_a_miss():
 def test_an_environment_is_made_once_and_again_after_a_failure(tmp_path, monkeypatch):
     calls = []
 
-    def make_venv(command, check):
-        (command[-1] / "bin").mkdir(parents=True, exist_ok=True)
-        (command[-1] / "bin" / "python").touch()
+    def make_venv(command, **options):
+        if "venv" in command:
+            (command[-1] / "bin").mkdir(parents=True, exist_ok=True)
+            (command[-1] / "bin" / "python").touch()
+        return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr("subprocess.run", make_venv)
 
@@ -118,3 +121,8 @@ def test_requirements_leave_extras_out():
 def test_a_missing_interpreter_is_named(tmp_path):
     with pytest.raises(RuntimeError, match="python9"):
         environment(tmp_path / "env", "python9.99", lambda python: None)
+
+
+def test_an_interpreter_that_does_not_run_is_named(tmp_path):
+    with pytest.raises(RuntimeError, match="false, and it does not run"):
+        environment(tmp_path / "env", "false", lambda python: None)
