@@ -1,6 +1,10 @@
 """`isthmus run`: all parties as processes over TLS, and what the user sees when one fails."""
 
 import json
+import os
+import shutil
+import signal
+import subprocess
 
 import polars as pl
 import pytest
@@ -64,3 +68,49 @@ def test_debug_shows_the_traceback(site):
     done = site.isthmus("run", site.job_file, "--out", site.folder / "runs", "--debug")
     assert done.returncode == 3
     assert "Traceback" in done.stderr
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 100 kB; only root can mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(folder)]
+    if (
+        os.geteuid()
+        or shutil.which("mount") is None
+        or subprocess.run(mount, check=False).returncode
+    ):
+        pytest.skip("no small disk can be mounted here")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_disk_that_is_really_full(site, small_disk):
+    done = site.isthmus("run", site.job_file, "--out", small_disk)
+    assert done.returncode == 7, done.stderr
+    assert "error [storage] no space left on the disk" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(small_disk.rglob("*.part"))
+    assert not list(small_disk.rglob("report*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_the_launcher_stops_the_parties(site, until, number):
+    command = site.command(
+        "run", site.job_file, "--out", site.folder / "runs", "--set", "train.epochs=9999",
+        "--set", "train.patience=0",
+    )  # fmt: skip
+    launcher = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until(lambda: list((site.folder / "runs").rglob("epoch-*")))
+    launcher.send_signal(number)
+    _, said = launcher.communicate(timeout=30)
+    assert launcher.returncode == 128 + number
+    assert "Traceback" not in said
+
+    def parties():
+        found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
+        return [line for line in found.stdout.splitlines() if str(site.job_file) in line]
+
+    until(lambda: not parties(), 20)

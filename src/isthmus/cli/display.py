@@ -8,6 +8,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 from isthmus.jobs.events import Event
 
@@ -29,7 +30,7 @@ class Display:
         self._bars = Progress(
             SpinnerColumn(finished_text=" "),
             TextColumn("[bold]{task.fields[party]}"),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", table_column=Column(min_width=28)),
             BarColumn(bar_width=24),
             TimeElapsedColumn(),
             TextColumn("{task.fields[note]}", style="dim"),

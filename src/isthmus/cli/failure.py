@@ -6,7 +6,7 @@ import traceback
 
 import typer
 
-from isthmus.cli.exit_codes import INTERRUPTED, exit_code
+from isthmus.cli.exit_codes import exit_code
 from isthmus.errors import IsthmusError, code_of
 
 
@@ -14,9 +14,6 @@ def show_failure(error: BaseException, *, debug: bool) -> int:
     """Print `error` to standard error; returns the exit code."""
     if debug:
         traceback.print_exception(error)
-    if isinstance(error, KeyboardInterrupt):
-        typer.echo("stopped by the user", err=True)
-        return INTERRUPTED
     if isinstance(error, IsthmusError):
         echo_error(error.code, error.message, error.mend)
     else:

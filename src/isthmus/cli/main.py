@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Annotated
 
@@ -47,11 +48,16 @@ def _global(
     del version
 
 
+def _stop(number: int, frame: object) -> None:
+    # As an exception, so that partners are told and child processes are ended.
+    del frame
+    raise SystemExit(128 + number)
+
+
 def main() -> None:
     """Run the command line; a failure is one clear message, a traceback only with `--debug`."""
+    signal.signal(signal.SIGTERM, _stop)
     try:
         app(prog_name="isthmus")
     except Exception as error:
         sys.exit(show_failure(error, debug="--debug" in sys.argv))
-    except KeyboardInterrupt as error:
-        sys.exit(show_failure(error, debug=False))

@@ -107,7 +107,7 @@ def _with_events(prepare: Callable[[], PartyRun], debug: bool) -> None:
         from isthmus.jobs.party import run_party
 
         page = run_party(replace(prepare(), progress=EventProgress(emit)))
-    except BaseException as error:
+    except Exception as error:
         if debug:
             traceback.print_exc()
         event = error_event(error)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from isthmus.cli.exit_codes import UNEXPECTED, exit_code
+from isthmus.cli.exit_codes import INTERRUPTED, UNEXPECTED, exit_code
 from isthmus.cli.failure import echo_error
 from isthmus.cli.options import Debug, Format, JobFile, Out, Output, Resume, Sets, examples
 
@@ -50,8 +50,12 @@ def launch_and_show(what: Launch, output: Format = Format.text) -> Path:
     from isthmus.cli.summary import read_report, show_summary
     from isthmus.jobs.launcher import launch
 
-    with Display(what.job.spec.order) as display:
-        outcomes = launch(what, display.show)
+    try:
+        with Display(what.job.spec.order) as display:
+            outcomes = launch(what, display.show)
+    except KeyboardInterrupt:
+        typer.echo("Stopped. The same command with --resume goes on from here.", err=True)
+        sys.exit(INTERRUPTED)
     if any(outcome.failed for outcome in outcomes.values()):
         sys.exit(_show_failures(list(outcomes.values()), what.debug))
     page = outcomes[what.job.spec.label.party].report
@@ -101,10 +105,13 @@ def _show_failures(outcomes: list[Outcome], debug: bool) -> int:
 
 def _consequence(outcome: Outcome) -> bool:
     """Whether a party's failure is only that of a partner, as it saw it."""
-    return outcome.error is not None and outcome.error["code"].startswith("link")
+    told = outcome.error is not None and outcome.error["code"].startswith("link")
+    return told or outcome.stopped
 
 
 def _died(outcome: Outcome) -> str:
+    if outcome.stopped:
+        return "was stopped, since a partner had failed"
     code = outcome.returncode or 0
     return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
 

@@ -10,9 +10,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,6 +125,17 @@ class PartyFolder:
             self.file(name).unlink(missing_ok=True)
         except OSError as error:
             raise storage_error(self.file(name), error) from error
+
+
+@contextmanager
+def disk_of(folder: Path) -> Iterator[None]:
+    """A full disk is a StorageError, whoever wrote: a log or transcript that no step knows of."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise storage_error(folder, error) from error
+        raise
 
 
 def _digests(folder: Path) -> dict[str, str]:

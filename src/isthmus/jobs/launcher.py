@@ -53,6 +53,8 @@ class Outcome:
     """The last `error` event."""
     report: Path | None = None
     """The report's page, when the party finished."""
+    stopped: bool = False
+    """Whether the launcher ended it, since a partner had failed."""
     noise: deque[str] = field(default_factory=lambda: deque(maxlen=40))
     """The last lines of its standard error."""
 
@@ -150,7 +152,10 @@ def _attend(children: Mapping[str, subprocess.Popen[str]], on_event: OnEvent) ->
             if deadline == float("inf") and any(child.poll() for child in children.values()):
                 deadline = time.monotonic() + GRACE
             if time.monotonic() > deadline:
+                for party, child in children.items():
+                    outcomes[party].stopped = child.poll() is None
                 _end(children.values())
+                deadline = float("inf")
     except BaseException:
         _end(children.values())
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,17 +41,22 @@ def open_log(path: Path, *, job: str, party: str) -> Iterator[Log]:
     """Append to the JSON-lines file at `path`, a line an event. Raises StorageError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a", encoding="utf-8")
+        # A line is written at once or not at all: nothing is left in a buffer to fail on closing.
+        file = path.open("ab", buffering=0)
     except OSError as error:
         raise storage_error(path, error) from error
     with file:
         yield structlog.wrap_logger(
-            structlog.WriteLogger(file),
+            structlog.BytesLogger(file),
             processors=[
                 structlog.processors.add_log_level,
                 structlog.processors.TimeStamper(fmt="iso", utc=True),
-                structlog.processors.JSONRenderer(),
+                structlog.processors.JSONRenderer(serializer=_as_line),
             ],
             job=job,
             party=party,
         )
+
+
+def _as_line(event: Any, **options: Any) -> bytes:
+    return json.dumps(event, ensure_ascii=False, **options).encode()

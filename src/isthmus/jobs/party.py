@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from isthmus.errors import JobError
-from isthmus.jobs.artefacts import PartyFolder
+from isthmus.jobs.artefacts import PartyFolder, disk_of
 from isthmus.jobs.context import Context
 from isthmus.jobs.job import Job
 from isthmus.jobs.log import open_log
@@ -53,6 +53,7 @@ def run_party(run: PartyRun) -> Path:
     set_threads(run.threads)
     folder = PartyFolder(run.out / job.folder_name / run.me)
     with (
+        disk_of(folder.path),
         open_log(folder.file("log.jsonl"), job=job.short_hash, party=run.me) as log,
         Transcript(folder.file("transcript.jsonl"), payload=run.payload) as transcript,
     ):

@@ -49,7 +49,9 @@ def add_pooled(job: Job, folder: Path, progress: Progress | None = None) -> None
     began = time.monotonic()
     pooled.clear()
     pooled.create()
-    scores = _train_and_score(job, folder, progress or SilentProgress())
+    progress = progress or SilentProgress()
+    with progress.task("train"):
+        scores = _train_and_score(job, folder, progress)
     write_bytes(pooled.file(SCORES), save({"pooled": scores}))
     pooled.seal(evaluated.token, time.monotonic() - began)
 

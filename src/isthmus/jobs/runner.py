@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from isthmus.errors import IsthmusError, code_of
 from isthmus.files import write_json
 from isthmus.jobs import traffic
+from isthmus.jobs.artefacts import disk_of
 from isthmus.jobs.context import Context
 from isthmus.jobs.coordination import agree_on_end, agree_on_step
 from isthmus.jobs.steps import STEPS, Step
@@ -28,13 +30,15 @@ def run_steps(context: Context, *, resume: bool) -> None:
         IsthmusError: this party, or a partner, could not go on. The partners have been told.
     """
     try:
-        _run_steps(context, resume)
+        with disk_of(context.folder.path):
+            _run_steps(context, resume)
     except BaseException as error:
-        # Our messages name columns, never values; a foreign exception's text could hold anything.
-        said = error.message if isinstance(error, IsthmusError) else type(error).__name__
-        context.log.error("failed", code=code_of(error), message=said)
         for link in context.session.links.values():
             link.fail(error)
+        # Our messages name columns, never values; a foreign exception's text could hold anything.
+        said = error.message if isinstance(error, IsthmusError) else type(error).__name__
+        with suppress(OSError):
+            context.log.error("failed", code=code_of(error), message=said)
         raise
 
 
