@@ -7,7 +7,7 @@ from safetensors.numpy import load_file
 
 from isthmus.jobs.local import run_here
 
-LONG = ("--set", "train.epochs=30", "--set", "train.patience=0", "--set", "train.batch_size=8")
+LONG = ("--set", "train.epochs=16", "--set", "train.patience=0", "--set", "train.batch_size=8")
 OVERRIDES = LONG[1::2]
 
 

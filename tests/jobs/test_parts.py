@@ -91,6 +91,27 @@ def test_partners_at_different_steps_notice():
     assert "alice is not at the step 'train'" in errors[0].message
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"step": "train"},
+        {"step": "train", "run": "yes", "token": "t"},
+        {"step": "train", "run": True, "token": ["t"]},
+        {"step": "other", "run": True, "token": "t"},
+    ],
+)
+def test_a_plan_that_is_none(header):
+    def label_party(session):
+        session.link("alice").send("job.plan", header=header)
+        session.link("alice").recv("job.step")
+
+    def feature_party(session):
+        with pytest.raises(BadMessage):
+            agree_on_step(session, "train", None)
+
+    run_parties({"alice": feature_party, "bob": label_party}, label_party="bob")
+
+
 def test_traffic_between_two_readings():
     left, right = memory_links("a", "b")
     left.send("x", header={"n": 1})

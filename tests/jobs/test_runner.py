@@ -145,6 +145,16 @@ def test_a_damaged_file_is_made_again_with_all_that_follows(workshop):
     assert tokens == {name: marker.token for name, marker in after.items()}
 
 
+def test_a_changed_table_is_noticed(workshop):
+    job = workshop.job()
+    workshop.run(job)
+    before = markers(workshop, job, "alice")
+    workshop.spoil("bob", lambda table: table.head(200))
+    workshop.run(job, resume=True)
+    after = markers(workshop, job, "alice")
+    assert all(before[name].token != after[name].token for name in before)
+
+
 def test_the_result_is_the_same_after_a_failure_and_a_resume(workshop, monkeypatch):
     job = workshop.job()
     workshop.run(job)

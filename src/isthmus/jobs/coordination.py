@@ -10,7 +10,7 @@ import secrets
 from dataclasses import dataclass
 
 from isthmus.errors import BadMessage
-from isthmus.link import Link
+from isthmus.link import Header, Link
 from isthmus.session import Session
 
 PATIENCE = 7 * 86_400.0
@@ -41,9 +41,9 @@ def agree_on_step(session: Session, step: str, finished: str | None) -> Plan:
     if not session.is_label_party:
         session.hub.send("job.step", header={"step": step, "token": finished})
         header = _receive(session.hub, "job.plan", step)
-        return Plan(bool(header["run"]), str(header["token"]))
+        return Plan(bool(header["run"]), str(header.get("token")))
     links = [session.link(party) for party in session.feature_parties]
-    theirs = [_receive(link, "job.step", step)["token"] for link in links]
+    theirs = [_receive(link, "job.step", step).get("token") for link in links]
     plan = _decide(finished, theirs)
     for link in links:
         link.send("job.plan", header={"step": step, "run": plan.run, "token": plan.token})
@@ -69,8 +69,12 @@ def _decide(mine: str | None, theirs: list[object]) -> Plan:
     return Plan(run=True, token=secrets.token_hex(8))
 
 
-def _receive(link: Link, topic: str, step: str) -> dict[str, object]:
-    header = dict(link.recv(topic, timeout=PATIENCE).header)
-    if header.get("step") != step or (topic != "job.end" and "token" not in header):
+def _receive(link: Link, topic: str, step: str) -> Header:
+    header = link.recv(topic, timeout=PATIENCE).header
+    if header.get("step") != step:
         raise BadMessage(f"{link.partner} is not at the step {step!r}")
+    if topic == "job.plan" and not isinstance(header.get("run"), bool):
+        raise BadMessage(f"{link.partner} does not say whether to run the step {step!r}")
+    if not isinstance(header.get("token", ""), str | None):
+        raise BadMessage(f"{link.partner} sent no token of the step {step!r}")
     return header

@@ -61,6 +61,8 @@ def _run_step(context: Context, step: Step, fresh: bool) -> bool:
     """Run or skip one step; says whether what follows must be run anew."""
     folder = context.step(step.name)
     marker = None if fresh else folder.marker()
+    if marker is not None and not step.current(context):
+        marker = None
     plan = agree_on_step(context.session, step.name, marker.token if marker else None)
     if not plan.run:
         context.log.info("step.skip", step=step.name)

@@ -19,10 +19,12 @@ class Step:
     """Does the work at one party and leaves its files in the step's folder."""
     wanted: Callable[[JobSpec], bool] = lambda spec: True
     """Whether the job asks for it."""
+    current: Callable[[Context], bool] = lambda context: True
+    """Whether what it left is still of the present inputs."""
 
 
 STEPS = (
-    Step("align", align.run),
+    Step("align", align.run, current=align.is_current),
     Step("encode", encode.run),
     Step("train", train.run),
     Step("evaluate", evaluate.run),

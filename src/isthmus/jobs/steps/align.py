@@ -1,6 +1,7 @@
 """Step `align`: find the common rows and leave them in the agreed order.
 
-Files: `rows.npy` (int64 [samples]: the local row of each sample) and `alignment.json` (counts).
+Files: `rows.npy` (int64 [samples]: the local row of each sample), `alignment.json` (counts) and
+`table.json` (size and time of this party's table, to notice on resuming that it has changed).
 """
 
 from __future__ import annotations
@@ -10,8 +11,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from isthmus.align import Alignment, align
+from isthmus.files import write_json
 from isthmus.jobs.context import Context
 from isthmus.jobs.tables import read_columns
+
+TABLE = "table.json"
 
 
 def run(context: Context) -> None:
@@ -26,8 +30,15 @@ def run(context: Context) -> None:
         nulls=spec.nulls,
         workers=context.workers,
     )
-    alignment.save(context.step("align").path)
+    folder = context.step("align")
+    alignment.save(folder.path)
+    write_json(folder.file(TABLE), _table_mark(context))
     context.log.info("aligned", samples=len(alignment))
+
+
+def is_current(context: Context) -> bool:
+    """Whether this party's table is still the one that was aligned, by its sizes and times."""
+    return bool(context.step("align").read_json(TABLE) == _table_mark(context))
 
 
 def load(context: Context) -> Alignment:
@@ -38,6 +49,13 @@ def load(context: Context) -> Alignment:
 def load_rows(context: Context) -> NDArray[np.int64]:
     """The local row of each sample, int64 [samples]. Raises StorageError."""
     return load(context).rows
+
+
+def _table_mark(context: Context) -> dict[str, list[int]]:
+    path = context.job.table_of(context.me)
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    found = {file.name: file.stat() for file in files}
+    return {name: [about.st_size, about.st_mtime_ns] for name, about in found.items()}
 
 
 def _ids(context: Context) -> pl.DataFrame:

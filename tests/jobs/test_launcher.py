@@ -1,0 +1,96 @@
+"""How the launcher attends to its children: events, noise, failures, stragglers."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from isthmus.jobs import launcher
+from isthmus.jobs.launcher import Launch, party_command, throw_away_identities
+from isthmus.link.identity import load_identity, trusted_partners
+
+
+def child(code):
+    return subprocess.Popen(
+        [sys.executable, "-c", f"import json, os, sys, time\n{code}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def attend(monkeypatch, grace=0.3, **codes):
+    monkeypatch.setattr(launcher, "GRACE", grace)
+    seen = []
+    children = {party: child(code) for party, code in codes.items()}
+    outcomes = launcher._attend(children, lambda party, event: seen.append((party, event)))
+    return outcomes, seen
+
+
+def test_events_and_noise_are_told_apart(monkeypatch):
+    done = 'print(json.dumps({"event": "done", "report": "x/report.html"}))'
+    outcomes, seen = attend(
+        monkeypatch,
+        alice=f'print("a library speaks"); {done}',
+        bob=f'sys.stderr.write("a warning\\n"); {done}',
+    )
+    assert not any(outcome.failed for outcome in outcomes.values())
+    assert list(outcomes["alice"].noise) == ["a library speaks"]
+    assert list(outcomes["bob"].noise) == ["a warning"]
+    assert outcomes["bob"].report == Path("x/report.html")
+    assert sorted(party for party, _ in seen) == ["alice", "bob"]
+
+
+def test_the_rest_is_ended_when_one_fails(monkeypatch):
+    error = '{"event": "error", "code": "data", "message": "no", "mend": ""}'
+    outcomes, _ = attend(monkeypatch, alice=f"print('{error}'); sys.exit(3)", bob="time.sleep(60)")
+    assert outcomes["alice"].returncode == 3
+    assert outcomes["alice"].error["message"] == "no"
+    assert outcomes["bob"].stopped
+    assert outcomes["bob"].failed
+
+
+def test_a_partner_has_time_to_explain_itself(monkeypatch):
+    error = '{"event": "error", "code": "link.gone", "message": "alice is gone", "mend": ""}'
+    outcomes, _ = attend(
+        monkeypatch,
+        grace=30,
+        alice="os.kill(os.getpid(), 9)",
+        bob=f"time.sleep(0.5); print('{error}'); sys.exit(8)",
+    )
+    assert outcomes["alice"].returncode == -9
+    assert outcomes["alice"].error is None
+    assert outcomes["bob"].error["code"] == "link.gone"
+    assert not outcomes["bob"].stopped
+
+
+def test_an_error_in_the_display_ends_the_children(monkeypatch):
+    children = {"alice": child('print(json.dumps({"event": "say"}), flush=True); time.sleep(60)')}
+
+    def broken(party, event):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        launcher._attend(children, broken)
+    assert children["alice"].poll() is not None
+    children["alice"].communicate()
+
+
+def test_identities_trust_each_other_and_nobody_else(tmp_path):
+    parties = ("alice", "bob", "carol")
+    folders = throw_away_identities(tmp_path, parties)
+    for party in parties:
+        load_identity(folders[party], party)
+        assert set(trusted_partners(folders[party])) == set(parties) - {party}
+
+
+def test_the_command_of_a_party(workshop):
+    what = Launch(job=workshop.job(), overrides=["seed=1"], out=Path("o"), resume=True)
+    feature = party_command(what, "alice", Path("i"), 7600)
+    label = party_command(what, "bob", Path("i"), 7600)
+    assert feature[1:4] == ["-m", "isthmus", "party"]
+    assert feature[feature.index("--dial") + 1] == "127.0.0.1:7600"
+    assert label[label.index("--listen") + 1] == "127.0.0.1:7600"
+    assert "--resume" in feature
+    assert feature[feature.index("--set") + 1] == "seed=1"
