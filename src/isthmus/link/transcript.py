@@ -8,9 +8,9 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from isthmus.errors import StorageError
 from isthmus.link.base import Array, Header, as_arrays
@@ -37,6 +37,9 @@ class Entry:
     """Digest of the encoded message."""
     payload: str | None = None
     """The encoded message (a safetensors file) in base 64; only on request."""
+
+
+_NAMES = tuple(field.name for field in fields(Entry))
 
 
 class Transcript:
@@ -77,8 +80,9 @@ class Transcript:
         Raises:
             StorageError: the transcript cannot be written; the message must then not leave.
         """
-        content = encoded.join()
-        digest = hashlib.sha256(content).hexdigest()
+        digest = hashlib.sha256()
+        for piece in encoded.pieces:
+            digest.update(piece)
         shapes = {
             name: (str(array.dtype), list(array.shape))
             for name, array in as_arrays(tensors).items()
@@ -92,8 +96,8 @@ class Transcript:
                 tensors=shapes,
                 header=sorted(header or ()),
                 bytes=encoded.size,
-                sha256=digest,
-                payload=base64.b64encode(content).decode() if self._payload else None,
+                sha256=digest.hexdigest(),
+                payload=base64.b64encode(encoded.join()).decode() if self._payload else None,
             )
             self._write(entry)
             self._count += 1
@@ -121,7 +125,8 @@ class Transcript:
         if self._file is None:
             self.entries.append(entry)
             return
-        line: dict[str, Any] = {k: v for k, v in asdict(entry).items() if v is not None}
+        # Not `asdict`, which copies deeply: this is on the way of every message.
+        line = {name: value for name in _NAMES if (value := getattr(entry, name)) is not None}
         try:
             self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
         except (OSError, ValueError) as error:
