@@ -378,3 +378,40 @@ def test_a_job_without_a_table_for_a_party(workshop):
     outcome = workshop.run(workshop.job())
     assert isinstance(outcome["alice"], JobError)
     assert isinstance(outcome["bob"], PartnerFailed)
+
+
+def test_three_parties(workshop):
+    people = pl.read_csv(workshop.table("alice"))
+    (workshop.folder / "carol").mkdir()
+    people.select("ID", "Trait2").sample(fraction=0.9, seed=1).write_csv(
+        workshop.folder / "carol" / "traits.csv"
+    )
+    workshop.change(", Trait2: categorical}", "}")
+    workshop.change(
+        "label:", "  carol: {table: carol/traits.csv, features: {Trait2: categorical}}\nlabel:"
+    )
+    job = workshop.job("evaluate.pooled=true")
+    pages = workshop.run(job)
+    report = json.loads((pages["bob"].parent / "report.json").read_text())
+    assert {topic["partner"] for topic in report["traffic"]["topics"]} == {"alice", "carol"}
+    theirs = json.loads((pages["carol"].parent / "report.json").read_text())
+    assert theirs["alignment"]["samples"] == report["alignment"]["samples"]
+    add_pooled(job, workshop.out / job.folder_name)
+    write_party_report(job, "bob", PartyFolder(workshop.results(job, "bob")))
+    metrics = json.loads((pages["bob"].parent / "report.json").read_text())["metrics"]
+    assert metrics["pooled"]["log_loss"] == pytest.approx(
+        metrics["federation"]["log_loss"], abs=1e-5
+    )
+
+
+def test_a_failure_at_one_feature_party_reaches_the_other(workshop):
+    people = pl.read_csv(workshop.table("alice"))
+    (workshop.folder / "carol").mkdir()
+    people.select("ID", "Trait2").write_csv(workshop.folder / "carol" / "traits.csv")
+    workshop.change(
+        "label:", "  carol: {table: carol/traits.csv, features: {Trait9: categorical}}\nlabel:"
+    )
+    outcome = workshop.run(workshop.job())
+    assert isinstance(outcome["carol"], SchemaError)
+    assert isinstance(outcome["bob"], PartnerFailed)
+    assert isinstance(outcome["alice"], PartnerFailed)
