@@ -43,7 +43,9 @@ def party(
     reconnect: Annotated[
         float, typer.Option(help="Seconds that a partner may be out of reach.")
     ] = 30.0,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads for tensors.")] = None,
+    threads: Annotated[
+        int, typer.Option(min=1, help="Threads for tensors; more pay for large batches.")
+    ] = 1,
     workers: Annotated[
         int | None, typer.Option(min=0, help="Processes for hashing ids; chosen by size if unset.")
     ] = None,

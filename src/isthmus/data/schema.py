@@ -19,7 +19,7 @@ Kind = Literal["categorical", "numeric", "multi_hot", "ignore"]
 class FeatureSpec(BaseModel):
     """How one column becomes a feature. The short form is the kind alone: `Age: numeric`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     kind: Kind
     separator: str | None = Field(default=None, min_length=1)

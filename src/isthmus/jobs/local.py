@@ -10,6 +10,7 @@ from isthmus.jobs.context import Context
 from isthmus.jobs.job import Job
 from isthmus.jobs.log import open_log
 from isthmus.jobs.outcome import write_party_report
+from isthmus.jobs.party import set_threads
 from isthmus.jobs.runner import run_steps
 from isthmus.session import Progress, Session, run_parties
 
@@ -36,6 +37,9 @@ def run_here(
     Raises:
         IsthmusError: the first cause, of whichever party.
     """
+
+    # Threads of parties that share the cores would wait for each other's.
+    set_threads(1)
 
     def program(session: Session) -> Path:
         return run_one(session, job, resume=resume, workers=workers)

@@ -32,8 +32,8 @@ class PartyRun:
     """`host:port` of partners that this party calls."""
     out: Path = Path("runs")
     resume: bool = False
-    threads: int | None = None
-    """Threads for tensors; the library's own choice where None."""
+    threads: int = 1
+    """Threads for tensors. More pay for large batches only."""
     workers: int | None = None
     """Processes for hashing ids."""
     deadlines: Deadlines = field(default_factory=Deadlines)
@@ -124,10 +124,8 @@ def meeting_points(run: PartyRun) -> tuple[str | None, dict[str, str | None]]:
     return (listen if unreached else None), addresses
 
 
-def set_threads(threads: int | None) -> None:
-    """Let tensors use so many threads of this process; None leaves the library's choice."""
-    if threads is None:
-        return
+def set_threads(threads: int) -> None:
+    """Let tensors use so many threads of this process."""
     import torch
 
     torch.set_num_threads(threads)

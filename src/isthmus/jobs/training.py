@@ -10,7 +10,7 @@ from isthmus.split import TrainOptions
 
 
 def options_of(spec: JobSpec) -> TrainOptions:
-    """The trainer's options."""
+    """The trainer's options; how many threads tensors use has been set for the process."""
     train = spec.train
     return TrainOptions(
         schedule=train.schedule,
@@ -27,6 +27,7 @@ def options_of(spec: JobSpec) -> TrainOptions:
         share_metrics=spec.evaluate.share_metrics,
         device=train.device,
         tensorboard=train.tensorboard,
+        threads=None,
     )
 
 

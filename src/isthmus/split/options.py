@@ -46,9 +46,9 @@ class TrainOptions:
     """Whether the label party tells the others the loss and the validation metrics."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`, ...; `auto` takes CUDA where it is present. Local to a party."""
-    threads: int = 1
-    """Torch's threads for this process. More than one pays for large batches only, and only where
-    the party has the cores to itself. Local to a party."""
+    threads: int | None = 1
+    """Torch's threads for this process; None leaves them as they are. More than one pays for large
+    batches only, and only where the party has the cores to itself. Local to a party."""
     tensorboard: bool = False
     """Also write TensorBoard event files (needs the extra `tensorboard`). Local to a party."""
 

@@ -166,7 +166,8 @@ class _Trainer(ABC):
 
     def run(self) -> TrainResult:
         """Train to the end and leave the best epoch's parameters in the modules."""
-        torch.set_num_threads(self.options.threads)
+        if self.options.threads is not None:
+            torch.set_num_threads(self.options.threads)
         folder = self._checkpoints()
         resumed = self.handshake(folder.epochs() if folder else [])
         if folder:

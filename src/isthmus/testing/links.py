@@ -5,9 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,9 +19,9 @@ from isthmus.errors import (
     SchemaError,
 )
 from isthmus.link import Link
+from isthmus.testing.tools import PATIENCE, Waiter, end, together
 
 _DTYPES = ("?", "u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8")
-_PATIENCE = 10.0
 
 
 class LinkContract(ABC):
@@ -34,14 +33,14 @@ class LinkContract(ABC):
 
     @contextmanager
     def links(
-        self, *, timeout: float = _PATIENCE, window: int = 64 << 20
+        self, *, timeout: float = PATIENCE, window: int = 64 << 20
     ) -> Iterator[tuple[Link, Link]]:
         """Two connected ends, closed afterwards on both sides."""
         alice, bob = self.make_links(timeout=timeout, window=window)
         try:
             yield alice, bob
         finally:
-            _together(alice.close, bob.close)
+            together(alice.close, bob.close)
 
     # Messages.
 
@@ -125,7 +124,7 @@ class LinkContract(ABC):
             return [link.recv("t").header["i"] for _ in range(40)]
 
         with self.links() as (alice, bob):
-            assert _together(lambda: talk(alice), lambda: talk(bob)) == [list(range(40))] * 2
+            assert together(lambda: talk(alice), lambda: talk(bob)) == [list(range(40))] * 2
 
     def test_threads_share_a_link(self) -> None:
         """Four threads, each on its own topic, over one link."""
@@ -141,7 +140,7 @@ class LinkContract(ABC):
             names = [f"thread.{n}" for n in range(4)]
             senders = [lambda name=name: send(name) for name in names]
             readers = [lambda name=name: read(name) for name in names]
-            assert _together(*readers, *senders)[:4] == [list(range(30))] * 4
+            assert together(*readers, *senders)[:4] == [list(range(30))] * 4
 
     def test_refuses_what_cannot_be_sent(self) -> None:
         """A mistake of the caller is told at once and does no harm to the link."""
@@ -181,7 +180,7 @@ class LinkContract(ABC):
             timer.start()
             bob.recv("late")
             timer.join()
-            assert 0.1 < bob.meter.snapshot()["late"].waited_seconds < _PATIENCE
+            assert 0.1 < bob.meter.snapshot()["late"].waited_seconds < PATIENCE
 
     # Deadlines and the window.
 
@@ -191,7 +190,7 @@ class LinkContract(ABC):
             began = time.monotonic()
             with pytest.raises(PartnerSlow, match=r"alice.*t\.late"):
                 bob.recv("t.late", timeout=0.1)
-            assert 0.05 < time.monotonic() - began < _PATIENCE / 2
+            assert 0.05 < time.monotonic() - began < PATIENCE / 2
             alice.send("t.late")
             bob.recv("t.late")
 
@@ -211,7 +210,7 @@ class LinkContract(ABC):
                 assert len(sent) <= 3
                 return [bob.recv("t").header["i"] for _ in range(20)]
 
-            assert _together(send, read)[1] == list(range(20))
+            assert together(send, read)[1] == list(range(20))
 
     def test_send_has_a_deadline(self) -> None:
         """A partner that never reads is slow."""
@@ -247,7 +246,7 @@ class LinkContract(ABC):
                 for _ in range(2):
                     np.testing.assert_array_equal(bob.recv("t").tensors["x"], large)
 
-            _together(send, read)
+            together(send, read)
 
     # Endings.
 
@@ -294,15 +293,15 @@ class LinkContract(ABC):
         """Nobody waits for a deadline when the answer is known."""
         kind = PartnerGone if ending == "close" else PartnerFailed
         with self.links() as (alice, bob):
-            waiter = _Waiter(lambda: bob.recv("t"))
-            _end(alice, ending)
+            waiter = Waiter(lambda: bob.recv("t"))
+            end(alice, ending)
             assert isinstance(waiter.error(), kind)
 
     def test_the_partners_end_wakes_a_waiting_send(self) -> None:
         """A full window is no reason to miss the news."""
         with self.links(window=10_000) as (alice, bob):
             bob.send("t", {"x": np.zeros(8000, np.uint8)})
-            waiter = _Waiter(lambda: bob.send("t", {"x": np.zeros(8000, np.uint8)}))
+            waiter = Waiter(lambda: bob.send("t", {"x": np.zeros(8000, np.uint8)}))
             alice.fail(RuntimeError())
             assert isinstance(waiter.error(), PartnerFailed)
 
@@ -310,8 +309,8 @@ class LinkContract(ABC):
     def test_our_own_end_wakes_our_waiting_recv(self, ending: str) -> None:
         """A link may be ended from another thread."""
         with self.links() as (alice, _):
-            waiter = _Waiter(lambda: alice.recv("t"))
-            _end(alice, ending)
+            waiter = Waiter(lambda: alice.recv("t"))
+            end(alice, ending)
             error = waiter.error()
             assert isinstance(error, LinkError)
             assert "closed on this side" in str(error)
@@ -338,12 +337,12 @@ class LinkContract(ABC):
     @pytest.mark.parametrize("endings", [("close", "close"), ("fail", "fail"), ("close", "fail")])
     def test_both_may_end_at_once(self, endings: tuple[str, str]) -> None:
         """Nobody waits for the other."""
-        alice, bob = self.make_links(timeout=_PATIENCE, window=1 << 20)
+        alice, bob = self.make_links(timeout=PATIENCE, window=1 << 20)
         alice.send("t")
         bob.send("t")
         began = time.monotonic()
-        _together(lambda: _end(alice, endings[0]), lambda: _end(bob, endings[1]))
-        assert time.monotonic() - began < _PATIENCE / 2
+        together(lambda: end(alice, endings[0]), lambda: end(bob, endings[1]))
+        assert time.monotonic() - began < PATIENCE / 2
 
     def test_leaving_a_with_block_by_an_error_fails_the_link(self) -> None:
         """So that the partner hears of it."""
@@ -352,55 +351,3 @@ class LinkContract(ABC):
                 raise SchemaError("x")
             with pytest.raises(PartnerFailed):
                 bob.recv("t")
-
-
-class _Waiter:
-    """Runs something that should wait, and keeps the error that ends it."""
-
-    def __init__(self, action: Callable[[], Any]) -> None:
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, args=(action,), daemon=True)
-        self._thread.start()
-        time.sleep(0.1)
-        assert self._thread.is_alive(), "it should wait"
-
-    def error(self) -> BaseException | None:
-        """What ended the waiting; fails where nothing did."""
-        self._thread.join(_PATIENCE / 2)
-        assert not self._thread.is_alive(), "it was not woken"
-        return self._error
-
-    def _run(self, action: Callable[[], Any]) -> None:
-        try:
-            action()
-        except BaseException as error:
-            self._error = error
-
-
-def _end(link: Link, how: str) -> None:
-    if how == "close":
-        link.close()
-    else:
-        link.fail(RuntimeError())
-
-
-def _together(*actions: Callable[[], Any]) -> list[Any]:
-    """Run each action in a thread of its own; their results, or the first error."""
-    results: list[Any] = [None] * len(actions)
-    errors: list[BaseException] = []
-
-    def run(i: int) -> None:
-        try:
-            results[i] = actions[i]()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(i,), daemon=True) for i in range(len(actions))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(6 * _PATIENCE)
-    if errors:
-        raise errors[0]
-    assert not any(thread.is_alive() for thread in threads), "a deadlock"
-    return results
