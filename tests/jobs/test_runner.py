@@ -415,3 +415,29 @@ def test_a_failure_at_one_feature_party_reaches_the_other(workshop):
     assert isinstance(outcome["carol"], SchemaError)
     assert isinstance(outcome["bob"], PartnerFailed)
     assert isinstance(outcome["alice"], PartnerFailed)
+
+
+def test_a_label_party_may_bring_only_the_label(workshop):
+    start = workshop.text.index("    features:\n      ItemID")
+    workshop.change(workshop.text[start : workshop.text.index("label:")], "    features: {}\n")
+    job = workshop.job("evaluate.pooled=true")
+    pages = workshop.run(job)
+    add_pooled(job, workshop.out / job.folder_name)
+    write_party_report(job, "bob", PartyFolder(workshop.results(job, "bob")))
+    report = json.loads((pages["bob"].parent / "report.json").read_text())
+    assert report["data"]["features"] == []
+    assert report["metrics"]["label_party_alone"] is None
+    assert report["metrics"]["pooled"]["log_loss"] == pytest.approx(
+        report["metrics"]["federation"]["log_loss"], abs=1e-5
+    )
+    assert not workshop.results(job, "bob").joinpath("train", "bottom.safetensors").exists()
+    assert "bob alone" not in pages["bob"].read_text()
+
+
+def test_a_feature_party_must_bring_features(workshop):
+    workshop.change(
+        "features: {Age: numeric, Income: numeric, Trait1: categorical, Trait2: categorical}",
+        "features: {Age: ignore}",
+    )
+    with pytest.raises(JobError, match=r"parties\.alice\.features: only the label party may"):
+        workshop.job()

@@ -37,7 +37,6 @@ def run_here(
     Raises:
         IsthmusError: the first cause, of whichever party.
     """
-
     # Threads of parties that share the cores would wait for each other's.
     set_threads(1)
 

@@ -69,9 +69,11 @@ def _train_and_score(job: Job, folder: Path, progress: Progress) -> Scores:
         for party in spec.order
     }
     inputs = {party: PartyFolder(folder / party).step("encode").path for party in spec.order}
-    data = {party: FeatureData(encode.load(path)) for party, path in inputs.items()}
+    data = {party: FeatureData(encode.load(inputs[party])) for party in spec.bottom_parties}
     bottoms = {
-        party: bottom_of(spec, sessions[party], data[party].features.layout) for party in data
+        party: bottom
+        for party in data
+        if (bottom := bottom_of(spec, sessions[party], data[party].features.layout)) is not None
     }
     label_session = sessions[spec.label.party]
     top = top_of(spec, label_session)

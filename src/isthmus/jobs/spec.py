@@ -45,7 +45,14 @@ class PartySpec(Part):
     key: str | tuple[str, ...] | None = None
     """The id column or columns here, where they are not called as in `align.key`."""
     features: dict[str, FeatureSpec] | None = None
-    """The columns to learn from; the owner's own guess from the table where left out."""
+    """The columns to learn from; the owner's own guess from the table where left out. `{}`: none,
+    for a label party that brings only the label."""
+
+    @property
+    def has_features(self) -> bool:
+        """Whether the party brings columns to learn from."""
+        given = self.features
+        return given is None or any(feature.kind != "ignore" for feature in given.values())
 
 
 class LabelSpec(Part):
@@ -206,6 +213,10 @@ class JobSpec(Part):
         if self.label.party not in self.parties:
             known = ", ".join(self.parties)
             raise _misplaced(("label", "party"), f"'{self.label.party}' is not one of {known}")
+        for name in self.feature_parties:
+            if not self.parties[name].has_features:
+                place = ("parties", name, "features")
+                raise _misplaced(place, "only the label party may do without features")
         self._label_is_no_feature()
         return self
 
@@ -220,6 +231,11 @@ class JobSpec(Part):
     def order(self) -> tuple[str, ...]:
         """The parties' names in the agreed order."""
         return tuple(self.parties)
+
+    @property
+    def bottom_parties(self) -> tuple[str, ...]:
+        """The parties that have a bottom model, in the agreed order."""
+        return tuple(name for name, party in self.parties.items() if party.has_features)
 
     @property
     def feature_parties(self) -> tuple[str, ...]:

@@ -46,13 +46,17 @@ def read_columns(
 
 
 def features_of(job: Job, party: str) -> dict[str, FeatureSpec]:
-    """The features as the job file says, else guessed from the table; ignored ones left out."""
+    """The features as the job file says, else guessed from the table; ignored ones left out.
+
+    Empty where a label party brings only the label.
+    """
     given = job.spec.parties[party].features
     features = given if given is not None else _guess(job, party)
     used = {name: spec for name, spec in features.items() if spec.kind != "ignore"}
-    if not used:
+    if given is None and not used:
         raise SchemaError(
-            f"{party} has no feature to learn from", mend=f"Name some in parties.{party}.features."
+            f"{party}'s table shows no feature to learn from",
+            mend=f"Name some in parties.{party}.features; {{}} says that there is only a label.",
         )
     return used
 

@@ -31,8 +31,10 @@ def options_of(spec: JobSpec) -> TrainOptions:
     )
 
 
-def bottom_of(spec: JobSpec, session: Session, layout: Layout) -> DeepFMBottom:
-    """This party's bottom model with its initial values."""
+def bottom_of(spec: JobSpec, session: Session, layout: Layout) -> DeepFMBottom | None:
+    """This party's bottom model with its initial values; None where it brings no features."""
+    if not layout.fields:
+        return None
     model = spec.train.model
     return DeepFMBottom(
         layout,
@@ -50,7 +52,7 @@ def top_of(spec: JobSpec, session: Session) -> DeepFMTop | None:
         return None
     model = spec.train.model
     return DeepFMTop(
-        dict.fromkeys(session.parties, model.bottom[-1]),
+        {party: model.bottom[-1] for party in spec.bottom_parties if party in session.parties},
         dim=model.dim,
         hidden=model.top,
         dropout=model.dropout,

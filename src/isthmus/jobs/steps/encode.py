@@ -71,7 +71,9 @@ def split_of(context: Context, samples: int) -> Split:
 def _encode(context: Context, rows: Rows) -> Encoder:
     features = features_of(context.job, context.me)
     codes = [name for name, spec in features.items() if spec.kind == "categorical"]
-    frame = read_columns(context.job, context.me, features, text=codes)
+    # A table of no columns would have no rows either.
+    columns = list(features) or context.spec.key_of(context.me)
+    frame = read_columns(context.job, context.me, columns, text=codes)
     source = str(context.job.table_of(context.me))
     train = rows[split_of(context, len(rows)).train]
     local, position = np.unique(rows, return_inverse=True)

@@ -55,15 +55,15 @@ def federation_scores(context: Context, samples: NDArray[np.int64]) -> Scores | 
     """The trained federation's probabilities at the label party; None elsewhere."""
     bottom, top = trained_modules(context)
     features = encode.load(context.step("encode").path)
-    return predict(
-        context.session, samples=samples, bottom=bottom, data=FeatureData(features), top=top
-    )
+    data = None if bottom is None else FeatureData(features)
+    return predict(context.session, samples=samples, bottom=bottom, data=data, top=top)
 
 
 def _measure(context: Context, test: NDArray[np.int64], federation: Scores) -> None:
     labels = encode.load_labels(context.step("encode").path)
     scores = {"federation": federation}
-    if context.spec.evaluate.alone:
+    # Without a column of its own the label party can learn nothing alone.
+    if context.spec.evaluate.alone and context.me in context.spec.bottom_parties:
         scores["label_party_alone"] = _alone(context, test)
     measured = Measured(labels[test], scores)
     measured.save(context.step("evaluate").file(SCORES))

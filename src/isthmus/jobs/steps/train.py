@@ -34,35 +34,35 @@ def run(context: Context) -> None:
         replace(context.session, folder=folder.path),
         split=encode.split_of(context, len(features)),
         bottom=bottom,
-        data=FeatureData(features),
+        data=FeatureData(features) if bottom is not None else None,
         top=top,
         labels=encode.load_labels(inputs) if context.is_label_party else None,
         options=options_of(context.spec),
     )
-    save_module(bottom, folder.file("bottom.safetensors"))
-    if top is not None:
-        save_module(top, folder.file("top.safetensors"))
     parts = [("bottom", bottom), ("top", top)]
+    for name, module in parts:
+        if module is not None:
+            save_module(module, folder.file(f"{name}.safetensors"))
     counts = [_count(name, module) for name, module in parts if module is not None]
     facts = asdict(result) | {"parts": counts, "samples_per_second": result.samples_per_second}
     write_json(folder.file(RESULT), facts)
     context.log.info("trained", epochs=len(result.epochs), best_epoch=result.best_epoch)
 
 
-def modules_of(context: Context) -> tuple[nn.Module, nn.Module | None]:
-    """This party's bottom and, at the label party, the top, with their initial values."""
+def modules_of(context: Context) -> tuple[nn.Module | None, nn.Module | None]:
+    """This party's bottom, if it has features, and the label party's top, with initial values."""
     features = encode.load(context.step("encode").path)
     spec, session = context.spec, context.session
     return bottom_of(spec, session, features.layout), top_of(spec, session)
 
 
-def trained_modules(context: Context) -> tuple[nn.Module, nn.Module | None]:
+def trained_modules(context: Context) -> tuple[nn.Module | None, nn.Module | None]:
     """The same with the parameters that training left."""
     bottom, top = modules_of(context)
     folder = context.step("train")
-    load_module(bottom, folder.file("bottom.safetensors"))
-    if top is not None:
-        load_module(top, folder.file("top.safetensors"))
+    for name, module in (("bottom", bottom), ("top", top)):
+        if module is not None:
+            load_module(module, folder.file(f"{name}.safetensors"))
     return bottom, top
 
 
