@@ -37,6 +37,41 @@ def test_repr_shows_no_key(alice):
     assert "PRIVATE" not in repr(alice)
 
 
+def test_the_seed_is_its_owners_alone_and_never_shown(alice, tmp_path):
+    path = tmp_path / "alice" / "alice.seed"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert path.read_text() == alice.secret.hex() + "\n"
+    assert len(alice.secret) == 32
+    assert alice.secret.hex() not in repr(alice)
+    assert str(alice.secret) not in repr(alice)
+    assert create_identity(tmp_path / "bob", "bob").secret != alice.secret
+    path.chmod(0o640)
+    with pytest.raises(
+        IdentityError, match=r"the seed .+alice\.seed can be read by others\. Run `chmod 600"
+    ):
+        load_identity(tmp_path / "alice", "alice")
+
+
+def test_a_missing_seed_is_made_once(alice, tmp_path):
+    path = tmp_path / "alice" / "alice.seed"
+    path.unlink()
+    made = load_identity(tmp_path / "alice", "alice").secret
+    assert made != alice.secret
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert load_identity(tmp_path / "alice", "alice").secret == made
+    assert sorted(p.suffix for p in path.parent.iterdir()) == [".pem", ".pem", ".seed"]
+    path.write_text("hello")
+    with pytest.raises(IdentityError, match="holds no seed"):
+        load_identity(tmp_path / "alice", "alice")
+
+
+def test_a_rehearsal_sets_the_seed(tmp_path):
+    create_identity(tmp_path, "alice", secret=b"s" * 32)
+    assert load_identity(tmp_path, "alice").secret == b"s" * 32
+    with pytest.raises(ValueError, match="32 bytes"):
+        create_identity(tmp_path / "bob", "bob", secret=b"short")
+
+
 def test_fingerprints_are_readable_and_differ(alice, tmp_path):
     bob = create_identity(tmp_path / "bob", "bob")
     assert re.fullmatch(r"([0-9A-F]{4} ){15}[0-9A-F]{4}", alice.fingerprint)

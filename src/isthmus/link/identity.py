@@ -3,6 +3,7 @@
 ::
 
     <folder>/<name>.key.pem                the private key, readable by its owner alone
+    <folder>/<name>.seed                   a secret that partners cannot guess, likewise
     <folder>/<name>.cert.pem               the certificate to give to partners
     <folder>/trusted/<partner>.cert.pem    certificates of partners, compared by voice
 
@@ -12,9 +13,8 @@ fingerprint.
 
 from __future__ import annotations
 
-import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -23,8 +23,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from isthmus.errors import IdentityError, StorageError
-from isthmus.files import replacing, write_bytes
+from isthmus.errors import IdentityError
+from isthmus.files import write_bytes
+from isthmus.link.private_files import (
+    check_private,
+    make_private_folder,
+    read_file,
+    read_or_make_seed,
+    write_private,
+    write_seed,
+)
 
 DAYS = 825
 """How long a new certificate is valid, in days."""
@@ -42,6 +50,8 @@ class Identity:
     key_path: Path
     certificate_path: Path
     certificate: x509.Certificate
+    secret: bytes = field(repr=False)
+    """32 random bytes that only this party knows, such as for weights no partner can compute."""
 
     @property
     def fingerprint(self) -> str:
@@ -54,7 +64,7 @@ class Identity:
 
     def key_pem(self) -> bytes:
         """The private key as PEM. Never show, log or send it."""
-        return _read(self.key_path, "private key")
+        return read_file(self.key_path, "private key")
 
 
 @dataclass(frozen=True)
@@ -86,8 +96,9 @@ def create_identity(
     days: int = DAYS,
     replace: bool = False,
     now: datetime | None = None,
+    secret: bytes | None = None,
 ) -> Identity:
-    """Make a key pair (ECDSA P-256) and a self-signed certificate for `<name>.isthmus`.
+    """Make a key pair (ECDSA P-256), a self-signed certificate for `<name>.isthmus`, and a seed.
 
     Args:
         folder: where the files go; made if needed, then for its owner alone.
@@ -95,6 +106,7 @@ def create_identity(
         days: how long the certificate is valid.
         replace: put it in place of one that is still valid; an expired one is always replaced.
         now: the present time; the clock by default.
+        secret: the party's seed, 32 bytes, where a rehearsal must be repeatable; by default random.
 
     Raises:
         IdentityError: the name cannot be used, or there is a valid identity already.
@@ -102,13 +114,14 @@ def create_identity(
     """
     _check_name(name)
     now = now or datetime.now(UTC)
-    key_path, certificate_path = _paths(folder, name)
+    key_path, certificate_path, seed_path = _paths(folder, name)
     if not replace and certificate_path.exists():
         _refuse_valid(certificate_path, name, now)
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = _self_signed(key, name, now, days)
-    _make_private_folder(folder)
-    _write_private(
+    make_private_folder(folder)
+    kept = write_seed(seed_path, secret)
+    write_private(
         key_path,
         key.private_bytes(
             serialization.Encoding.PEM,
@@ -117,17 +130,20 @@ def create_identity(
         ),
     )
     write_bytes(certificate_path, _pem(certificate))
-    return Identity(name, key_path, certificate_path, certificate)
+    return Identity(name, key_path, certificate_path, certificate, kept)
 
 
 def load_identity(folder: Path, name: str) -> Identity:
     """Read the identity of `name`; an expired one is returned too (see `check_dates`).
 
+    A missing seed is made.
+
     Raises:
         IdentityError: it is missing, broken, or its key does not fit or is open to others.
+        StorageError: its seed is missing and cannot be written.
     """
     _check_name(name)
-    key_path, certificate_path = _paths(folder, name)
+    key_path, certificate_path, seed_path = _paths(folder, name)
     if not certificate_path.exists() or not key_path.exists():
         raise IdentityError(
             f"{name} has no identity in {folder}",
@@ -135,7 +151,8 @@ def load_identity(folder: Path, name: str) -> Identity:
         )
     certificate = read_certificate(certificate_path)
     _check_key(key_path, certificate)
-    return Identity(name, key_path, certificate_path, certificate)
+    secret = read_or_make_seed(seed_path)
+    return Identity(name, key_path, certificate_path, certificate, secret)
 
 
 def trust(
@@ -174,7 +191,7 @@ def trust(
                 f"another certificate of {found} is trusted already: {fingerprint(old)}",
                 mend="Ask the partner whether it made a new one; then trust it with `--replace`.",
             )
-    _make_private_folder(folder)
+    make_private_folder(folder)
     write_bytes(path, _pem(certificate))
     return partner
 
@@ -228,7 +245,7 @@ def read_certificate(path: Path) -> x509.Certificate:
     Raises:
         IdentityError: the file is missing or is something else, such as a private key.
     """
-    content = _read(path, "certificate")
+    content = read_file(path, "certificate")
     if b"PRIVATE KEY" in content:
         raise IdentityError(
             f"{path} holds a private key, where a certificate belongs",
@@ -307,42 +324,17 @@ def _self_signed(
 
 
 def _check_key(path: Path, certificate: x509.Certificate) -> None:
-    if os.name == "posix" and path.stat().st_mode & 0o077:
-        raise IdentityError(
-            f"the private key {path} can be read by others", mend=f"Run `chmod 600 {path}`."
-        )
+    check_private(path, "the private key")
     try:
-        key = serialization.load_pem_private_key(_read(path, "private key"), password=None)
+        key = serialization.load_pem_private_key(read_file(path, "private key"), password=None)
     except (ValueError, TypeError) as error:
         raise IdentityError(f"{path} is not a PEM private key") from error
     if key.public_key() != certificate.public_key():
         raise IdentityError(f"the private key {path} does not belong to the certificate beside it")
 
 
-def _paths(folder: Path, name: str) -> tuple[Path, Path]:
-    return folder / f"{name}.key.pem", folder / f"{name}.cert.pem"
-
-
-def _make_private_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"cannot make the folder {folder}: {error.strerror}") from error
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    with replacing(path) as temporary:
-        temporary.unlink(missing_ok=True)
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-
-
-def _read(path: Path, what: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise IdentityError(f"cannot read the {what} {path}: {error.strerror}") from error
+def _paths(folder: Path, name: str) -> tuple[Path, Path, Path]:
+    return folder / f"{name}.key.pem", folder / f"{name}.cert.pem", folder / f"{name}.seed"
 
 
 def _pem(certificate: x509.Certificate) -> bytes:
