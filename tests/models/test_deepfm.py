@@ -1,13 +1,16 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
+from tests.models.reference import by_torch
 
 from isthmus.data import fit_encoder
-from isthmus.models import DeepFMBottom, DeepFMTop, EmbeddingTable, FeatureBatch, plan_rows
+from isthmus.models import DeepFMBottom, DeepFMTop, FeatureBatch
 from isthmus.models.batch import make_batch
+from isthmus.models.deepfm import _Interaction, _Terms
 
 KINDS = {
     "alice": {"user": "categorical", "age": "numeric"},
@@ -43,7 +46,7 @@ def naive_logits(bottoms, top, encoded, dim=3):
     for row in range(5):
         vectors, linear, lower = [], 0.0, []
         for party, (layout, index, values) in encoded.items():
-            weight = bottoms[party].embedding.table.weight
+            weight = bottoms[party].table.weight
             own = []
             for field in layout.fields:
                 at = index[row, field.columns]
@@ -54,9 +57,9 @@ def naive_logits(bottoms, top, encoded, dim=3):
                 own.append(term[:dim])
                 linear = linear + term[dim]
             vectors += own
-            lower.append(bottoms[party].tower(torch.cat(own)))
+            lower.append(by_torch(bottoms[party].tower, torch.cat(own)))
         pairs = sum((a * b).sum() for a, b in itertools.combinations(vectors, 2))
-        deep = top.out(top.tower(torch.cat(lower)))[0]
+        deep = by_torch(top.tower, torch.cat(lower))[0]
         rows.append(linear + pairs + deep)
     return torch.stack(rows)
 
@@ -73,57 +76,79 @@ def test_its_gradients_are_those_of_one_deepfm():
     bottoms, batches, encoded = bottoms_and_batches()
     top = DeepFMTop({"alice": 5, "bob": 5}, dim=3, hidden=(4,), seed=9)
     top({party: bottoms[party](batches[party]) for party in bottoms}).square().sum().backward()
-    split = {p: b.embedding.table.weight.grad.to_dense() for p, b in bottoms.items()}
+    split = {p: b.table.weight.grad.to_dense() for p, b in bottoms.items()}
     for bottom in bottoms.values():
         bottom.zero_grad()
     naive_logits(bottoms, top, encoded).square().sum().backward()
     for party, bottom in bottoms.items():
-        torch.testing.assert_close(
-            split[party], bottom.embedding.table.weight.grad, rtol=1e-4, atol=1e-5
-        )
+        torch.testing.assert_close(split[party], bottom.table.weight.grad, rtol=1e-4, atol=1e-5)
 
 
 def test_the_gradient_of_a_lookup_holds_the_touched_rows_and_never_padding():
-    table = EmbeddingTable(10, 2, std=1.0, generator=torch.Generator().manual_seed(0))
-    index = np.array([[3, 0, 7], [3, 3, 0]], dtype=np.int32)
-    scale = torch.arange(12.0).reshape(2, 3, 2)
-    (table(torch.from_numpy(index), plan_rows(index)) * scale).sum().backward()
-    gradient = table.weight.grad
-    assert gradient._indices().tolist() == [[3, 7]]
-    dense = table.weight.detach().clone().requires_grad_()
-    (dense[torch.from_numpy(index).long()] * scale).sum().backward()
-    expected = dense.grad
-    expected[0] = 0
-    torch.testing.assert_close(gradient.to_dense(), expected)
+    bottoms, batches, _ = bottoms_and_batches()
+    for party, bottom in bottoms.items():
+        table, batch = bottom.table, batches[party]
+        (table(batch) ** 2).sum().backward()
+        rows = table.weight.grad._indices()[0].tolist()
+        assert rows == sorted(set(batch.index.flatten().tolist()) - {0})
+
+
+def test_lookups_without_a_plan_make_their_own():
+    bottoms, batches, _ = bottoms_and_batches()
+    for party, bottom in bottoms.items():
+        planned, bare = batches[party], replace(batches[party], plan=None)
+        found = []
+        for batch in (planned, bare):
+            bottom.zero_grad()
+            (bottom.table(batch) ** 2).sum().backward()
+            found.append(bottom.table.weight.grad.to_dense())
+        assert torch.equal(*found)
 
 
 def test_padding_adds_nothing_to_a_set_and_a_set_counts_as_its_mean():
     bottoms, batches, encoded = bottoms_and_batches()
     layout, index, _ = encoded["bob"]
-    fields = bottoms["bob"].embedding(batches["bob"])
-    weight = bottoms["bob"].embedding.table.weight
+    fields = bottoms["bob"].table(batches["bob"])
+    weight = bottoms["bob"].table.weight
     tags = layout.field("tags")
     tokens = index[0, tags.columns]
     assert (tokens != 0).sum() == 3
     torch.testing.assert_close(fields[0, 1], weight[torch.from_numpy(tokens).long()].mean(0))
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (4, 3), (50, 7)])
-def test_a_row_plan_groups_every_lookup_once(shape):
-    index = np.random.default_rng(0).integers(0, 9, shape).astype(np.int32)
-    plan = plan_rows(index)
-    flat = index.reshape(-1)
-    groups = np.split(plan.order.numpy(), plan.offsets.numpy()[1:])
-    assert sorted(np.concatenate(groups)) == sorted(np.flatnonzero(flat))
-    for row, group in zip(plan.rows.tolist(), groups, strict=True):
-        assert set(flat[group]) == {row}
+def test_a_row_plan_groups_every_lookup_once():
+    _, batches, encoded = bottoms_and_batches()
+    for party, (layout, index, _) in encoded.items():
+        plan = batches[party].plan
+        fields = np.repeat(np.arange(len(layout.fields)), [f.width for f in layout.fields])
+        expected = sorted(
+            (int(index[i, c]), i * len(layout.fields) + int(fields[c]))
+            for i, c in zip(*np.nonzero(index), strict=True)
+        )
+        groups = np.split(plan.sources.numpy(), plan.offsets.numpy()[1:])
+        found = [
+            (row, int(source))
+            for row, group in zip(plan.rows.tolist(), groups, strict=True)
+            for source in group
+        ]
+        assert sorted(found) == expected
 
 
-def test_a_batch_of_padding_alone_has_an_empty_plan():
-    index = np.zeros((2, 2), dtype=np.int32)
-    table = EmbeddingTable(3, 2, std=1.0, generator=torch.Generator())
-    table(torch.from_numpy(index), plan_rows(index)).sum().backward()
-    assert table.weight.grad.to_dense().abs().sum() == 0
+def test_a_batch_of_padding_alone_has_no_gradient():
+    bottoms, batches, _ = bottoms_and_batches()
+    nothing = FeatureBatch(torch.zeros_like(batches["bob"].index), batches["bob"].weights)
+    bottoms["bob"].table(nothing).sum().backward()
+    assert bottoms["bob"].table.weight.grad.to_dense().abs().sum() == 0
+
+
+@pytest.mark.parametrize("party", ["alice", "bob"])
+def test_the_hand_written_gradients_are_right(party):
+    bottoms, batches, _ = bottoms_and_batches()
+    fields = bottoms[party].table(batches[party]).detach().double().requires_grad_()
+    assert torch.autograd.gradcheck(_Terms.apply, (fields,))
+    sums = [torch.randn(4, 3, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    firsts = [torch.randn(4, 1, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    assert torch.autograd.gradcheck(_Interaction.apply, (*sums, *firsts))
 
 
 def test_initial_values_depend_on_the_seed_alone():

@@ -58,7 +58,7 @@ def plain_pytorch(toy, options=OPTIONS):
     """The pooled network, trained by a loop that knows nothing of parties."""
     bottoms = {party: toy.bottom(party) for party in PARTIES}
     top = toy.top()
-    tables = [bottom.embedding.table.weight for bottom in bottoms.values()]
+    tables = [bottom.table.weight for bottom in bottoms.values()]
     dense = [
         p
         for module in (*bottoms.values(), top)

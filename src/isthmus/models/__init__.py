@@ -2,8 +2,9 @@
 
 from isthmus.models.batch import FeatureBatch, RowPlan, plan_rows
 from isthmus.models.deepfm import DeepFMBottom, DeepFMTop
-from isthmus.models.layers import Dropout, mlp, seeded_linear
-from isthmus.models.table import EmbeddingTable, FieldEmbedding
+from isthmus.models.layers import Dropout, seeded_linear
+from isthmus.models.mlp import Mlp, later_weight_gradients
+from isthmus.models.table import EmbeddingTable
 
 __all__ = [
     "DeepFMBottom",
@@ -11,9 +12,9 @@ __all__ = [
     "Dropout",
     "EmbeddingTable",
     "FeatureBatch",
-    "FieldEmbedding",
+    "Mlp",
     "RowPlan",
-    "mlp",
+    "later_weight_gradients",
     "plan_rows",
     "seeded_linear",
 ]

@@ -1,13 +1,13 @@
 """A batch of encoded features, with all that can be prepared before the weights are known.
 
 In lock-step training a party waits for its partner once a batch. What depends on the rows alone,
-not on the weights, is done in that time: sorting the embedding rows for the backward pass, and the
-scale of each field.
+not on the weights, is done in that time: grouping the lookups by embedding row for the backward
+pass, and the weight of each lookup.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -19,17 +19,24 @@ from isthmus.data.features import Layout
 
 @dataclass(frozen=True, slots=True)
 class RowPlan:
-    """Which rows of the embedding table a batch touches, and which lookups fall on each.
+    """Which rows of the embedding table a batch touches, and where each one's gradient comes from.
 
     Padding (row 0) is left out: it has no gradient.
     """
 
     rows: Tensor
     """int64 [touched]: the distinct rows, ascending."""
-    order: Tensor
-    """int64 [lookups]: flat positions in the batch's index, grouped by row."""
+    sources: Tensor
+    """int64 [lookups]: positions in the fields' gradient [batch * fields], grouped by row."""
     offsets: Tensor
-    """int64 [touched]: where each row's group starts in `order`."""
+    """int64 [touched]: where each row's group starts in `sources`."""
+    weights: Tensor | None
+    """float32 [lookups]: the weight of each lookup in `sources`; None where all are 1."""
+
+    def to(self, device: torch.device) -> RowPlan:
+        """The plan on another device."""
+        moved = (_move(getattr(self, field.name), device) for field in fields(self))
+        return RowPlan(*moved)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +45,9 @@ class FeatureBatch:
 
     index: Tensor
     """int32 [batch, columns]: rows of the fused embedding table, 0 = padding."""
-    scale: Tensor | None
-    """float32 [batch, fields]: 1 for a category, the z-score for a number, 1/tokens for a
-    multi-hot field; None where every field is a category."""
+    weights: Tensor | None
+    """float32 [batch, columns], what each lookup is multiplied by: 1 for a category, the z-score
+    for a number, 1/tokens for a token of a set; None where every field is a category."""
     plan: RowPlan | None = None
     """Set where a backward pass will follow."""
 
@@ -49,32 +56,8 @@ class FeatureBatch:
 
     def to(self, device: torch.device) -> FeatureBatch:
         """The batch on another device."""
-        plan = self.plan
-        return FeatureBatch(
-            self.index.to(device),
-            None if self.scale is None else self.scale.to(device),
-            None
-            if plan is None
-            else RowPlan(plan.rows.to(device), plan.order.to(device), plan.offsets.to(device)),
-        )
-
-
-def plan_rows(index: npt.NDArray[np.int32]) -> RowPlan:
-    """Group the lookups of `index` (int32, any shape) by the table row that they touch."""
-    flat = index.reshape(-1)
-    order = np.argsort(flat)
-    ordered = flat[order]
-    order = order[np.searchsorted(ordered, 1) :]
-    ordered = flat[order]
-    first = np.empty(len(ordered), dtype=bool)
-    first[:1] = True
-    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
-    offsets = np.flatnonzero(first)
-    return RowPlan(
-        torch.from_numpy(ordered[offsets].astype(np.int64)),
-        torch.from_numpy(order),
-        torch.from_numpy(offsets),
-    )
+        plan = None if self.plan is None else self.plan.to(device)
+        return FeatureBatch(self.index.to(device), _move(self.weights, device), plan)
 
 
 def make_batch(
@@ -92,24 +75,60 @@ def make_batch(
         values: float32 [batch, values], the z-scores of the numeric fields.
         backward: whether a backward pass will follow, which needs the row plan.
     """
-    scale = _scale(layout, index, values)
+    weights = _weights(layout, index, values)
     return FeatureBatch(
         torch.from_numpy(index),
-        None if scale is None else torch.from_numpy(scale),
-        plan_rows(index) if backward else None,
+        None if weights is None else torch.from_numpy(weights),
+        plan_rows(layout, index, weights) if backward else None,
     )
 
 
-def _scale(
+def plan_rows(
+    layout: Layout, index: npt.NDArray[np.int32], weights: npt.NDArray[np.float32] | None
+) -> RowPlan:
+    """Group the lookups of `index` (int32 [batch, columns]) by the table row that they touch."""
+    flat = index.reshape(-1)
+    order = np.argsort(flat)
+    ordered = flat[order]
+    padding = int(np.searchsorted(ordered, 1))
+    order, ordered = order[padding:], ordered[padding:]
+    first = np.empty(len(ordered), dtype=bool)
+    first[:1] = True
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    offsets = np.flatnonzero(first)
+    return RowPlan(
+        rows=torch.from_numpy(ordered[offsets].astype(np.int64)),
+        sources=torch.from_numpy(_sources(layout, order)),
+        offsets=torch.from_numpy(offsets),
+        weights=None if weights is None else torch.from_numpy(weights.reshape(-1)[order]),
+    )
+
+
+def _sources(layout: Layout, lookups: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    if layout.columns == len(layout.fields):
+        return lookups
+    field_of_column = np.repeat(
+        np.arange(len(layout.fields)), [field.width for field in layout.fields]
+    )
+    sample, column = np.divmod(lookups, layout.columns)
+    return sample * len(layout.fields) + field_of_column[column]
+
+
+def _weights(
     layout: Layout, index: npt.NDArray[np.int32], values: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32] | None:
     if all(field.kind == "categorical" for field in layout.fields):
         return None
-    scale = np.ones((len(index), len(layout.fields)), dtype=np.float32)
-    for position, field in enumerate(layout.fields):
+    weights = np.ones(index.shape, dtype=np.float32)
+    for field in layout.fields:
         if field.value_column is not None:
-            scale[:, position] = values[:, field.value_column]
+            weights[:, field.start] = values[:, field.value_column]
         elif field.width > 1:
-            tokens = index[:, field.start : field.start + field.width]
-            scale[:, position] = 1.0 / np.maximum((tokens != 0).sum(1), 1)
-    return scale
+            tokens = index[:, field.columns]
+            counts = np.maximum((tokens != 0).sum(1, keepdims=True), 1)
+            weights[:, field.columns] = np.float32(1.0) / counts
+    return weights
+
+
+def _move(tensor: Tensor | None, device: torch.device) -> Tensor | None:
+    return None if tensor is None else tensor.to(device)

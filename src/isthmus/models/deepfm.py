@@ -22,14 +22,15 @@ part has one lower tower a party: deep = upper(tower_1(v of party 1), tower_2(v 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from isthmus.data.features import Layout
 from isthmus.models.batch import FeatureBatch
-from isthmus.models.layers import mlp, seeded_linear
-from isthmus.models.table import FieldEmbedding
+from isthmus.models.mlp import Mlp
+from isthmus.models.table import EmbeddingTable
 
 
 class DeepFMBottom(nn.Module):
@@ -57,16 +58,13 @@ class DeepFMBottom(nn.Module):
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         self.dim = dim
-        self.embedding = FieldEmbedding(layout, dim + 1, std=embedding_std, generator=generator)
-        self.tower = mlp(len(layout.fields) * dim, hidden, dropout=dropout, generator=generator)
+        self.table = EmbeddingTable(layout, dim + 1, std=embedding_std, generator=generator)
+        self.tower = Mlp(len(layout.fields) * dim, hidden, dropout=dropout, generator=generator)
 
     def forward(self, batch: FeatureBatch) -> dict[str, Tensor]:
         """The cut: `deep` [batch, hidden[-1]], `sum` [batch, dim], `first` [batch, 1], float32."""
-        fields = self.embedding(batch)
-        vectors, linear = fields[..., : self.dim], fields[..., self.dim]
-        flat = vectors.flatten(1)
-        first = linear.sum(1, keepdim=True) - 0.5 * flat.square().sum(1, keepdim=True)
-        return {"deep": self.tower(flat), "sum": vectors.sum(1), "first": first}
+        flat, total, first = _Terms.apply(self.table(batch))  # type: ignore[no-untyped-call]
+        return {"deep": self.tower(flat), "sum": total, "first": first}
 
 
 class DeepFMTop(nn.Module):
@@ -96,14 +94,59 @@ class DeepFMTop(nn.Module):
             party: {"deep": (width,), "sum": (dim,), "first": (1,)}
             for party, width in widths.items()
         }
-        self.tower = mlp(sum(widths.values()), hidden, dropout=dropout, generator=generator)
-        self.out = seeded_linear(hidden[-1] if hidden else sum(widths.values()), 1, generator)
+        self.tower = Mlp(
+            sum(widths.values()), hidden, outputs=1, dropout=dropout, generator=generator
+        )
 
     def forward(self, cuts: Mapping[str, Mapping[str, Tensor]]) -> Tensor:
         """The logits, float32 [batch], from each party's cut."""
         parts = [cuts[party] for party in self.parties]
-        total = torch.stack([part["sum"] for part in parts]).sum(0)
-        first = torch.cat([part["first"] for part in parts], 1).sum(1)
-        deep = self.out(self.tower(torch.cat([part["deep"] for part in parts], 1)))
-        logits: Tensor = first + 0.5 * total.square().sum(1) + deep.squeeze(1)
-        return logits
+        sums, firsts = [part["sum"] for part in parts], [part["first"] for part in parts]
+        pairs: Tensor = _Interaction.apply(*sums, *firsts)  # type: ignore[no-untyped-call]
+        deep: Tensor = self.tower(torch.cat([part["deep"] for part in parts], 1))
+        return pairs + deep.squeeze(1)
+
+
+class _Terms(torch.autograd.Function):
+    """From fields [batch, fields, dim + 1] to the flat vectors, their sum s_p, and o_p.
+
+    With v_f and w_f the parts of a field, ds/dv_f = 1, do/dv_f = -v_f, do/dw_f = 1.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, fields: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        flat = fields[..., :-1].flatten(1)
+        summed = fields.sum(1)
+        first = summed[:, -1:].add(torch.linalg.vecdot(flat, flat).unsqueeze(1), alpha=-0.5)
+        ctx.fields = fields.detach()
+        return flat, summed[:, :-1].contiguous(), first
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Tensor:
+        of_flat, of_sum, of_first = gradients
+        fields: Tensor = ctx.fields
+        gradient = torch.empty_like(fields)
+        vectors = gradient[..., :-1]
+        torch.addcmul(
+            of_sum.unsqueeze(1), fields[..., :-1], of_first.unsqueeze(1), value=-1.0, out=vectors
+        )
+        vectors.add_(of_flat.view(vectors.shape))
+        gradient[..., -1] = of_first
+        return gradient
+
+
+class _Interaction(torch.autograd.Function):
+    """From each party's s_p [batch, dim] and o_p [batch, 1] to sum_p o_p + 1/2 |sum_p s_p|^2."""
+
+    @staticmethod
+    def forward(ctx: Any, *terms: Tensor) -> Tensor:
+        parties = len(terms) // 2
+        total = sum(terms[1:parties], start=terms[0])
+        first = sum(terms[parties + 1 :], start=terms[parties])
+        ctx.total, ctx.parties = total.detach(), parties
+        return first.squeeze(1).add(torch.linalg.vecdot(total, total), alpha=0.5)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, ...]:
+        column = gradients[0].unsqueeze(1)
+        return (*[column * ctx.total] * ctx.parties, *[column] * ctx.parties)

@@ -40,11 +40,16 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` with each value kept with probability 1 - rate and then divided by it."""
+        mask = self.mask(x.shape)
+        return x if mask is None else x * mask.to(x.device, x.dtype)
+
+    def mask(self, shape: Sequence[int]) -> Tensor | None:
+        """Draw the next factors, float32: 0 or 1 / (1 - rate). None where nothing is dropped."""
         if not self.training or self.rate == 0.0:
-            return x
+            return None
         keep = 1.0 - self.rate
-        mask = torch.empty(x.shape, dtype=x.dtype).bernoulli_(keep, generator=self._generator)
-        return x * mask.div_(keep).to(x.device)
+        mask = torch.empty(tuple(shape)).bernoulli_(keep, generator=self._generator)
+        return mask.div_(keep)
 
     def get_extra_state(self) -> Tensor:
         """The generator's state, uint8 [bytes]."""
@@ -53,17 +58,3 @@ class Dropout(nn.Module):
     def set_extra_state(self, state: Tensor) -> None:
         """Continue from a saved generator state."""
         self._generator.set_state(state.cpu())
-
-
-def mlp(
-    inputs: int, widths: Sequence[int], *, dropout: float, generator: torch.Generator
-) -> nn.Sequential:
-    """Linear layers of the given widths, each followed by ReLU and, where asked for, dropout."""
-    layers: list[nn.Module] = []
-    for width in widths:
-        layers += [seeded_linear(inputs, width, generator), nn.ReLU()]
-        if dropout:
-            seed = int(torch.randint(2**62, (), generator=generator))
-            layers.append(Dropout(dropout, seed))
-        inputs = width
-    return nn.Sequential(*layers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,66 +13,15 @@ from isthmus.data.features import Layout
 from isthmus.models.batch import FeatureBatch, RowPlan, plan_rows
 
 
-class _Lookup(torch.autograd.Function):
-    """`weight[index]`, whose gradient holds the touched rows only.
-
-    The sum over equal rows is an `embedding_bag` over the gradient itself: on CPU several times
-    faster than an uncoalesced sparse gradient, and with a fixed order of summation.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, weight: Tensor, index: Tensor, rows: Tensor, order: Tensor, offsets: Tensor
-    ) -> Tensor:
-        ctx.save_for_backward(rows, order, offsets)
-        ctx.size = weight.shape
-        return F.embedding(index, weight)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
-        rows, order, offsets = ctx.saved_tensors
-        flat = gradients[0].reshape(-1, ctx.size[1])
-        values = F.embedding_bag(order, flat, offsets, mode="sum")
-        gradient = torch.sparse_coo_tensor(
-            rows.unsqueeze(0), values, ctx.size, is_coalesced=True, check_invariants=False
-        )
-        return gradient, None, None, None, None
-
-
 class EmbeddingTable(nn.Module):
     """Rows of embeddings whose sparse gradient holds each touched row once.
 
-    Row 0 is padding: it is zero and never trained.
-
-    Args:
-        rows: number of rows, padding included.
-        width: numbers a row.
-        std: standard deviation of the initial values.
-        generator: draws the initial values.
-    """
-
-    def __init__(self, rows: int, width: int, *, std: float, generator: torch.Generator) -> None:
-        super().__init__()
-        weight = torch.empty(rows, width).normal_(0.0, std, generator=generator)
-        weight[0] = 0.0
-        self.weight = nn.Parameter(weight)
-
-    def forward(self, index: Tensor, plan: RowPlan | None = None) -> Tensor:
-        """Look up `index` (int32 [batch, columns]); float32 [batch, columns, width]."""
-        if not torch.is_grad_enabled():
-            return F.embedding(index, self.weight)
-        if plan is None:
-            plan = plan_rows(index.cpu().numpy())
-        output: Tensor = _Lookup.apply(self.weight, index, plan.rows, plan.order, plan.offsets)  # type: ignore[no-untyped-call]
-        return output
-
-
-class FieldEmbedding(nn.Module):
-    """A vector a field: a category's row, a number times its row, the mean of a set's rows.
+    A field's vector is the weighted sum of its rows: a category's row, a number times its row, the
+    mean of a set's rows. Row 0 is padding: it is zero and never trained.
 
     Args:
         layout: the party's fields and where they lie in the table.
-        width: numbers a row of the table.
+        width: numbers a row.
         std: standard deviation of the initial values.
         generator: draws the initial values.
     """
@@ -80,31 +30,74 @@ class FieldEmbedding(nn.Module):
         self, layout: Layout, width: int, *, std: float, generator: torch.Generator
     ) -> None:
         super().__init__()
-        self.table = EmbeddingTable(layout.table_rows, width, std=std, generator=generator)
-        self.fields = len(layout.fields)
-        self._runs = _runs(layout)
+        weight = torch.empty(layout.table_rows, width).normal_(0.0, std, generator=generator)
+        weight[0] = 0.0
+        self.weight = nn.Parameter(weight)
+        self.layout = layout
+        self._starts = torch.tensor([field.start for field in layout.fields], dtype=torch.int32)
+        self._bags = torch.empty(0, dtype=torch.int32)
 
     def forward(self, batch: FeatureBatch) -> Tensor:
         """The fields' vectors, float32 [batch, fields, width]."""
-        looked_up = self.table(batch.index, batch.plan)
-        parts = [
-            part if single else part.sum(1, keepdim=True)
-            for single, part in (
-                (single, looked_up[:, start:stop]) for single, start, stop in self._runs
-            )
-        ]
-        fields = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
-        return fields if batch.scale is None else fields * batch.scale.unsqueeze(-1)
+        bags = self._bags_of(len(batch), batch.index.device)
+        if not torch.is_grad_enabled():
+            return _look_up(self.weight, batch, bags)
+        plan = batch.plan or self._plan(batch)
+        vectors: Tensor = _Lookup.apply(self.weight, batch, bags, plan)  # type: ignore[no-untyped-call]
+        return vectors
+
+    def _bags_of(self, batch: int, device: torch.device) -> Tensor | None:
+        """int32 [batch * fields]: where each field's columns start in the flat index.
+
+        None where each field has one column.
+        """
+        fields, columns = len(self.layout.fields), self.layout.columns
+        if fields == columns:
+            return None
+        if len(self._bags) < batch * fields or self._bags.device != device:
+            samples = torch.arange(batch, dtype=torch.int32).unsqueeze(1)
+            self._bags = (samples * columns + self._starts).reshape(-1).to(device)
+        return self._bags[: batch * fields]
+
+    def _plan(self, batch: FeatureBatch) -> RowPlan:
+        weights = None if batch.weights is None else batch.weights.cpu().numpy()
+        index = batch.index.cpu().numpy().astype(np.int32, copy=False)
+        return plan_rows(self.layout, index, weights).to(batch.index.device)
 
 
-def _runs(layout: Layout) -> list[tuple[bool, int, int]]:
-    """Columns as (one column a field?, start, stop), neighbouring single columns joined."""
-    runs: list[tuple[bool, int, int]] = []
-    for field in layout.fields:
-        single = field.width == 1
-        stop = field.start + field.width
-        if single and runs and runs[-1][0]:
-            runs[-1] = (True, runs[-1][1], stop)
-        else:
-            runs.append((single, field.start, stop))
-    return runs
+def _look_up(weight: Tensor, batch: FeatureBatch, bags: Tensor | None) -> Tensor:
+    if bags is None:
+        vectors = F.embedding(batch.index, weight)
+        return vectors if batch.weights is None else vectors * batch.weights.unsqueeze(-1)
+    weights = None if batch.weights is None else batch.weights.reshape(-1)
+    flat = F.embedding_bag(
+        batch.index.reshape(-1), weight, bags, mode="sum", per_sample_weights=weights
+    )
+    return flat.reshape(len(batch), -1, weight.shape[1])
+
+
+class _Lookup(torch.autograd.Function):
+    """The fields' vectors, with a gradient of the touched rows only.
+
+    The sum over equal rows is an `embedding_bag` over the gradient itself: on CPU several times
+    faster than coalescing a sparse gradient, and with a fixed order of summation.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, weight: Tensor, batch: FeatureBatch, bags: Tensor | None, plan: RowPlan
+    ) -> Tensor:
+        ctx.plan, ctx.size = plan, weight.shape
+        return _look_up(weight, batch, bags)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
+        plan: RowPlan = ctx.plan
+        flat = gradients[0].reshape(-1, ctx.size[1])
+        values = F.embedding_bag(
+            plan.sources, flat, plan.offsets, mode="sum", per_sample_weights=plan.weights
+        )
+        gradient = torch.sparse_coo_tensor(
+            plan.rows.unsqueeze(0), values, ctx.size, is_coalesced=True, check_invariants=False
+        )
+        return gradient, None, None, None

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.errors import NotFinite
+from isthmus.models import later_weight_gradients
 from isthmus.split.batches import PartyData, Samples
 from isthmus.split.lane import CutLane
 from isthmus.split.optim import PartyOptimizer
@@ -143,10 +144,12 @@ class LabelSide:
                 f"the loss is {value} at step {step}",
                 mend="Lower the learning rate, or look for extreme values in numeric columns.",
             )
-        loss.backward()  # type: ignore[no-untyped-call]
+        with later_weight_gradients() as later:
+            loss.backward()  # type: ignore[no-untyped-call]
         gradients = {party: _gradients(cut) for party, cut in leaves.items()}
         for party, lane in self.lanes.items():
             lane.send_gradient(gradients[party], step)
+        later.finish()
         return value, {party: gradients[party] for party in own}
 
     def own_backward(
