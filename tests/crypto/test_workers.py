@@ -1,4 +1,6 @@
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from isthmus.crypto import (
     multiply,
     new_secret,
 )
+from isthmus.crypto import workers as workers_module
 from isthmus.crypto.requests import HEADER, MULTIPLY, REPLY, pack_ids, serve, unpack_ids
 from isthmus.errors import IsthmusError
 
@@ -40,6 +43,17 @@ def test_a_child_that_dies_is_a_clear_error():
         workers._all[0].wait()
         with pytest.raises(IsthmusError, match="ended early"):
             workers.mask_ids(new_secret(), IDS).result()
+
+
+def test_a_child_that_dies_in_an_answer_is_a_clear_error(monkeypatch):
+    def half_an_answer():
+        code = f"import sys; sys.stdout.buffer.write({REPLY.pack(0, 64)!r} + bytes(32))"
+        command = [sys.executable, "-c", code]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    monkeypatch.setattr(workers_module, "_start", half_an_answer)
+    with PointWorkers(1) as workers, pytest.raises(IsthmusError, match="ended early"):
+        workers.multiply(new_secret(), hash_to_points([b"a", b"b"])).result()
 
 
 def test_without_children_the_work_is_done_here():

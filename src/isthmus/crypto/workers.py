@@ -138,13 +138,19 @@ def _exchange(child: subprocess.Popen[bytes], request: bytes) -> Points:
         status, size = REPLY.unpack(child.stdout.read(REPLY.size))
         result = child.stdout.read(size)
     except (BrokenPipeError, struct.error) as error:
-        raise IsthmusError(
-            "a child process for key agreement ended early",
-            mend="It may have run out of memory: close other programs, or use fewer workers.",
-        ) from error
+        raise _ended_early() from error
+    if len(result) != size:
+        raise _ended_early()
     if status == LOW_ORDER:
         raise LowOrderPoint("a point has low order")
     return np.frombuffer(result, dtype=np.uint8).reshape(-1, POINT_BYTES)
+
+
+def _ended_early() -> IsthmusError:
+    return IsthmusError(
+        "a child process for key agreement ended early",
+        mend="It may have run out of memory: close other programs, or use fewer workers.",
+    )
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
