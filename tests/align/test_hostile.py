@@ -1,12 +1,15 @@
 """A partner that does not keep to the protocol gets one clear BadMessage, and nothing else."""
 
+import threading
+
 import numpy as np
 import pytest
 
-from isthmus.align import align
+from isthmus.align import align, entities
 from isthmus.crypto import hash_to_points, multiply, new_secret
 from isthmus.errors import AlignError, BadMessage, LinkError
-from isthmus.session import run_parties
+from isthmus.link import memory_links
+from isthmus.session import Session, run_parties
 
 IDS = ["a", "b", "c", "d"]
 SECRET = new_secret()
@@ -161,3 +164,37 @@ def test_samples_that_make_no_sense(entity, header, match):
 
     with pytest.raises(BadMessage, match=match):
         against(partner, honest="spoke", keys="entity")
+
+
+@pytest.mark.parametrize(
+    ("announced", "match"),
+    [
+        ([2**31 + 1], "without a proper 'samples'"),
+        ([2**31, 2**31 - 1], "of another number than before"),
+    ],
+)
+def test_a_number_of_samples_that_is_too_large_or_changes(announced, match):
+    left, right = memory_links("label", "feature")
+    session = Session(
+        me="feature", parties=("label", "feature"), label_party="label", links={"label": right}
+    )
+    chunk = np.zeros(entities._CHUNK, np.int32)
+    for samples in announced:
+        left.send("align.samples", {"entity": chunk}, {"samples": samples})
+    left.send("align.samples", {"entity": chunk[:1]}, {"samples": 1})
+    with pytest.raises(BadMessage, match=match):
+        entities.receive_samples(session, np.zeros(1, np.int64))
+
+
+def test_a_partner_that_reads_its_table_for_long_is_waited_for():
+    left, right = memory_links("label", "feature", timeout=0.1)
+    session = Session(
+        me="feature", parties=("label", "feature"), label_party="label", links={"label": right}
+    )
+    late = threading.Timer(
+        0.5, left.send, ("align.hello", None, hello(protocol="no such protocol"))
+    )
+    late.start()
+    with pytest.raises(AlignError, match="'no such protocol'"):
+        align(session, IDS)
+    late.join()

@@ -8,7 +8,7 @@ import pytest
 
 from isthmus.errors import BadMessage, JobError, StorageError
 from isthmus.jobs import traffic
-from isthmus.jobs.artefacts import StepFolder
+from isthmus.jobs.artefacts import PartyFolder, StepFolder
 from isthmus.jobs.coordination import agree_on_end, agree_on_step
 from isthmus.jobs.events import EventProgress, error_event, json_lines, read_event
 from isthmus.jobs.schema import field_reference, schema_text
@@ -36,11 +36,36 @@ def test_a_marker_holds_only_while_the_files_are_as_they_were(tmp_path):
     assert folder.marker() is None
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"step": "x"}', '{"step": 1, "other": 2}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"step": "x"}',
+        '{"step": 1, "other": 2}',
+        '{"step": "x", "token": "t", "seconds": 1.0, "files": []}',
+        '{"step": "x", "token": "t", "seconds": 1.0, "files": {"a": 1}}',
+        '{"step": "x", "token": "t", "seconds": "1"}',
+        '{"step": "x", "token": ["t"], "seconds": 1.0}',
+    ],
+)
 def test_a_broken_marker_is_none(tmp_path, text):
     folder = StepFolder(tmp_path)
     folder.file("done.json").write_text(text)
     assert folder.marker() is None
+
+
+def test_a_party_s_folder_is_its_own(tmp_path):
+    folder = PartyFolder(tmp_path / "runs" / "job-1234" / "alice")
+    folder.create()
+    assert folder.path.stat().st_mode & 0o777 == 0o700
+    folder.path.chmod(0o750)  # its owner may open it
+    folder.create()
+    assert folder.path.stat().st_mode & 0o777 == 0o750
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError):
+        PartyFolder(tmp_path / "file" / "alice").create()
 
 
 def test_clearing_and_reading(tmp_path):
@@ -108,6 +133,21 @@ def test_a_plan_that_is_none(header):
     def feature_party(session):
         with pytest.raises(BadMessage):
             agree_on_step(session, "train", None)
+
+    run_parties({"alice": feature_party, "bob": label_party}, label_party="bob")
+
+
+@pytest.mark.parametrize(("finished", "token"), [(None, "t"), ("t", "u"), ("t", None)])
+def test_a_plan_that_skips_what_is_not_finished(finished, token):
+    def label_party(session):
+        session.link("alice").send(
+            "job.plan", header={"step": "train", "run": False, "token": token}
+        )
+        session.link("alice").recv("job.step")
+
+    def feature_party(session):
+        with pytest.raises(BadMessage, match="bob skips the step 'train'"):
+            agree_on_step(session, "train", finished)
 
     run_parties({"alice": feature_party, "bob": label_party}, label_party="bob")
 

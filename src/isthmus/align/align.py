@@ -21,7 +21,7 @@ from isthmus.align.wire import number
 from isthmus.crypto import PointWorkers, default_workers
 from isthmus.errors import AlignError, JobError
 from isthmus.link import Link, Message
-from isthmus.session import Session
+from isthmus.session import PATIENCE, Session
 
 PROTOCOLS: Mapping[str, IntersectionProtocol] = MappingProxyType({"ecdh": ecdh})
 """The private set intersection protocols by name."""
@@ -107,7 +107,8 @@ def _greet(session: Session, protocol: str, keys: str, table: Keys) -> dict[str,
         link.send("align.hello", header={**mine, "ids": len(table.values)})
     sizes = {}
     for partner, link in session.links.items():
-        message = link.recv("align.hello")
+        # The partner may still be reading a table much longer than ours.
+        message = link.recv("align.hello", timeout=PATIENCE)
         for name, value in mine.items():
             _check_same(link, message, name, value)
         sizes[partner] = number(link, message, "ids", _MOST_IDS)

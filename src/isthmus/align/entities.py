@@ -12,7 +12,7 @@ from isthmus.errors import BadMessage
 from isthmus.session import Session
 
 _CHUNK = 1 << 20
-_MOST_SAMPLES = 1 << 40
+_MOST_SAMPLES = 1 << 31
 
 Rows = npt.NDArray[np.int64]
 
@@ -51,14 +51,18 @@ def receive_samples(session: Session, entity_rows: Rows) -> Rows:
         entity_rows: int64 `[entities]`, its row of each common entity in the agreed order.
 
     Raises:
-        BadMessage: the label party names an entity that is not there, or leaves one out.
+        BadMessage: the label party names an entity that is not there, leaves one out, or changes
+            its mind about the number of samples.
     """
     link = session.hub
     parts: list[npt.NDArray[np.int32]] = []
-    received, samples = 0, 1
-    while received < samples:
+    received, samples = 0, 0
+    while not parts or received < samples:
         message = link.recv("align.samples")
-        samples = number(link, message, "samples", _MOST_SAMPLES)
+        announced = number(link, message, "samples", _MOST_SAMPLES)
+        if parts and announced != samples:
+            raise BadMessage(f"{link.partner} sent align.samples of another number than before")
+        samples = announced
         expected = min(_CHUNK, samples - received)
         parts.append(tensor(link, message, "entity", np.int32, (expected,)))
         received += expected

@@ -50,8 +50,9 @@ def agree_order(session: Session, ids: Sequence[bytes]) -> Positions:
 def event_order(session: Session, keys: Keys, count: int) -> Positions:
     """A permutation of `count` events, int64 `[count]`: the same in every run on the same table.
 
-    Its seed is the job's seed *and* the whole id column: partners know the former, and with it
-    alone could undo the permutation and read off the order of the table.
+    Its seed is the party's own (`Session.seed_for`, with its secret) *and* the whole id column: of
+    the job's seed alone, which partners know, they could undo the permutation and read off the
+    order of the table.
     """
     content = hashlib.sha256(b"isthmus.align.events\x00")
     content.update(session.seed_for("align", "events").to_bytes(8, "little"))

@@ -6,6 +6,8 @@
         align/ encode/ train/ evaluate/ predict/     files of each step, and done.json when finished
         pooled/                                      only after `isthmus run`
         report.html report.json log.jsonl transcript.jsonl
+
+The party's folder is made for its owner alone (mode 0700).
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from isthmus.errors import StorageError
 from isthmus.files import storage_error, write_json
@@ -40,6 +44,9 @@ class Marker:
     """SHA-256 of each file, by its path inside the step's folder."""
 
 
+_MARKER = TypeAdapter(Marker)
+
+
 @dataclass(frozen=True)
 class StepFolder:
     """The folder of one step."""
@@ -58,8 +65,8 @@ class StepFolder:
     def marker(self) -> Marker | None:
         """The marker if the step is finished and its files are as it left them."""
         try:
-            marker = Marker(**json.loads(self.file(MARKER).read_text()))
-        except (OSError, ValueError, TypeError):
+            marker = _MARKER.validate_json(self.file(MARKER).read_bytes(), strict=True)
+        except (OSError, ValueError):
             return None
         return marker if self._intact(marker) else None
 
@@ -110,6 +117,18 @@ class PartyFolder:
     """All that one party keeps of one job."""
 
     path: Path
+
+    def create(self) -> None:
+        """Make the folder, readable by its owner alone; one that is there stays as it is.
+
+        Raises:
+            StorageError: it cannot be made.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise storage_error(self.path, error) from error
 
     def step(self, name: str) -> StepFolder:
         """The folder of a step."""

@@ -11,11 +11,7 @@ from dataclasses import dataclass
 
 from isthmus.errors import BadMessage
 from isthmus.link import Header, Link
-from isthmus.session import Session
-
-PATIENCE = 7 * 86_400.0
-"""Seconds to wait for a partner that is busy with a step. That it is alive is the link's matter:
-a partner that fails or goes is reported at once."""
+from isthmus.session import PATIENCE, Session
 
 
 @dataclass(frozen=True)
@@ -36,12 +32,17 @@ def agree_on_step(session: Session, step: str, finished: str | None) -> Plan:
         finished: the token of the finished step here; None where it is to be run.
 
     Raises:
-        LinkError: a partner failed, left, or is at another step.
+        LinkError: a partner failed, left, is at another step, or skips what is not finished here.
     """
     if not session.is_label_party:
         session.hub.send("job.step", header={"step": step, "token": finished})
         header = _receive(session.hub, "job.plan", step)
-        return Plan(bool(header["run"]), str(header.get("token")))
+        plan = Plan(bool(header["run"]), str(header.get("token")))
+        if not plan.run and (finished is None or plan.token != finished):
+            raise BadMessage(
+                f"{session.label_party} skips the step {step!r}, which is not finished here"
+            )
+        return plan
     links = [session.link(party) for party in session.feature_parties]
     theirs = [_receive(link, "job.step", step).get("token") for link in links]
     plan = _decide(finished, theirs)

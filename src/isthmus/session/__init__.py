@@ -2,6 +2,6 @@
 
 from isthmus.session.local import run_parties
 from isthmus.session.progress import Progress, SilentProgress, Task
-from isthmus.session.session import Session
+from isthmus.session.session import PATIENCE, Session
 
-__all__ = ["Progress", "Session", "SilentProgress", "Task", "run_parties"]
+__all__ = ["PATIENCE", "Progress", "Session", "SilentProgress", "Task", "run_parties"]

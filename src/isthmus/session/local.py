@@ -23,6 +23,7 @@ def run_parties(
     seed: int = 0,
     folder: Path | None = None,
     progress: Progress | None = None,
+    secrets: Mapping[str, bytes] | None = None,
 ) -> dict[str, Any]:
     """Run each party's program in a thread of its own and return what each returned.
 
@@ -35,6 +36,7 @@ def run_parties(
         seed: the job's seed.
         folder: each party gets the sub-folder of its name; None keeps everything in memory.
         progress: shared by all parties; silent by default.
+        secrets: of each party; None gives them none.
     """
     parties = tuple(programs)
     links = _star(parties, label_party)
@@ -50,6 +52,7 @@ def run_parties(
             seed=seed,
             folder=None if folder is None else folder / party,
             progress=progress or SilentProgress(),
+            secret=(secrets or {}).get(party, b""),
         )
         try:
             results[party] = programs[party](session)

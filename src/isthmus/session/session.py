@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,10 @@ import numpy as np
 from isthmus.errors import JobError
 from isthmus.link import Link
 from isthmus.session.progress import Progress, SilentProgress
+
+PATIENCE = 7 * 86_400.0
+"""Seconds to wait for a partner that is busy with work of its own, such as reading its table. That
+it is alive is the link's matter: a partner that fails or goes is reported at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +33,9 @@ class Session:
     """A link per partner this party talks to: the label party has one to each feature party."""
     seed: int = 0
     """The job's seed, known to all parties."""
+    secret: bytes = field(default=b"", repr=False)
+    """Known to this party alone. Without one, all that this party draws is as public as the seed:
+    a partner could compute its initial weights and look rows up in them by its first cut."""
     folder: Path | None = None
     """Where this party's files of the job go; None keeps everything in memory."""
     progress: Progress = field(default_factory=SilentProgress)
@@ -58,11 +66,13 @@ class Session:
         return self.links[self.label_party]
 
     def seed_for(self, *names: object) -> int:
-        """A 63-bit seed for one purpose of this party, the same in every run of the job."""
-        return _derive(self.seed, (self.me, *names))
+        """A 63-bit seed for one purpose of this party, the same in every run of the job with the
+        same secret, and unknown to who does not know the secret.
+        """
+        return _derive(self.seed, (self.me, *names), self.secret)
 
     def rng(self, *names: object) -> np.random.Generator:
-        """This party's generator for one purpose, drawn from the job's seed. Not for secrets."""
+        """This party's generator for one purpose, seeded by `seed_for`. Not for keys."""
         return np.random.default_rng(self.seed_for(*names))
 
     def shared_rng(self, *names: object) -> np.random.Generator:
@@ -70,6 +80,7 @@ class Session:
         return np.random.default_rng(_derive(self.seed, ("*", *names)))
 
 
-def _derive(seed: int, names: tuple[object, ...]) -> int:
-    text = "\x1f".join(map(str, (seed, *names)))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
+def _derive(seed: int, names: tuple[object, ...], secret: bytes = b"") -> int:
+    text = "\x1f".join(map(str, (seed, *names))).encode()
+    digest = hmac.digest(secret, text, "sha256") if secret else hashlib.sha256(text).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
