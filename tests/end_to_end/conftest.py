@@ -50,7 +50,8 @@ class Site:
 
     def __post_init__(self):
         self.port = free_port()
-        self.identities = throw_away_identities(self.folder / "identities", ("alice", "bob"))
+        folder, parties = self.folder / "identities", ("alice", "bob")
+        self.identities = throw_away_identities(folder, parties, seed=3)  # as the job's
         self.write(TEXT)
 
     @property

@@ -1,9 +1,11 @@
 """Parties that cannot or must not meet: one clear error, with real TLS between them."""
 
+import itertools
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from isthmus import __version__
 from isthmus.errors import (
     IdentityError,
     JobError,
@@ -12,7 +14,7 @@ from isthmus.errors import (
     PartnerAbsent,
     UntrustedPartner,
 )
-from isthmus.jobs.party import PartyRun, meeting_points, run_party
+from isthmus.jobs.party import PartyRun, agreed_context, meeting_points, run_party
 from isthmus.link import Deadlines
 from isthmus.link.identity import create_identity, trust
 
@@ -48,6 +50,22 @@ def test_parties_with_different_jobs(site):
     outcome = site.run_threads({"alice": site.job("train.epochs=3")}, deadlines=SHORT)
     assert all(isinstance(error, JobMismatch) for error in outcome.values()), outcome
     assert not list((site.folder / "runs").rglob("align"))
+
+
+def test_parties_with_different_versions(site, monkeypatch):
+    from isthmus.jobs import party
+
+    versions = itertools.count(1)
+    monkeypatch.setattr(
+        party, "agreed_context", lambda job: f"0.{next(versions)}.0:{job.hash}", raising=True
+    )
+    outcome = site.run_threads(deadlines=SHORT)
+    for error in outcome.values():
+        assert isinstance(error, JobMismatch)
+        assert "0.1.0:" in error.message
+        assert "0.2.0:" in error.message
+        assert "isthmus --version" in error.mend
+    assert agreed_context(site.job()) == f"{__version__}:{site.job().hash}"
 
 
 def test_an_absent_partner_is_waited_for_and_then_named(site):

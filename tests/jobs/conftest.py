@@ -11,6 +11,7 @@ from isthmus.data.synthetic import SyntheticOptions, synthetic_tables
 from isthmus.errors import IsthmusError
 from isthmus.jobs.job import Job, load_job
 from isthmus.jobs.local import run_one
+from isthmus.jobs.rehearsal import rehearsal_secrets
 from isthmus.session import run_parties
 
 TEXT = """\
@@ -84,6 +85,7 @@ class Workshop:
             label_party=job.spec.label.party,
             seed=job.spec.seed,
             folder=self.out / job.folder_name,
+            secrets=rehearsal_secrets(job.spec.seed, job.spec.order),
         )
 
 

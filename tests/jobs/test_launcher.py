@@ -8,6 +8,7 @@ import pytest
 
 from isthmus.jobs import launcher
 from isthmus.jobs.launcher import Launch, party_command, throw_away_identities
+from isthmus.jobs.rehearsal import rehearsal_secrets
 from isthmus.link.identity import load_identity, trusted_partners
 
 
@@ -79,9 +80,11 @@ def test_an_error_in_the_display_ends_the_children(monkeypatch):
 
 def test_identities_trust_each_other_and_nobody_else(tmp_path):
     parties = ("alice", "bob", "carol")
-    folders = throw_away_identities(tmp_path, parties)
+    folders = throw_away_identities(tmp_path, parties, seed=7)
+    secrets = {party: load_identity(folders[party], party).secret for party in parties}
+    assert secrets == rehearsal_secrets(7, parties)
+    assert len(set(secrets.values())) == 3
     for party in parties:
-        load_identity(folders[party], party)
         assert set(trusted_partners(folders[party])) == set(parties) - {party}
 
 

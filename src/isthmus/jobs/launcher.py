@@ -21,6 +21,7 @@ from pathlib import Path
 
 from isthmus.jobs.events import Event, read_event
 from isthmus.jobs.job import Job
+from isthmus.jobs.rehearsal import rehearsal_secret
 from isthmus.link.identity import create_identity, trust
 
 GRACE = 12.0
@@ -72,17 +73,22 @@ def launch(what: Launch, on_event: OnEvent) -> dict[str, Outcome]:
         on_event: called in this thread with each party's name and event.
     """
     with tempfile.TemporaryDirectory(prefix="isthmus-") as temporary:
-        identities = throw_away_identities(Path(temporary), what.job.spec.order)
+        spec = what.job.spec
+        identities = throw_away_identities(Path(temporary), spec.order, seed=spec.seed)
         port = free_port()
-        children = {
-            party: _start(what, party, identities[party], port) for party in what.job.spec.order
-        }
+        children = {party: _start(what, party, identities[party], port) for party in spec.order}
         return _attend(children, on_event)
 
 
-def throw_away_identities(folder: Path, parties: Sequence[str]) -> dict[str, Path]:
-    """An identity folder for each party, each trusting all the others, valid for two days."""
-    made = {party: create_identity(folder / party, party, days=2) for party in parties}
+def throw_away_identities(folder: Path, parties: Sequence[str], *, seed: int) -> dict[str, Path]:
+    """An identity folder for each party, each trusting all the others, valid for two days.
+
+    Keys are random; the parties' secrets are those of a rehearsal of a job with `seed`.
+    """
+    made = {
+        party: create_identity(folder / party, party, days=2, secret=rehearsal_secret(seed, party))
+        for party in parties
+    }
     for party in parties:
         for partner in parties:
             if partner != party:

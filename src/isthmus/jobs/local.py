@@ -11,6 +11,7 @@ from isthmus.jobs.job import Job
 from isthmus.jobs.log import open_log
 from isthmus.jobs.outcome import write_party_report
 from isthmus.jobs.party import set_threads
+from isthmus.jobs.rehearsal import rehearsal_secrets
 from isthmus.jobs.runner import run_steps
 from isthmus.session import Progress, Session, run_parties
 
@@ -49,6 +50,7 @@ def run_here(
         seed=job.spec.seed,
         folder=out / job.folder_name,
         progress=progress,
+        secrets=rehearsal_secrets(job.spec.seed, job.spec.order),
     )
 
 
@@ -64,6 +66,7 @@ def run_one(session: Session, job: Job, *, resume: bool = False, workers: int | 
     """
     assert session.folder is not None
     folder = PartyFolder(session.folder)
+    folder.create()
     with open_log(folder.file("log.jsonl"), job=job.short_hash, party=session.me) as log:
         context = Context(job=job, session=session, folder=folder, log=log, workers=workers)
         run_steps(context, resume=resume)

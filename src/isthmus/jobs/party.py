@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from isthmus.errors import JobError
+import isthmus
+from isthmus.errors import JobError, JobMismatch
 from isthmus.jobs.artefacts import PartyFolder, disk_of
 from isthmus.jobs.context import Context
 from isthmus.jobs.job import Job
@@ -14,7 +15,7 @@ from isthmus.jobs.log import open_log
 from isthmus.jobs.outcome import write_party_report
 from isthmus.jobs.runner import run_steps
 from isthmus.jobs.tables import check_party
-from isthmus.link import Deadlines, Transcript, open_links
+from isthmus.link import Deadlines, Link, Transcript, load_identity, open_links
 from isthmus.session import Progress, Session, SilentProgress
 
 
@@ -50,25 +51,17 @@ def run_party(run: PartyRun) -> Path:
     """
     job, spec = run.job, run.job.spec
     check_party(job, run.me)
+    secret = load_identity(run.identity, run.me).secret
     set_threads(run.threads)
     folder = PartyFolder(run.out / job.folder_name / run.me)
+    folder.create()
     with (
         disk_of(folder.path),
         open_log(folder.file("log.jsonl"), job=job.short_hash, party=run.me) as log,
         Transcript(folder.file("transcript.jsonl"), payload=run.payload) as transcript,
     ):
         run.progress.say(f"waiting for {', '.join(partners_of(job, run.me))}")
-        listen, addresses = meeting_points(run)
-        links = open_links(
-            run.identity,
-            run.me,
-            addresses,
-            listen=listen,
-            context=job.hash,
-            deadlines=run.deadlines,
-            transcript=transcript,
-            on_wait=run.progress.say,
-        )
+        links = _meet(run, transcript)
         session = Session(
             me=run.me,
             parties=spec.order,
@@ -77,12 +70,40 @@ def run_party(run: PartyRun) -> Path:
             seed=spec.seed,
             folder=folder.path,
             progress=run.progress,
+            secret=secret,
         )
         context = Context(job=job, session=session, folder=folder, log=log, workers=run.workers)
         run_steps(context, resume=run.resume)
         for link in links.values():
             link.close()
         return write_party_report(job, run.me, folder)
+
+
+def agreed_context(job: Job, version: str = isthmus.__version__) -> str:
+    """What all parties must have in common to begin: the version of Isthmus and the job's hash."""
+    return f"{version}:{job.hash}"
+
+
+def _meet(run: PartyRun, transcript: Transcript) -> dict[str, Link]:
+    """The links to the partners, who hold the same job and run the same version of Isthmus."""
+    listen, addresses = meeting_points(run)
+    try:
+        return open_links(
+            run.identity,
+            run.me,
+            addresses,
+            listen=listen,
+            context=agreed_context(run.job),
+            deadlines=run.deadlines,
+            transcript=transcript,
+            on_wait=run.progress.say,
+        )
+    except JobMismatch as error:
+        raise JobMismatch(
+            f"{error.message}, or another version of Isthmus than {isthmus.__version__}",
+            mend="Shown is the version and then the job's hash. Compare what `isthmus --version` "
+            "and `isthmus job hash` print on each side; both must be the same.",
+        ) from error
 
 
 def partners_of(job: Job, me: str) -> tuple[str, ...]:

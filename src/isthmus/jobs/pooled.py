@@ -18,6 +18,7 @@ from isthmus.files import write_bytes
 from isthmus.jobs.artefacts import PartyFolder
 from isthmus.jobs.job import Job
 from isthmus.jobs.measured import Scores
+from isthmus.jobs.rehearsal import rehearsal_secret
 from isthmus.jobs.runner import POOLED
 from isthmus.jobs.steps import encode
 from isthmus.jobs.steps.evaluate import SCORES
@@ -65,6 +66,7 @@ def _train_and_score(job: Job, folder: Path, progress: Progress) -> Scores:
             label_party=spec.label.party,
             seed=spec.seed,
             progress=progress,
+            secret=rehearsal_secret(spec.seed, party),
         )
         for party in spec.order
     }
