@@ -58,8 +58,12 @@ def test_a_job_from_end_to_end(workshop):
     assert [phase["name"] for phase in report["phases"]] == [step.name for step in STEPS]
 
     theirs = json.loads((alice / "report.json").read_text())
-    assert theirs["metrics"]["federation"]["auc"] == report["metrics"]["federation"]["auc"]
-    assert theirs["metrics"]["federation"]["positives"] is None
+    told, exact = theirs["metrics"]["federation"], report["metrics"]["federation"]
+    assert told.pop("positives") is None
+    assert told == {name: round(exact[name], 4) for name in told}
+    assert told["auc"] != exact["auc"]
+    gain = report["uplift"]["over_label_party_alone"]
+    assert theirs["uplift"]["over_label_party_alone"] == {k: round(v, 4) for k, v in gain.items()}
     assert theirs["data"]["positive_rate"] is None
     assert theirs["traffic"]["received_bytes"] == report["traffic"]["sent_bytes"]
 
@@ -70,6 +74,9 @@ def test_a_job_from_end_to_end(workshop):
     truth = pl.read_csv(workshop.table("bob"), schema_overrides={"ID": pl.String})
     joined = predictions.join(truth, on="ID", how="left")
     assert (joined["label"] == joined["Clicked"]).all()
+
+    for party in (alice, bob):
+        assert party.stat().st_mode & 0o777 == 0o700
 
     # Labels, scores and the top stay with their owner.
     assert not list(alice.rglob("labels*"))
@@ -347,6 +354,20 @@ def test_a_full_disk_leaves_nothing_half_written(workshop, monkeypatch, victim):
     pages = workshop.run(job, resume=True)
     assert pages["alice"].exists()
     assert pages["bob"].exists()
+
+
+def test_a_full_disk_while_predictions_are_written(workshop, monkeypatch):
+    import polars.exceptions
+
+    def full(self, file, **options):
+        raise polars.exceptions.ComputeError("No space left on device (os error 28)")
+
+    monkeypatch.setattr(pl.DataFrame, "write_parquet", full)
+    outcome = workshop.run(workshop.job())
+    assert isinstance(outcome["bob"], StorageError)
+    assert "no space left" in outcome["bob"].message
+    assert "predictions.parquet" in outcome["bob"].message
+    assert part_files(workshop) == []
 
 
 def test_entity_keys(tmp_path, workshop):

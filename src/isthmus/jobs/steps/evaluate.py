@@ -16,13 +16,12 @@ from pydantic import ValidationError
 from isthmus.errors import BadMessage, DataError
 from isthmus.files import write_json
 from isthmus.jobs.context import Context
-from isthmus.jobs.coordination import PATIENCE
 from isthmus.jobs.measured import Measured, Scores
 from isthmus.jobs.report.model import Metrics, Part, Uplift
 from isthmus.jobs.steps import encode
 from isthmus.jobs.steps.train import trained_modules
 from isthmus.jobs.training import bottom_of, options_of, top_of
-from isthmus.session import Session
+from isthmus.session import PATIENCE, Session
 from isthmus.split import FeatureData, predict, train
 
 SCORES = "scores.safetensors"
@@ -30,8 +29,16 @@ SHARED = "shared.json"
 TOPIC = "evaluate.metrics"
 
 
+SHARED_DIGITS = 4
+"""Decimal places of what is shared: an AUC in full precision gives away the number of positives."""
+
+
 class SharedFigures(Part):
-    """What a feature party is told about the models; nothing of it counts labels."""
+    """What a feature party is told about the models, rounded.
+
+    It does not hold the number of positives, and with many test samples that cannot be computed
+    from it either. It allows an estimate, since losses and scores depend on the share of positives.
+    """
 
     metrics: Metrics
     uplift: Uplift
@@ -81,6 +88,7 @@ def _alone(context: Context, test: NDArray[np.int64]) -> Scores:
         seed=spec.seed,
         folder=folder,
         progress=context.session.progress,
+        secret=context.session.secret,
     )
     inputs = context.step("encode").path
     features = encode.load(inputs)
@@ -107,9 +115,16 @@ def _share(context: Context, measured: Measured) -> None:
         metrics=measured.metrics(share_positives=False),
         uplift=measured.uplift(seed=spec.seed, resamples=spec.evaluate.resamples),
     )
-    header: dict[str, Any] = shared.model_dump(mode="json")
+    header: dict[str, Any] = rounded(shared.model_dump(mode="json"))
     for link in context.session.links.values():
         link.send(TOPIC, header=header)
+
+
+def rounded(value: Any) -> Any:
+    """A JSON value with all its fractional numbers to `SHARED_DIGITS` decimal places."""
+    if isinstance(value, dict):
+        return {name: rounded(below) for name, below in value.items()}
+    return round(value, SHARED_DIGITS) if isinstance(value, float) else value
 
 
 def _receive(context: Context) -> SharedFigures:

@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from isthmus.data import Split
-from isthmus.files import replacing
+from isthmus.data.tables import write_table
 from isthmus.jobs.context import Context
 from isthmus.jobs.steps import align, encode
 from isthmus.jobs.steps.evaluate import federation_scores
@@ -37,8 +37,7 @@ def run(context: Context) -> None:
         pl.Series("label", labels[samples].astype(np.int8)),
         pl.Series("split", _part_names(split, len(rows))[samples]),
     )
-    with replacing(context.step("predict").file(PREDICTIONS)) as temporary:
-        table.write_parquet(temporary)
+    write_table(table, context.step("predict").file(PREDICTIONS))
     context.log.info("predicted", samples=len(samples))
 
 
