@@ -5,15 +5,17 @@ from __future__ import annotations
 import socket
 import threading
 import time
+import tracemalloc
 from contextlib import suppress
 
 import numpy as np
 import pytest
 
 from isthmus.errors import BadMessage, PartnerAbsent, PartnerFailed, PartnerGone
-from isthmus.link import Deadlines, Listener, open_links
+from isthmus.link import Deadlines, Listener, memory_links, open_links
 from isthmus.link.codec import Encoded, encode, encode_pieces
-from isthmus.link.remote.frames import Counters, Kind, pack, pack_message
+from isthmus.link.lane import MAX_TOPICS
+from isthmus.link.remote.frames import Counters, Kind, pack, pack_message, pack_note
 
 
 def hang_up(line: socket.socket) -> None:
@@ -268,6 +270,61 @@ def test_garbage_is_refused_and_told(pair, misbehave, who):
     assert caught.value.partner_code == "link.bad-message"
     good.fail(BadMessage(""))
     bad.close()
+
+
+def test_a_partner_may_not_begin_ever_new_topics(pair):
+    alice, bob = pair.open()
+    for i in range(MAX_TOPICS):
+        alice.send(f"topic{i}")
+    alice.send("one.too.many")
+    with pytest.raises(PartnerFailed, match="received a malformed message"):
+        alice.recv("t")
+    assert bob.recv("topic0").topic == "topic0"
+    with pytest.raises(BadMessage, match=r"alice broke the protocol: .+ more than 4096 topics"):
+        bob.recv("t")
+    bob.fail(BadMessage(""))
+    alice.close()
+
+
+@pytest.mark.parametrize("kind", [Kind.GOODBYE, Kind.FAIL])
+def test_after_its_end_a_partner_only_acknowledges(pair, kind):
+    alice, bob = pair.open()
+    alice.send("t")
+    bob.recv("t")
+    bob._outbox.add([pack_note(kind, {}, sequence=bob._outbox.next)])
+    with pytest.raises((PartnerGone, PartnerFailed)):
+        alice.recv("t")
+    for i in range(100):
+        bob.send(f"topic{i}")
+    bob._outbox.add_fleeting(b"garbage" * 10)
+    deadline = time.monotonic() + 5
+    while bob._outbox._wire is not None and bob._outbox._wire._outbound.qsize():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(0.1)
+    assert "topic0" not in alice._inbox
+    assert set(alice.meter.snapshot()) == {"t"}
+    with pytest.raises((PartnerGone, PartnerFailed)):
+        alice.recv("t")
+    alice.close()
+    bob._outbox.give_up()  # nobody acknowledges what bob should not have sent
+    bob.close()
+
+
+def test_what_waits_unread_takes_the_memory_it_was_charged_for():
+    """Parsed, a header of `{}` takes 24 times its bytes."""
+    alice, bob = memory_links("alice", "bob", window=1 << 22)
+    header = {"a": [{}] * 21_000}
+    alice.send("t", header=header)
+    bob.recv("t")
+    tracemalloc.start()
+    for _ in range(40):
+        alice.send("t", header=header)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert alice.meter.total().sent_bytes > 40 * 63_000
+    assert held < 1.5 * (1 << 22)
+    assert bob.recv("t").header == header
 
 
 def test_a_restarted_dialler(pair):

@@ -107,7 +107,19 @@ def test_no_entry_leads_outside_the_message(shape, offsets, dtype, size):
         (raw({"__metadata__": {"topic": "t", "header": {}}}), "not JSON"),
         (raw({"__metadata__": {"topic": "t", "header": "[]"}}), "not a JSON object"),
         (raw({"__metadata__": {"topic": "t", "header": '{"a":NaN}'}}), "not JSON"),
-        (raw(b'{"__metadata__":' + b"[" * 100_000), "not JSON"),
+        (raw({"__metadata__": {"topic": "t", "header": '{"a":1e999}'}}), "not JSON"),
+        (raw({"__metadata__": {"topic": "t", "header": '{"a":-1e999}'}}), "not JSON"),
+        (raw({"__metadata__": {"topic": "t", "header": '{"a":"\\ud800"}'}}), "not JSON"),
+        (raw({"__metadata__": {"topic": "t", "header": '{"\\uDFFF":1}'}}), "not JSON"),
+        (raw({"__metadata__": {"topic": "t", "header": '{"a":"\ud800"}'}}), "not JSON"),
+        (raw({**with_x(), "\ud800": with_x()["x"]}, bytes(16)), "not JSON"),
+        (raw('{"__metadata__":{"topic":"t"}}'.encode("utf-16")), "not JSON"),
+        (
+            raw(b'{"__metadata__":{"topic":"t","header":"{\\"a\\":\\"\xed\xa0\x80\\"}"}}'),
+            "not JSON",
+        ),
+        (raw(b'{"__metadata__":' + b"[" * 60_000), "not JSON"),
+        (raw(b" " * (64 << 10) + b"{}"), "longer"),
         (raw(with_x(), bytes(7)), "do not fill"),
         (raw(with_x(), bytes(9)), "do not fill"),
         (raw(with_x(dtype="OBJECT"), bytes(8)), "unknown dtype"),
@@ -147,6 +159,16 @@ def test_big_endian_arrays_arrive_as_values():
     assert decode(encode("t", {"x": np.arange(3, dtype=">f4")})).tensors["x"].tolist() == [0, 1, 2]
 
 
+@given(st.dictionaries(st.text(), st.text() | st.floats(allow_nan=False, allow_infinity=False)))
+def test_texts_and_numbers_of_headers_survive(header):
+    assert decode(encode("t", {}, header)).header == header
+
+
+def test_whole_characters_beyond_the_basic_plane_survive():
+    header = {"\U0001f600": ["\U00010000", "\\ud800"]}
+    assert decode(encode("t", {"\U0001f600": np.zeros(1)}, header)).header == header
+
+
 def test_headers_of_equal_messages_are_not_shared():
     data = encode("t", {}, {"list": []})
     decode(data).header["list"].append(1)
@@ -167,7 +189,9 @@ def test_headers_of_equal_messages_are_not_shared():
         ("t", {"x": np.zeros(1, "c16")}, {}, TypeError, "dtype"),
         ("t", {}, {"x": {1, 2}}, TypeError, "JSON"),
         ("t", {}, {"x": float("inf")}, ValueError, "JSON"),
-        ("t", {}, {"x": "y" * (1 << 20)}, ValueError, "too many"),
+        ("t", {}, {"x": "y" * (64 << 10)}, ValueError, "too many"),
+        ("t", {}, {"x": ["\ud800"]}, ValueError, "no Unicode"),
+        ("t", {"\ud800": np.zeros(1)}, {}, ValueError, "name"),
     ],
 )
 def test_what_cannot_be_encoded(topic, tensors, header, error, why):

@@ -30,8 +30,9 @@ Buffer = bytes | bytearray | memoryview
 
 MAX_MESSAGE_BYTES = 1 << 30
 """The largest message, in bytes."""
-MAX_HEADER_BYTES = 1 << 20
-"""The largest JSON part of a message (names, shapes and the header), in bytes."""
+MAX_HEADER_BYTES = 64 << 10
+"""The largest JSON part of a message (names, shapes and the header), in bytes. JSON can take fifty
+times its bytes of memory once it is parsed, so this bounds what one message takes beyond itself."""
 MAX_TENSORS = 1024
 """The most tensors in one message."""
 MAX_DIMS = 8
@@ -43,7 +44,9 @@ _TOPIC = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}")
 _LENGTH = struct.Struct("<Q")
 _METADATA = "__metadata__"
 _CACHED_BYTES = 4096
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _to_json = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+_to_text = json.JSONEncoder(ensure_ascii=False).encode
 
 _NAMES: dict[np.dtype[Any], str] = {
     np.dtype("?"): "BOOL",
@@ -122,7 +125,7 @@ def encode_pieces(
     if len(items) > 1:
         items.sort(key=lambda item: -item[1].itemsize)
     start, table, end = _write_table(topic, tuple((n, a.dtype, a.shape) for n, a in items))
-    note = f',"header":{quote(_to_json(header))}' if header else ""
+    note = f',"header":{quote(_header_text(topic, header))}' if header else ""
     text = f"{start}{note}{table}".encode()
     text += b" " * (-len(text) % 8)
     size = _LENGTH.size + len(text) + end
@@ -142,19 +145,22 @@ def decode(buffer: Buffer) -> Message:
         BadMessage: anything about the bytes is not as it must be.
     """
     view = memoryview(buffer).toreadonly().cast("B")
-    if len(view) < _LENGTH.size:
-        _refuse("shorter than its length field")
-    (length,) = _LENGTH.unpack_from(view)
-    body = _LENGTH.size + length
-    if length > MAX_HEADER_BYTES or body > len(view):
-        _refuse("its header is longer than allowed or than the message")
-    text = bytes(view[_LENGTH.size : body])
-    plan = _read_known_plan(text) if length <= _CACHED_BYTES else _read_plan(text)
-    if plan.size != len(view) - body:
-        _refuse("its tensors do not fill it exactly")
+    plan, body = _plan_of(view)
     tensors = {place.name: _view(view, body, place) for place in plan.places}
     header = {} if plan.header is None else _parse_json(plan.header)
     return Message(plan.topic, tensors, header)
+
+
+def check(buffer: Buffer) -> str:
+    """The topic of a message that `decode` would accept; nothing parsed is kept.
+
+    Raises:
+        BadMessage: anything about the bytes is not as it must be.
+    """
+    plan, _ = _plan_of(memoryview(buffer).toreadonly().cast("B"))
+    if plan.header is not None:
+        _parse_json(plan.header)
+    return plan.topic
 
 
 @lru_cache(maxsize=256)  # a training step sends the same shapes again and again
@@ -178,11 +184,33 @@ def _describe(
     wire_name = _NAMES.get(dtype)
     if wire_name is None:
         raise TypeError(f"tensor {name!r} has dtype {dtype}, which no message can carry")
-    if not 0 < len(name) <= MAX_NAME or name == _METADATA:
+    if not 0 < len(name) <= MAX_NAME or name == _METADATA or _has_half_characters(name):
         raise ValueError(f"{name[:MAX_NAME]!r} cannot be a tensor's name")
     if len(shape) > MAX_DIMS:
         raise ValueError(f"tensor {name!r} has {len(shape)} dimensions; {MAX_DIMS} is the most")
     return {"dtype": wire_name, "shape": shape, "data_offsets": (start, end)}
+
+
+def _header_text(topic: str, header: Header) -> str:
+    text = _to_json(header)
+    if _SURROGATE.search(text) and _has_half_characters(header):
+        raise ValueError(f"a text in the header of {topic} is no Unicode")
+    return text
+
+
+def _plan_of(view: memoryview) -> tuple[_Plan, int]:
+    """The checked JSON part of a message, and where its body begins."""
+    if len(view) < _LENGTH.size:
+        _refuse("shorter than its length field")
+    (length,) = _LENGTH.unpack_from(view)
+    body = _LENGTH.size + length
+    if length > MAX_HEADER_BYTES or body > len(view):
+        _refuse("its header is longer than allowed or than the message")
+    text = bytes(view[_LENGTH.size : body])
+    plan = _read_known_plan(text) if length <= _CACHED_BYTES else _read_plan(text)
+    if plan.size != len(view) - body:
+        _refuse("its tensors do not fill it exactly")
+    return plan, body
 
 
 def _view(view: memoryview, body: int, place: _Place) -> Array:
@@ -196,7 +224,11 @@ def _view(view: memoryview, body: int, place: _Place) -> Array:
 
 
 def _read_plan(text: bytes) -> _Plan:
-    table = _parse_json(text)
+    try:
+        # Strictly UTF-8: `json` would guess at other encodings, and let halves of characters pass.
+        table = _parse_json(text.decode())
+    except UnicodeDecodeError:
+        _refuse("its header is not JSON")
     topic, header = _read_metadata(table.pop(_METADATA, None))
     if len(table) > MAX_TENSORS:
         _refuse(f"{len(table)} tensors")
@@ -207,14 +239,25 @@ def _read_plan(text: bytes) -> _Plan:
 _read_known_plan = lru_cache(maxsize=256)(_read_plan)
 
 
-def _parse_json(text: bytes | str) -> dict[str, Any]:
+def _parse_json(text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = _from_json(text)
+        if _SURROGATE.search(text) and _has_half_characters(value):
+            raise ValueError
     except (ValueError, RecursionError):
         _refuse("its header is not JSON")
     if not isinstance(value, dict):
         _refuse("its header is not a JSON object")
     return value
+
+
+def _has_half_characters(value: object) -> bool:
+    """Whether a text in `value` holds a lone surrogate, which no file or terminal takes."""
+    try:
+        _to_text(value).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _read_metadata(metadata: object) -> tuple[str, str | None]:
@@ -262,8 +305,18 @@ def _check_no_holes(places: tuple[_Place, ...]) -> int:
     return reached
 
 
+def _read_float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):  # such as 1e999
+        raise ValueError(text)
+    return value
+
+
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(name)
+
+
+_from_json = json.JSONDecoder(parse_float=_read_float, parse_constant=_refuse_constant).decode
 
 
 def _refuse(what: str) -> NoReturn:

@@ -22,14 +22,20 @@ from isthmus.errors import (
     PartnerSlow,
 )
 from isthmus.link.base import Array, Header, Link, Message
-from isthmus.link.codec import Buffer, Encoded, decode, encode_pieces
+from isthmus.link.codec import Buffer, Encoded, check, decode, encode_pieces
 from isthmus.link.meter import Meter
+from isthmus.link.printable import printable
 from isthmus.link.transcript import Transcript
 
 WINDOW = 64 << 20
 """Default window: bytes of messages that the partner's application has not read yet."""
 OVERHEAD = 1024
 """Charged to the window per message, so that countless empty messages are bounded too."""
+MAX_TOPICS = 4096
+"""The most topics a partner may begin on one link: each takes memory as long as the link lasts."""
+
+Inbox = SimpleQueue[Buffer | None]
+"""Encoded messages of one topic; None where nothing more will come."""
 
 
 def cost_of(size: int) -> int:
@@ -59,7 +65,8 @@ class Lane(Link):
         self._sending = threading.Lock()
         self._state = threading.Lock()
         self._room = threading.Condition(self._state)
-        self._inbox: dict[str, SimpleQueue[tuple[Message, int] | None]] = {}
+        self._inbox: dict[str, Inbox] = {}
+        self._begun_topics = 0
         self._sent_cost = 0
         self._freed_cost = 0
         self._arrived_cost = 0
@@ -104,15 +111,15 @@ class Lane(Link):
         if self._closed:
             raise self._ending()
         try:
-            item = queue.get_nowait()
+            payload = queue.get_nowait()
         except Empty:
-            item = self._wait_for(topic, queue, self._timeout if timeout is None else timeout)
-        if item is None or self._closed:
+            payload = self._wait_for(topic, queue, self._timeout if timeout is None else timeout)
+        if payload is None or self._closed:
             queue.put(None)  # for whoever asks next
             raise self._ending()
-        message, cost = item
+        message = decode(payload)
         with self._state:
-            self._read_cost += cost
+            self._read_cost += cost_of(len(payload))
         self._after_read()
         return message
 
@@ -129,19 +136,24 @@ class Lane(Link):
     def _deliver(self, payload: Buffer) -> None:
         """A whole message has arrived.
 
+        It is checked, but waits as bytes: parsed, it could take many times the memory that the
+        window was charged for it.
+
         Raises:
-            BadMessage: it is malformed or does not fit the window.
+            BadMessage: it is malformed, does not fit the window, or begins too many topics.
         """
-        message = decode(payload)
+        if self._is_over():
+            return
+        topic = check(payload)
         size = len(payload)
         self._admit(size)
-        self.meter.received(message.topic, size)
+        queue = self._inbox.get(topic) or self._begin_topic(topic)
+        self.meter.received(topic, size)
         with self._state:
             if self._end is not None:
                 return
             self._arrived_cost += cost_of(size)
-        queue = self._inbox.get(message.topic) or self._open_inbox(message.topic)
-        queue.put((message, cost_of(size)))
+        queue.put(payload)
 
     def _admit(self, size: int) -> None:
         """Check that a message of `size` bytes keeps within the window.
@@ -186,7 +198,14 @@ class Lane(Link):
         self._finish(LinkError(f"the link to {self.partner} is closed on this side"))
         self._say_goodbye(error)
 
-    def _open_inbox(self, topic: str) -> SimpleQueue[tuple[Message, int] | None]:
+    def _begin_topic(self, topic: str) -> Inbox:
+        """The inbox of a topic that this side has not asked for yet."""
+        if self._begun_topics >= MAX_TOPICS:
+            raise BadMessage(f"{self.partner} sent messages of more than {MAX_TOPICS} topics")
+        self._begun_topics += 1
+        return self._open_inbox(topic)
+
+    def _open_inbox(self, topic: str) -> Inbox:
         with self._state:
             queue = self._inbox.get(topic)
             if queue is None:
@@ -195,9 +214,7 @@ class Lane(Link):
                     queue.put(None)
             return queue
 
-    def _wait_for(
-        self, topic: str, queue: SimpleQueue[tuple[Message, int] | None], timeout: float
-    ) -> tuple[Message, int] | None:
+    def _wait_for(self, topic: str, queue: Inbox, timeout: float) -> Buffer | None:
         began = time.perf_counter()
         try:
             return queue.get(timeout=max(timeout, 0.0))
@@ -236,6 +253,9 @@ class Lane(Link):
         outstanding = self._sent_cost - self._freed_cost
         return outstanding == 0 or outstanding + cost <= self._window
 
+    def _is_over(self) -> bool:
+        return self._end is not None
+
     def _ending(self) -> IsthmusError:
         """A fresh copy of the end's error: several threads may raise it."""
         end = self._end or LinkError(f"the link to {self.partner} is closed on this side")
@@ -253,12 +273,8 @@ def partner_left(partner: str) -> PartnerGone:
 def partner_failed(partner: str, code: str, reason: str) -> PartnerFailed:
     """The partner said why it stopped; only short, printable words of it are shown."""
     error = PartnerFailed(
-        f"{partner} stopped: {_printable(reason, 200)} ({_printable(code, 40)})",
+        f"{partner} stopped: {printable(reason, 200)} ({printable(code, 40)})",
         mend=f"Look at the messages at {partner}, mend it there, and run both sides again.",
     )
-    error.partner_code = _printable(code, 40)
+    error.partner_code = printable(code, 40)
     return error
-
-
-def _printable(text: str, length: int) -> str:
-    return "".join(c for c in text[:length] if c.isprintable())

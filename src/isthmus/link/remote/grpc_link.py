@@ -160,7 +160,7 @@ class GrpcLink(Lane):
                 frame = parse(data)
                 self._outbox.acknowledge(frame.counters.received)
                 self._freed(frame.counters.read)
-                if not self._distrusted:
+                if not self._distrusted and not self._partner_ended:
                     self._handle(frame)
             except BadMessage as error:
                 self._distrust(error)
