@@ -120,7 +120,8 @@ class EvaluateSpec(Part):
     pooled: bool = False
     """Train the same network on all columns in one place: only `isthmus run` can."""
     share_metrics: bool = True
-    """Tell the feature parties the losses and metrics, of validation and of the test samples."""
+    """Tell the feature parties the losses and metrics, of validation and of the test samples. Which
+    epoch is the best and when training stops they see in any case."""
     resamples: Annotated[int, Field(ge=20, le=100_000)] = 1000
     """Bootstrap resamples of the uplift's confidence interval."""
 
@@ -190,7 +191,7 @@ class JobSpec(Part):
     name: Name
     """Names the folder of the results."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    """Makes a run repeatable."""
+    """Makes a run repeatable, together with the parties' identities."""
     parties: dict[Name, PartySpec]
     """The parties; their order is agreed."""
     label: LabelSpec
