@@ -1,5 +1,6 @@
 """Checkpoints: a broken-off run ends with the same parameters as an undisturbed one."""
 
+import hashlib
 from dataclasses import replace
 
 import pytest
@@ -170,3 +171,10 @@ def test_the_partner_of_a_crashed_party_learns_that_it_failed(tmp_path):
     assert len(seen) == 1
     assert "bob" in seen[0]
     assert "secret" not in seen[0]
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 40, b"\x02" + b"\0" * 7 + b"{}"])
+def test_a_file_that_only_looks_like_a_checkpoint_is_passed_over(tmp_path, content):
+    digest = hashlib.sha256(content).hexdigest()[:32]
+    (tmp_path / f"epoch-000001.{digest}.safetensors").write_bytes(content)
+    assert CheckpointFolder(tmp_path, "mark").epochs() == []

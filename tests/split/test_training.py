@@ -305,3 +305,88 @@ def test_learning_rates_follow_warm_up_and_decay():
     assert [linear.rate_factor(step, 10) for step in (0, 5, 10)] == [1.0, 0.5, 0.0]
     cosine = TrainOptions(decay="cosine")
     assert cosine.rate_factor(5, 10) == pytest.approx(0.5)
+
+
+def speaking(topic, header):
+    """A session whose party says `header` under `topic` in place of what it should."""
+
+    def wrap(session):
+        partner = next(iter(session.links))
+
+        class Lying:
+            def __getattr__(self, name):
+                return getattr(session.links[partner], name)
+
+            def send(self, about, tensors=None, said=None, **named):
+                honest = dict(said or named.get("header") or {})
+                session.links[partner].send(
+                    about, tensors, honest | header if about == topic else honest
+                )
+
+        return replace(session, links={partner: Lying()})
+
+    return wrap
+
+
+@pytest.mark.parametrize(
+    ("widths", "error"),
+    [
+        ({"deep": [1 << 40]}, BadMessage),
+        ({"deep": [1 << 62, 1 << 62]}, BadMessage),
+        ({"deep": [-1]}, BadMessage),
+        ({"deep": 6}, BadMessage),
+        ([], BadMessage),
+        ({}, BadMessage),
+        ({"deep": [6], "sum": [4], "first": [1], "evil": [1 << 19]}, ShapeMismatch),
+        ({"deep": [6], "sum": [4]}, ShapeMismatch),
+    ],
+)
+def test_impossible_cuts_are_refused_before_anything_is_allocated(widths, error):
+    toy = make_toy()
+    lie = speaking("train.hello", {"widths": widths})
+    with pytest.raises(error, match="alice"):
+        federate(lambda session: alice_program(toy)(lie(session)), bob_program(toy))
+
+
+def test_a_cut_for_prediction_must_fit_the_top_too():
+    toy = make_toy()
+    lie = speaking("predict.hello", {"widths": {"x": [1]}})
+    with pytest.raises(ShapeMismatch, match="alice"):
+        federate(lambda session: alice_program(toy)(lie(session)), bob_program(toy))
+
+
+@pytest.mark.parametrize(
+    "decision",
+    [
+        {"best": False},
+        {"best": 1},
+        {"epoch": 9},
+        {"stop": None},
+        {"stop": "\x1b[2J"},
+        {"stop": "x" * 300},
+        {"valid_auc": 5.0},
+        {"valid_log_loss": -1.0},
+        {"train_loss": "low"},
+    ],
+)
+def test_a_label_party_that_sends_no_valid_decision_is_caught(decision):
+    toy = make_toy()
+    lie = speaking("train.epoch", decision)
+    with pytest.raises(BadMessage, match="bob sent no valid decision on epoch 1"):
+        federate(alice_program(toy), lambda session: bob_program(toy)(lie(session)))
+
+
+def test_errors_repeat_little_of_what_a_partner_sent():
+    toy = make_toy()
+    lie = speaking("train.hello", {"epoch": "\x1b" * 2_000})
+    with pytest.raises(BadMessage) as caught:
+        federate(alice_program(toy), lambda session: bob_program(toy)(lie(session)))
+    assert len(str(caught.value)) < 200
+    assert "\x1b" not in str(caught.value)
+
+
+def test_nothing_to_predict():
+    toy = make_toy()
+    alone = Session(me="bob", parties=("bob",), label_party="bob")
+    scores = predict(alone, samples=np.empty(0, np.int64), top=toy.top(parties=("bob",)))
+    assert scores.shape == (0,)

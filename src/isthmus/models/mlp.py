@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.models.layers import Dropout, seeded_linear
+from isthmus.models.products import linear, product
 
 _state = threading.local()
 
@@ -110,11 +111,9 @@ class _Layers(torch.autograd.Function):
         inputs: list[Tensor] = []
         for i in range(len(parameters) // 2):
             inputs.append(x)
-            x = torch.addmm(parameters[2 * i + 1], x, parameters[2 * i].t())
-            if i < len(masks):
-                x.relu_()
-                if (mask := masks[i]) is not None:
-                    x.mul_(mask)
+            x = linear(x, parameters[2 * i], parameters[2 * i + 1], relu=i < len(masks))
+            if i < len(masks) and (mask := masks[i]) is not None:
+                x.mul_(mask)
         # Plain attributes: weights do not change between the passes of one step, and the
         # bookkeeping of saved tensors costs as much as a small product.
         ctx.inputs, ctx.output, ctx.masks, ctx.weights = inputs, x.detach(), masks, parameters
@@ -137,9 +136,9 @@ class _Layers(torch.autograd.Function):
             if later is not None:
                 later.add(_accumulation(weight, ctx.weights[2 * i + 1], gradient, before))
             else:
-                found[2 * i], found[2 * i + 1] = gradient.t().mm(before), gradient.sum(0)
+                found[2 * i], found[2 * i + 1] = product(gradient.t(), before), gradient.sum(0)
             if i > 0 or ctx.needs_input_grad[0]:
-                gradient = gradient.mm(weight)
+                gradient = product(gradient, weight)
             after = before
         return gradient if ctx.needs_input_grad[0] else None, None, *found
 
@@ -150,7 +149,7 @@ def _accumulation(
     @torch.no_grad()
     def accumulate() -> None:
         if weight.requires_grad:
-            _add(weight, gradient.t().mm(before))
+            _add(weight, product(gradient.t(), before))
         if bias.requires_grad:
             _add(bias, gradient.sum(0))
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -90,11 +91,15 @@ class CheckpointFolder:
             return None
         if match is None or _digest(content) != match.group(2):
             return None
-        size = int.from_bytes(content[:8], "little")
-        metadata = json.loads(content[8 : 8 + size])["__metadata__"]
-        if metadata["fingerprint"] != self.fingerprint:
+        try:
+            size = int.from_bytes(content[:8], "little")
+            metadata = json.loads(content[8 : 8 + size])["__metadata__"]
+            if metadata["fingerprint"] != self.fingerprint:
+                return None
+            return Checkpoint(int(match.group(1)), load(content), json.loads(metadata["facts"]))
+        except (ValueError, KeyError, TypeError, SafetensorError):
+            # The digest is right, so somebody made it: it is no checkpoint of ours.
             return None
-        return Checkpoint(int(match.group(1)), load(content), json.loads(metadata["facts"]))
 
 
 def pack(parts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,12 +18,14 @@ from isthmus.errors import BadMessage, JobError, ShapeMismatch
 from isthmus.link import Message
 from isthmus.session import Session
 from isthmus.split.batches import Samples
-from isthmus.split.lane import Widths
+from isthmus.split.lane import Widths, shown
 from isthmus.split.options import EpochRecord, TrainOptions
 from isthmus.split.sides import Part
 
 _MAX_TENSORS = 64
-_MAX_REASON = 200
+_MAX_WIDTH = 1 << 20
+"""Numbers a sample in one cut tensor."""
+_REASON = re.compile(r"[ -~]{0,200}")
 
 
 def cut_widths(bottom: Part, samples: Samples) -> Widths:
@@ -72,7 +76,7 @@ def agree_as_feature(
     session.hub.send("train.hello", header=hello)
     epoch = session.hub.recv("train.hello").header.get("epoch")
     if type(epoch) is not int or (epoch != 0 and epoch not in resumable):
-        raise BadMessage(f"{session.label_party} asks to continue from epoch {epoch!r}")
+        raise BadMessage(f"{session.label_party} asks to continue from epoch {shown(epoch)}")
     return epoch
 
 
@@ -106,7 +110,7 @@ def agree_as_label(
             )
         widths[party] = partner_widths(party, hello)
         common &= _epochs(party, hello)
-    _check_top(top, {party: widths[party] for party in session.parties if party in widths})
+    check_top(top, {party: widths[party] for party in session.parties if party in widths})
     epoch = max(common, default=0)
     for link in session.links.values():
         link.send("train.hello", header={"epoch": epoch})
@@ -128,11 +132,16 @@ def take_decision(session: Session, record: EpochRecord) -> tuple[EpochRecord, s
     """
     header = session.hub.recv("train.epoch").header
     best, stop = header.get("best"), header.get("stop")
-    if header.get("epoch") != record.epoch or type(best) is not bool or type(stop) is not str:
-        raise BadMessage(f"{session.label_party} sent no valid decision on epoch {record.epoch}")
     metrics = {name: header.get(name) for name in _METRICS}
-    if any(value is not None and type(value) is not float for value in metrics.values()):
-        raise BadMessage(f"{session.label_party} sent metrics that are not numbers")
+    if (
+        header.get("epoch") != record.epoch
+        or type(best) is not bool
+        or type(stop) is not str
+        or not _REASON.fullmatch(stop)
+        or (record.epoch == 1 and not best)
+        or not all(_is_metric(name, value) for name, value in metrics.items())
+    ):
+        raise BadMessage(f"{session.label_party} sent no valid decision on epoch {record.epoch}")
     return (
         replace(
             record,
@@ -141,11 +150,18 @@ def take_decision(session: Session, record: EpochRecord) -> tuple[EpochRecord, s
             valid_auc=metrics["valid_auc"],
             valid_log_loss=metrics["valid_log_loss"],
         ),
-        stop[:_MAX_REASON],
+        stop,
     )
 
 
 _METRICS = ("train_loss", "valid_auc", "valid_log_loss")
+
+
+def _is_metric(name: str, value: object) -> bool:
+    if value is None:
+        return True
+    most = 1.0 if name == "valid_auc" else math.inf
+    return isinstance(value, float) and math.isfinite(value) and 0.0 <= value <= most
 
 
 def _agreed(session: Session, split: Split, options: TrainOptions) -> dict[str, Any]:
@@ -170,13 +186,13 @@ def partner_widths(party: str, hello: Message) -> Widths:
         BadMessage: the announcement is malformed.
     """
     given = hello.header.get("widths")
-    valid = isinstance(given, dict) and 0 < len(given) <= _MAX_TENSORS
-    if not valid or not all(
-        isinstance(dims, list) and len(dims) <= 4 and all(type(d) is int and d > 0 for d in dims)
-        for dims in given.values()  # type: ignore[union-attr]
-    ):
+    if not isinstance(given, dict) or not 0 < len(given) <= _MAX_TENSORS:
         raise BadMessage(f"{party} did not describe its cut tensors")
-    return {name: tuple(dims) for name, dims in given.items()}  # type: ignore[union-attr]
+    for dims in given.values():
+        numbers = isinstance(dims, list) and all(type(d) is int and d > 0 for d in dims)
+        if not numbers or len(dims) > 4 or math.prod(dims) > _MAX_WIDTH:
+            raise BadMessage(f"{party} described a cut tensor of impossible shape {shown(dims)}")
+    return {name: tuple(dims) for name, dims in given.items()}
 
 
 def _epochs(party: str, hello: Message) -> set[int]:
@@ -186,7 +202,12 @@ def _epochs(party: str, hello: Message) -> set[int]:
     return set(given)
 
 
-def _check_top(top: Part, widths: Mapping[str, Widths]) -> None:
+def check_top(top: Part, widths: Mapping[str, Widths]) -> None:
+    """See whether the top model takes the parties' cuts.
+
+    Raises:
+        ShapeMismatch: it does not, or a party makes tensors that it does not take.
+    """
     expects: Mapping[str, Widths] | None = getattr(top.module, "expects", None)
     for party, wanted in (expects or {}).items():
         for name, shape in wanted.items():
@@ -198,6 +219,10 @@ def _check_top(top: Part, widths: Mapping[str, Widths]) -> None:
                     + ("none" if given is None else str(["batch", *given])),
                     mend="Build the top model for the bottoms' widths.",
                 )
+        if unknown := widths.get(party, {}).keys() - wanted.keys():
+            raise ShapeMismatch(
+                f"{party}'s bottom makes {shown(sorted(unknown))}, which the top does not take"
+            )
     zeros: dict[str, dict[str, Tensor]] = {
         party: {name: torch.zeros(2, *shape, device=top.device) for name, shape in cut.items()}
         for party, cut in widths.items()

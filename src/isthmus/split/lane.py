@@ -18,6 +18,10 @@ Widths = Mapping[str, tuple[int, ...]]
 """Shape of each tensor of a cut without the batch dimension."""
 
 
+_SHOWN = 80
+"""Characters of a partner's text that an error repeats."""
+
+
 class Guard(Protocol):
     """A transform on what crosses the cut, with a side that encodes and a side that decodes."""
 
@@ -90,7 +94,7 @@ class CutLane:
         arrays = self._guards[what].decode(message.tensors)
         if arrays.keys() != self._widths.keys():
             raise BadMessage(
-                f"{self._link.partner} sent the tensors {sorted(arrays)} as {topic}, "
+                f"{self._link.partner} sent the tensors {shown(sorted(arrays))} as {topic}, "
                 f"agreed were {sorted(self._widths)}"
             )
         return {
@@ -102,7 +106,7 @@ class CutLane:
         if message.header.get("step") != step:
             raise BadMessage(
                 f"{self._link.partner} sent {message.topic} of step "
-                f"{message.header.get('step')!r}, we are at step {step}"
+                f"{shown(message.header.get('step'))}, we are at step {step}"
             )
 
     def _check(
@@ -124,3 +128,9 @@ class CutLane:
                 mend="Lower the learning rate, or look for extreme values in numeric columns.",
             )
         return tensor.to(self._device)
+
+
+def shown(value: object) -> str:
+    """A partner's value as an error may repeat it: short, and without control characters."""
+    text = ascii(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

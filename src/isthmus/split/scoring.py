@@ -9,7 +9,7 @@ from torch import nn
 
 from isthmus.session import Session
 from isthmus.split.batches import PartyData, Samples, in_order
-from isthmus.split.handshake import cut_widths, partner_widths
+from isthmus.split.handshake import check_top, cut_widths, partner_widths
 from isthmus.split.lane import CutLane
 from isthmus.split.options import bce
 from isthmus.split.sides import LabelSide, Part
@@ -60,23 +60,28 @@ def predict(
     Returns:
         Probabilities, float64 [samples], at the label party; None elsewhere.
     """
+    if not len(samples):
+        return np.empty(0) if session.is_label_party else None
     device = device or torch.device("cpu")
     bottoms = {}
     if bottom is not None:
         bottoms[session.me] = Part(bottom.to(device).eval(), device, data)
     if not session.is_label_party:
         part = bottoms[session.me]
-        widths = cut_widths(part, samples[:1]) if len(samples) else {}
+        widths = cut_widths(part, samples[:1])
         session.hub.send(
             "predict.hello", header={"widths": {k: list(v) for k, v in widths.items()}}
         )
         send_cuts(part, CutLane(session.hub, widths, device), samples, "predict.cut")
         return None
     assert top is not None
-    lanes = {}
-    for party, link in session.links.items():
-        lanes[party] = CutLane(link, partner_widths(party, link.recv("predict.hello")), device)
-    side = LabelSide(
-        Part(top.to(device).eval(), device), bottoms, lanes, np.empty(0, np.float32), bce
-    )
+    upper = Part(top.to(device).eval(), device)
+    theirs = {
+        party: partner_widths(party, link.recv("predict.hello"))
+        for party, link in session.links.items()
+    }
+    own = {party: cut_widths(part, samples[:1]) for party, part in bottoms.items()}
+    check_top(upper, theirs | own)
+    lanes = {p: CutLane(link, theirs[p], device) for p, link in session.links.items()}
+    side = LabelSide(upper, bottoms, lanes, np.empty(0, np.float32), bce)
     return label_scores(side, samples, "predict.cut")
