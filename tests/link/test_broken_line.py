@@ -327,6 +327,22 @@ def test_what_waits_unread_takes_the_memory_it_was_charged_for():
     assert bob.recv("t").header == header
 
 
+def test_countless_questions_get_one_answer(pair):
+    """A partner that asks, and does not take the answers, must not fill our memory with them."""
+    alice, bob = pair.open(heartbeat=60)
+    untaken = []
+    put, bob._wire.put = bob._wire.put, untaken.append
+    for _ in range(1000):
+        bob.on_frame(bob._wire, pack(Kind.ASK, Counters()))
+    assert len(untaken) == 1
+    bob._wire.put = put
+    put(untaken[0])
+    alice.send("t")
+    bob.recv("t")
+    for link in (alice, bob):
+        link.close()
+
+
 def test_a_restarted_dialler(pair):
     alice, bob = pair.open()
     address = bob.release.__self__._address

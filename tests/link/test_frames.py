@@ -21,6 +21,7 @@ from isthmus.link.remote.frames import (
 )
 from isthmus.link.remote.inflow import Inflow
 from isthmus.link.remote.runtime import MAX_FRAME_BYTES
+from isthmus.link.remote.wire import Wire
 
 
 @given(sizes=st.lists(st.sampled_from([0, 1, 1000, BODY_BYTES, 3 * BODY_BYTES + 1]), max_size=3))
@@ -105,3 +106,18 @@ def test_malformed_notes_are_refused(body):
 
 def test_notes_survive():
     assert read_note(parse(pack_note(Kind.FAIL, {"code": "x"}))) == {"code": "x"}
+
+
+def test_only_the_newest_report_waits():
+    wire = Wire()
+    for i in range(1000):
+        wire.put_report(b"report %d" % i)
+        if i == 500:
+            wire.put(b"message")
+    wire.end()
+    assert list(wire.outbound()) == [b"report 999", b"message"]
+    wire.put_report(b"1")
+    frames = wire.outbound()
+    assert next(frames) == b"1"
+    wire.put_report(b"2")
+    assert next(frames) == b"2"

@@ -292,6 +292,21 @@ def test_another_version_listens(folders):
     server.stop(None)
 
 
+def test_a_refusal_sends_no_commands_to_the_terminal(folders):
+    note = {"protocol": PROTOCOL, "code": "job.mismatch", "reason": "\x1b[2J\u202eab\ncd"}
+    server, address = listen_by_hand(folders / "alice", pack_note(Kind.REFUSE, note))
+    with pytest.raises(JobMismatch, match="there \\[2Jabcd\\)") as caught:
+        open_links(folders / "bob", "bob", {"alice": address}, context="job", deadlines=SOON)
+    assert caught.value.message.isprintable()
+    server.stop(None)
+
+
+@pytest.mark.parametrize("context", ["two words", "\x1b[2J", "x" * 257, "ä"])
+def test_contexts_that_cannot_be(folders, context):
+    with pytest.raises(ValueError, match="cannot be a context"):
+        open_links(folders / "bob", "bob", {"alice": "127.0.0.1:1"}, context=context)
+
+
 @pytest.mark.parametrize(
     "frame",
     [
@@ -302,6 +317,9 @@ def test_another_version_listens(folders):
         pack_note(Kind.HELLO, {"protocol": "1"}),
         pack_note(Kind.HELLO, hello(window=0)),
         pack_note(Kind.HELLO, hello(extra=1)),
+        pack_note(Kind.HELLO, hello(context="\x1b[2J\x1b[31m")),
+        pack_note(Kind.HELLO, hello(party="bob\n")),
+        pack_note(Kind.HELLO, {"protocol": 10**400}),
         pack_note(Kind.HELLO, hello(received=-1)),
         pack_note(Kind.HELLO, hello(received=5)),
         pack_note(Kind.HELLO, hello(read=5)),

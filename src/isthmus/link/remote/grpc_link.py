@@ -210,7 +210,7 @@ class GrpcLink(Lane):
 
     def _acknowledge(self) -> None:
         self._told = self._counters()
-        self._outbox.add_fleeting(pack(Kind.ACK, self._told))
+        self._outbox.report(pack(Kind.ACK, self._told))
 
     def _handle(self, frame: Frame) -> None:
         if frame.kind is Kind.ASK:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from isthmus.errors import (
     UntrustedPartner,
     VersionMismatch,
 )
+from isthmus.link.printable import printable
 from isthmus.link.remote.frames import Frame, Kind, pack_note, read_note
 
 PROTOCOL = 1
@@ -28,6 +30,9 @@ STALE = "link.stale"
 
 _NAME = Field(min_length=1, max_length=64, pattern=r"^[a-z0-9_-]+$")
 _NONCE = Field(max_length=64, pattern=r"^[0-9a-f]*$")
+
+CONTEXT = re.compile(r"[!-~]{0,256}")
+"""What a context may be: ASCII without spaces and control characters."""
 
 
 class Hello(BaseModel):
@@ -44,7 +49,7 @@ class Hello(BaseModel):
     """Random, one per start of the party's program."""
     knows: str = _NONCE
     """The partner's incarnation it had a stream with before; empty at first."""
-    context: str = Field(max_length=256)
+    context: str = Field(pattern=f"^{CONTEXT.pattern}$")
     """Digest of the job; must be equal on both sides."""
     window: int = Field(gt=0)
     """Bytes of unread messages the speaker is willing to hold."""
@@ -94,7 +99,7 @@ def check_protocol(theirs: Any, speaker: str) -> None:
     Raises:
         VersionMismatch: it is not ours.
     """
-    if type(theirs) is not int:
+    if type(theirs) is not int or not 0 <= theirs < 1 << 32:
         raise BadMessage(f"{speaker} sent a malformed hello")
     if theirs != PROTOCOL:
         raise VersionMismatch(
@@ -105,7 +110,7 @@ def check_protocol(theirs: Any, speaker: str) -> None:
 
 def job_mismatch(partner: str, context: str, theirs: str | None) -> JobMismatch:
     """The two sides hold different jobs."""
-    other = f" (here {context[:12]}, there {theirs[:12]})" if theirs else ""
+    other = f" (here {context[:12]}, there {printable(theirs, 12)})" if theirs else ""
     return JobMismatch(
         f"{partner} holds a different job{other}",
         mend="Compare the two job files; both sides need the same content.",

@@ -22,6 +22,7 @@ from isthmus.link.lane import WINDOW
 from isthmus.link.remote.address import split_address
 from isthmus.link.remote.dialer import Dialer
 from isthmus.link.remote.grpc_link import GrpcLink
+from isthmus.link.remote.handshake import CONTEXT
 from isthmus.link.remote.listener import Listener
 from isthmus.link.transcript import Transcript
 
@@ -49,7 +50,8 @@ def open_links(
         partners: for each partner its `host:port` to dial, or None where it dials us.
         listen: `host:port` to listen at (the listener then closes with the last link), or a
             `Listener`, whose `address` is known beforehand and which stays open.
-        context: what all parties must agree on, the job's hash.
+        context: what all parties must agree on, the job's hash: at most 256 ASCII characters,
+            without spaces.
         deadlines: how long to wait for what.
         window: bytes of messages the partner has not read yet, before `send` waits.
         transcript: where what is sent to any partner is recorded.
@@ -62,7 +64,10 @@ def open_links(
         VersionMismatch: a partner speaks another protocol version.
         JobMismatch: a partner came with another context.
         LinkError: an address cannot be used.
+        ValueError: `context` is too long or holds other characters.
     """
+    if not CONTEXT.fullmatch(context):
+        raise ValueError(f"{context!r} cannot be a context")
     opening = _Opening(folder, me, partners, deadlines, on_wait)
     own = Listener(folder, me, listen) if isinstance(listen, str) else None
     listener = own or (listen if isinstance(listen, Listener) else None)

@@ -44,6 +44,13 @@ class Outbox:
                 self._wire.spoke = True
                 self._wire.put(frame)
 
+    def report(self, frame: bytes) -> None:
+        """Send a frame of counters, in place of an earlier one that has not left yet."""
+        with self._lock:
+            if self._wire is not None:
+                self._wire.spoke = True
+                self._wire.put_report(frame)
+
     def acknowledge(self, received: int) -> None:
         """The partner has every item below `received`.
 

@@ -11,6 +11,10 @@ def _no_cancel() -> object:
     return None
 
 
+_REPORT = b"report"
+"""Stands in the queue for the newest report."""
+
+
 class Wire:
     """One stream, alike for the side that listens and the side that dials."""
 
@@ -24,6 +28,19 @@ class Wire:
         self._outbound: SimpleQueue[bytes | None] = SimpleQueue()
         self.put = self._outbound.put
         """Queue a frame."""
+        self._report = b""
+        self._report_waits = False
+
+    def put_report(self, frame: bytes) -> None:
+        """Queue a frame of counters; of those that have not left yet only the last one does.
+
+        A partner that asks for reports and takes none cannot fill our memory with them. Called by
+        one thread at a time.
+        """
+        self._report = frame
+        if not self._report_waits:
+            self._report_waits = True
+            self.put(_REPORT)
 
     def end(self) -> None:
         """Send what is queued, then end our half of the stream."""
@@ -31,4 +48,9 @@ class Wire:
 
     def outbound(self) -> Iterator[bytes]:
         """The frames to send, as gRPC takes them."""
-        return iter(self._outbound.get, None)
+        while (frame := self._outbound.get()) is not None:
+            if frame is _REPORT:
+                # In this order: a report that comes in between leaves at once, or is queued again.
+                self._report_waits = False
+                frame = self._report
+            yield frame
