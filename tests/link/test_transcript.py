@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import json
+import os
+import stat
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -67,6 +71,61 @@ def test_what_cannot_be_recorded_does_not_leave(tmp_path):
     with pytest.raises(StorageError, match="cannot write the transcript"):
         alice.send("t")
     assert bob.meter.total().received_messages == 0
+
+
+def test_a_line_is_in_the_file_before_its_message_has_arrived(tmp_path):
+    """So that a program that is killed leaves no message out."""
+    path = tmp_path / "transcript.jsonl"
+    alice, bob = memory_links("alice", "bob", transcripts=(Transcript(path), None))
+    lines = []
+    arrive = bob._deliver
+    bob._deliver = lambda payload: (lines.append(path.read_text()), arrive(payload))
+    alice.send("one")
+    alice.send("two")
+    assert [json.loads(text.splitlines()[-1])["topic"] for text in lines] == ["one", "two"]
+    assert all(text.endswith("\n") for text in lines)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full disk")
+def test_a_full_disk_stops_the_message():
+    alice, bob = memory_links("alice", "bob", transcripts=(Transcript(Path("/dev/full")), None))
+    for why in ("no space left on the disk that holds /dev/full", "closed"):
+        with pytest.raises(StorageError, match=f"cannot write the transcript.*{why}"):
+            alice.send("t")
+    assert bob.meter.total().received_messages == 0
+
+
+def test_a_disk_that_complains_late_is_one_storage_error(tmp_path, monkeypatch):
+    transcript = Transcript(tmp_path / "transcript.jsonl")
+    close = os.close
+
+    def fail(file):
+        close(file)
+        raise OSError(errno.EDQUOT, "quota")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "close", fail)
+        with pytest.raises(StorageError, match="no space left"):
+            transcript.close()
+    transcript.close()
+
+
+def test_writes_that_come_in_parts_make_one_line(tmp_path, monkeypatch):
+    path = tmp_path / "transcript.jsonl"
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:7]))
+    with Transcript(path) as transcript:
+        send_two(transcript)
+    monkeypatch.undo()
+    assert [json.loads(line)["topic"] for line in path.read_text().splitlines()] == [
+        "train.cut",
+        "train.end",
+    ]
+
+
+def test_with_content_the_file_is_its_owners_alone(tmp_path):
+    with Transcript(tmp_path / "transcript.jsonl", payload=True) as transcript:
+        assert stat.S_IMODE(transcript.path.stat().st_mode) == 0o600
 
 
 def test_a_path_that_cannot_be_written(tmp_path):

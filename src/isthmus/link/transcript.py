@@ -5,14 +5,16 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import IO
 
 from isthmus.errors import StorageError
+from isthmus.files import storage_error
 from isthmus.link.base import Array, Header, as_arrays
 from isthmus.link.codec import Encoded
 
@@ -39,11 +41,15 @@ class Entry:
     """The encoded message (a safetensors file) in base 64; only on request."""
 
 
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
 _NAMES = tuple(field.name for field in fields(Entry))
 
 
 class Transcript:
     """Writes a JSON line per sent message to `path`; with None, keeps the entries in memory.
+
+    A line is handed to the operating system before its message leaves: it is there even if the
+    program is killed the moment after. (It is not synced: a power failure can take the last ones.)
 
     One transcript may serve all links of a party. With `payload` the content is kept too: that file
     is then as secret as what it records.
@@ -64,9 +70,8 @@ class Transcript:
         self._opened = clock()
         self._count = 0
         self._lock = threading.Lock()
-        self._file: IO[str] | None = None
-        if path is not None:
-            self._file = self._open(path)
+        self._file = None if path is None else self._open(path)
+        self._closed = False
 
     def record(
         self,
@@ -103,10 +108,19 @@ class Transcript:
             self._count += 1
 
     def close(self) -> None:
-        """Flush and close the file. May be called twice."""
+        """Close the file. May be called twice.
+
+        Raises:
+            StorageError: the file system reports only now that it could not keep what was written.
+        """
         with self._lock:
-            if self._file is not None:
-                self._file.close()
+            if self._file is None or self._closed:
+                return
+            self._closed = True
+            try:
+                os.close(self._file)
+            except OSError as error:
+                raise self._cannot_write(error) from error
 
     def __enter__(self) -> Transcript:
         return self
@@ -114,10 +128,12 @@ class Transcript:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _open(self, path: Path) -> IO[str]:
+    def _open(self, path: Path) -> int:
+        # Anybody may read what left, as the user's other files, but not its content.
+        mode = 0o600 if self._payload else 0o666
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            return path.open("a", encoding="utf-8")
+            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, mode)
         except OSError as error:
             raise StorageError(f"cannot write the transcript {path}: {error.strerror}") from error
 
@@ -127,7 +143,23 @@ class Transcript:
             return
         # Not `asdict`, which copies deeply: this is on the way of every message.
         line = {name: value for name in _NAMES if (value := getattr(entry, name)) is not None}
+        self._write_line(self._file, (_to_json(line) + "\n").encode())
+
+    def _write_line(self, file: int, line: bytes) -> None:
+        if self._closed:
+            raise StorageError(f"cannot write the transcript {self.path}: it is closed")
         try:
-            self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
-        except (OSError, ValueError) as error:
-            raise StorageError(f"cannot write the transcript {self.path}: {error}") from error
+            written = os.write(file, line)
+            while written < len(line):  # a signal, or a disk that fills up right now
+                written += os.write(file, line[written:])
+        except OSError as error:
+            # The last line may be half there: nothing may follow it.
+            self._closed = True
+            with suppress(OSError):
+                os.close(file)
+            raise self._cannot_write(error) from error
+
+    def _cannot_write(self, error: OSError) -> StorageError:
+        assert self.path is not None
+        told = storage_error(self.path, error)
+        return StorageError(f"cannot write the transcript: {told.message}", mend=told.mend)
