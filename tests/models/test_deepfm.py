@@ -165,3 +165,10 @@ def test_a_batch_moves_between_devices_whole():
     moved = batches["bob"].to(torch.device("cpu"))
     assert isinstance(moved, FeatureBatch)
     assert torch.equal(moved.plan.rows, batches["bob"].plan.rows)
+
+
+def test_all_bits_of_a_seed_count():
+    layout = bottoms_and_batches()[2]["alice"][0]
+    low, high = (DeepFMBottom(layout, dim=3, seed=5 + (n << 40)) for n in (0, 1))
+    assert not torch.equal(low.table.weight, high.table.weight)
+    assert not torch.equal(low.tower.layers[0].weight, high.tower.layers[0].weight)

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 from tests.models.reference import by_torch
@@ -6,8 +7,8 @@ from isthmus.models import Mlp, later_weight_gradients
 
 
 def make(dropout=0.0, outputs=None):
-    generator = torch.Generator().manual_seed(1)
-    return Mlp(6, (9, 5), outputs=outputs, dropout=dropout, generator=generator)
+    rng = np.random.default_rng(1)
+    return Mlp(6, (9, 5), outputs=outputs, dropout=dropout, rng=rng)
 
 
 def gradients(module, x, run, later=False):

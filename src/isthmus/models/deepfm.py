@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -56,10 +57,10 @@ class DeepFMBottom(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        generator = torch.Generator().manual_seed(seed)
+        rng = np.random.default_rng(seed)
         self.dim = dim
-        self.table = EmbeddingTable(layout, dim + 1, std=embedding_std, generator=generator)
-        self.tower = Mlp(len(layout.fields) * dim, hidden, dropout=dropout, generator=generator)
+        self.table = EmbeddingTable(layout, dim + 1, std=embedding_std, rng=rng)
+        self.tower = Mlp(len(layout.fields) * dim, hidden, dropout=dropout, rng=rng)
 
     def forward(self, batch: FeatureBatch) -> dict[str, Tensor]:
         """The cut: `deep` [batch, hidden[-1]], `sum` [batch, dim], `first` [batch, 1], float32."""
@@ -88,15 +89,13 @@ class DeepFMTop(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        generator = torch.Generator().manual_seed(seed)
+        rng = np.random.default_rng(seed)
         self.parties = tuple(widths)
         self.expects = {
             party: {"deep": (width,), "sum": (dim,), "first": (1,)}
             for party, width in widths.items()
         }
-        self.tower = Mlp(
-            sum(widths.values()), hidden, outputs=1, dropout=dropout, generator=generator
-        )
+        self.tower = Mlp(sum(widths.values()), hidden, outputs=1, dropout=dropout, rng=rng)
 
     def forward(self, cuts: Mapping[str, Mapping[str, Tensor]]) -> Tensor:
         """The logits, float32 [batch], from each party's cut."""

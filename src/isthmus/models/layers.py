@@ -1,27 +1,37 @@
 """Layers that draw from a generator of their own, so that every party is reproducible alone.
 
 Torch's layers draw from one generator a process. With several parties in a process their initial
-weights and dropout masks would depend on each other, and on nothing a partner could repeat.
+weights and dropout masks would depend on each other, and on nothing a partner could repeat. Nor
+does torch's generator serve as a party's own: on a CPU it keeps 32 bits of its seed, few enough for
+a partner to try them all and so to know the initial weights. Numpy's keeps all of them.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 
-def seeded_linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
-    """A linear layer with torch's usual initial values, drawn from `generator`."""
+def normal(rows: int, width: int, std: float, rng: np.random.Generator) -> Tensor:
+    """Normal values of mean 0, float32 [rows, width]."""
+    return torch.from_numpy(rng.standard_normal((rows, width), dtype=np.float32)).mul_(std)
+
+
+def seeded_linear(inputs: int, outputs: int, rng: np.random.Generator) -> nn.Linear:
+    """A linear layer with torch's usual initial values, drawn from `rng`."""
     layer: nn.Linear = nn.utils.skip_init(  # type: ignore[no-untyped-call]
         nn.Linear, inputs, outputs
     )
     bound = 1.0 / math.sqrt(inputs) if inputs else 0.0
     with torch.no_grad():
-        layer.weight.uniform_(-bound, bound, generator=generator)
-        layer.bias.uniform_(-bound, bound, generator=generator)
+        for parameter in (layer.weight, layer.bias):
+            values = rng.random(tuple(parameter.shape), dtype=np.float32)
+            parameter.copy_(torch.from_numpy(values).mul_(2.0).sub_(1.0).mul_(bound))
     return layer
 
 
@@ -36,7 +46,7 @@ class Dropout(nn.Module):
     def __init__(self, rate: float, seed: int) -> None:
         super().__init__()
         self.rate = rate
-        self._generator = torch.Generator().manual_seed(seed)
+        self._rng = np.random.default_rng(seed)
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` with each value kept with probability 1 - rate and then divided by it."""
@@ -47,14 +57,14 @@ class Dropout(nn.Module):
         """Draw the next factors, float32: 0 or 1 / (1 - rate). None where nothing is dropped."""
         if not self.training or self.rate == 0.0:
             return None
-        keep = 1.0 - self.rate
-        mask = torch.empty(tuple(shape)).bernoulli_(keep, generator=self._generator)
-        return mask.div_(keep)
+        kept = self._rng.random(tuple(shape), dtype=np.float32) >= self.rate
+        return torch.from_numpy(kept.astype(np.float32)).div_(1.0 - self.rate)
 
     def get_extra_state(self) -> Tensor:
         """The generator's state, uint8 [bytes]."""
-        return self._generator.get_state()
+        text = json.dumps(self._rng.bit_generator.state).encode()
+        return torch.frombuffer(bytearray(text), dtype=torch.uint8)
 
     def set_extra_state(self, state: Tensor) -> None:
         """Continue from a saved generator state."""
-        self._generator.set_state(state.cpu())
+        self._rng.bit_generator.state = json.loads(state.cpu().numpy().tobytes())

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -60,7 +61,7 @@ class Mlp(nn.Module):
         widths: widths of the layers with ReLU.
         outputs: width of the last, linear layer; None for none.
         dropout: rate after each ReLU in training.
-        generator: draws initial values and the seeds of the dropout masks.
+        rng: draws initial values and the seeds of the dropout masks.
     """
 
     def __init__(
@@ -70,16 +71,15 @@ class Mlp(nn.Module):
         *,
         outputs: int | None = None,
         dropout: float = 0.0,
-        generator: torch.Generator,
+        rng: np.random.Generator,
     ) -> None:
         super().__init__()
         sizes = [inputs, *widths, *([] if outputs is None else [outputs])]
         self.layers = nn.ModuleList(
-            seeded_linear(before, after, generator) for before, after in pairwise(sizes)
+            seeded_linear(before, after, rng) for before, after in pairwise(sizes)
         )
         self.dropouts = nn.ModuleList(
-            Dropout(dropout, int(torch.randint(2**62, (), generator=generator)))
-            for _ in (widths if dropout else ())
+            Dropout(dropout, int(rng.integers(2**62))) for _ in (widths if dropout else ())
         )
         self.activated = len(widths)
         """How many of the layers are followed by ReLU."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from isthmus.data.features import Layout
 from isthmus.models.batch import FeatureBatch, RowPlan, plan_rows
+from isthmus.models.layers import normal
 
 
 class EmbeddingTable(nn.Module):
@@ -23,14 +24,12 @@ class EmbeddingTable(nn.Module):
         layout: the party's fields and where they lie in the table.
         width: numbers a row.
         std: standard deviation of the initial values.
-        generator: draws the initial values.
+        rng: draws the initial values.
     """
 
-    def __init__(
-        self, layout: Layout, width: int, *, std: float, generator: torch.Generator
-    ) -> None:
+    def __init__(self, layout: Layout, width: int, *, std: float, rng: np.random.Generator) -> None:
         super().__init__()
-        weight = torch.empty(layout.table_rows, width).normal_(0.0, std, generator=generator)
+        weight = normal(layout.table_rows, width, std, rng)
         weight[0] = 0.0
         self.weight = nn.Parameter(weight)
         self.layout = layout

@@ -121,7 +121,7 @@ def send_decision(session: Session, options: TrainOptions, record: EpochRecord, 
     """Tell the partners how the epoch went: whether it is the best, and whether to stop."""
     decision: dict[str, Any] = {"epoch": record.epoch, "best": record.best, "stop": stop}
     if options.share_metrics:
-        decision |= {name: getattr(record, name) for name in _METRICS}
+        decision |= {name: _rounded(getattr(record, name)) for name in _METRICS}
     for link in session.links.values():
         link.send("train.epoch", header=decision)
 
@@ -155,6 +155,11 @@ def take_decision(session: Session, record: EpochRecord) -> tuple[EpochRecord, s
 
 
 _METRICS = ("train_loss", "valid_auc", "valid_log_loss")
+
+
+def _rounded(value: float | None) -> float | None:
+    # All digits of an AUC would give the number of positives away.
+    return None if value is None else round(value, 4)
 
 
 def _is_metric(name: str, value: object) -> bool:
