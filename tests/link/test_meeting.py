@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import ssl
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from isthmus.errors import (
 )
 from isthmus.link import Deadlines, Listener, Transcript, create_identity, open_links, trust
 from isthmus.link.identity import load_identity
+from isthmus.link.remote.doorman import STREAMS_OF_A_PARTNER
 from isthmus.link.remote.frames import Counters, Kind, pack, pack_note, parse, read_note
 from isthmus.link.remote.handshake import PROTOCOL
 from isthmus.link.remote.runtime import (
@@ -92,6 +94,12 @@ def hello(**changes):
 
 def dial_by_hand(folder, address, *frames, me="bob"):
     """What a listener answers first to a dialler that sends `frames`."""
+    with channel_by_hand(folder, address, me) as channel:
+        return parse(next(channel.stream_stream(PATH)(iter(frames))))
+
+
+def channel_by_hand(folder, address, me):
+    """A channel to alice with the identity of `me`."""
     identity = load_identity(folder, me)
     credentials = grpc.ssl_channel_credentials(
         (folder / "trusted" / "alice.cert.pem").read_bytes(),
@@ -99,8 +107,7 @@ def dial_by_hand(folder, address, *frames, me="bob"):
         identity.certificate_pem(),
     )
     options = [*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", "alice.isthmus")]
-    with grpc.secure_channel(address, credentials, options=options) as channel:
-        return parse(next(channel.stream_stream(PATH)(iter(frames))))
+    return grpc.secure_channel(address, credentials, options=options)
 
 
 def listen_by_hand(folder, *frames):
@@ -211,11 +218,57 @@ def test_a_trusted_partner_cannot_speak_for_another(folders):
     carol = create_identity(folders / "carol", "carol")
     trust(folders / "alice", carol.certificate_path)
     trust(folders / "carol", folders / "alice" / "alice.cert.pem")
-    with Listener(folders / "alice", "alice") as listener:
-        frame = pack_note(Kind.HELLO, hello(party="bob"))
+    frame = pack_note(Kind.HELLO, hello(party="bob"))
+    with Listener(folders / "alice", "alice") as listener, ThreadPoolExecutor(1) as pool:
         answer = dial_by_hand(folders / "carol", listener.address, frame, me="carol")
-    assert answer.kind is Kind.REFUSE
-    assert read_note(answer)["code"] == "link.untrusted"
+        assert read_note(answer)["code"] == "link.not-ready"
+        waiting = {"bob": None, "carol": None}
+        a = pool.submit(
+            open_links, folders / "alice", "alice", waiting, listen=listener, deadlines=AT_ONCE
+        )
+        time.sleep(0.2)
+        answer = dial_by_hand(folders / "carol", listener.address, frame, me="carol")
+        assert read_note(answer)["code"] == "link.untrusted"
+        with pytest.raises(PartnerAbsent):
+            a.result()
+
+
+@pytest.mark.parametrize("has_part", [False, True])
+def test_a_trusted_partner_cannot_exhaust_our_threads(folders, has_part):
+    """Streams on which nothing is said; carol is trusted, but may have no part in the job."""
+    carol = create_identity(folders / "carol", "carol")
+    trust(folders / "alice", carol.certificate_path)
+    trust(folders / "carol", folders / "alice" / "alice.cert.pem")
+    done = threading.Event()
+
+    def silence():
+        done.wait(10)
+        yield from ()
+
+    with Listener(folders / "alice", "alice") as listener, ThreadPoolExecutor(1) as pool:
+        partners = {"bob": None, **({"carol": None} if has_part else {})}
+        a = pool.submit(
+            open_links, folders / "alice", "alice", partners, listen=listener, deadlines=SOON
+        )
+        channels = [channel_by_hand(folders / "carol", listener.address, "carol") for _ in "123"]
+        calls = [channel.stream_stream(PATH)(silence()) for channel in channels for _ in range(20)]
+        time.sleep(0.5)
+        threads = [t for t in threading.enumerate() if t.name == "isthmus-stream"]
+        assert len(threads) <= (STREAMS_OF_A_PARTNER if has_part else 0)
+        b = open_links(folders / "bob", "bob", {"alice": listener.address}, deadlines=SOON)
+        b["alice"].send("t")
+        done.set()
+        for call in calls:
+            call.cancel()
+        for channel in channels:
+            channel.close()
+        if has_part:
+            with pytest.raises(LinkError):  # carol did not dial, or ended without a hello
+                a.result()
+        else:
+            a.result()["bob"].recv("t")
+            a.result()["bob"].close()
+        b["alice"].close()
 
 
 def test_nobody_gets_in_below_tls_1_3(folders):

@@ -27,6 +27,7 @@ from isthmus.link.identity import (
 )
 from isthmus.link.remote.address import split_address, with_port
 from isthmus.link.remote.dialer import HELLO_SECONDS
+from isthmus.link.remote.doorman import STREAMS_OF_A_PARTNER, Doorman
 from isthmus.link.remote.frames import parse
 from isthmus.link.remote.grpc_link import GrpcLink
 from isthmus.link.remote.handshake import (
@@ -64,7 +65,11 @@ class Listener:
         self._partners = trusted_partners(folder)
         self._links: dict[str, GrpcLink] = {}
         self._lock = threading.Lock()
-        self._server = grpc.server(DaemonThreads(), options=SERVER_OPTIONS)
+        self._server = grpc.server(
+            DaemonThreads(),
+            options=SERVER_OPTIONS,
+            maximum_concurrent_rpcs=STREAMS_OF_A_PARTNER * max(1, len(self._partners)),
+        )
         handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(
             self._open
         )
@@ -72,6 +77,7 @@ class Listener:
             (grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),)
         )
         self.address = self._bind(_credentials(folder, me, self._partners), address)
+        self._doorman = Doorman(HELLO_SECONDS)
         self._server.start()
 
     def serve(self, link: GrpcLink) -> None:
@@ -89,6 +95,7 @@ class Listener:
 
     def close(self) -> None:
         """Stop listening; streams get a moment to end in good order. May be called twice."""
+        self._doorman.close()
         self._server.stop(grace=1.0).wait()
 
     def __enter__(self) -> Listener:
@@ -120,6 +127,9 @@ class Listener:
         if isinstance(link, Refusal):
             yield link.frame()
             return
+        if link is None:
+            context.cancel()
+            return
         reader = threading.Thread(
             target=_read, args=(link, wire, frames), name=f"read-{link.partner}", daemon=True
         )
@@ -128,32 +138,33 @@ class Listener:
 
     def _welcome(
         self, frames: Iterator[bytes], context: grpc.ServicerContext, wire: Wire
-    ) -> GrpcLink | Refusal:
-        """Read the hello and give the stream to the link it belongs to."""
-        impatience = threading.Timer(HELLO_SECONDS, context.cancel)
-        impatience.daemon = True
-        impatience.start()
-        try:
-            data = next(frames, b"")
-        except grpc.RpcError:
-            return Refusal(NOT_READY, "")
-        finally:
-            impatience.cancel()
+    ) -> GrpcLink | Refusal | None:
+        """Read the hello and give the stream to the link it belongs to; None: end it."""
         partner = self._partner_of(context)
         if partner is None:
             return Refusal(UntrustedPartner.code, "")
+        if not self._doorman.admit(partner.name, context):
+            return None
         with self._lock:
             link = self._links.get(partner.name)
+        if link is None:
+            # Without waiting for its hello: whoever has no part in the job holds nothing open.
+            return Refusal(NOT_READY, "")
+        try:
+            data = next(frames, b"")
+        except grpc.RpcError:
+            return None
         try:
             hello = read_hello(parse(data), partner.name)
             refusal = self._check(hello, partner, link)
-            if refusal is None and link is not None:
+            if refusal is None:
                 link.attach(wire, hello, answer=True)
+                self._doorman.welcome(context)
                 return link
         except (BadMessage, VersionMismatch) as error:
             _tell(link, error)
             return Refusal(error.code, "")
-        return refusal or Refusal(NOT_READY, "")
+        return refusal
 
     def _partner_of(self, context: grpc.ServicerContext) -> TrustedPartner | None:
         """The trusted partner whose certificate the stream's peer has proved to hold."""
@@ -165,13 +176,11 @@ class Listener:
                     return partner
         return None
 
-    def _check(
-        self, hello: Hello, partner: TrustedPartner, link: GrpcLink | None
-    ) -> Refusal | None:
+    def _check(self, hello: Hello, partner: TrustedPartner, link: GrpcLink) -> Refusal | None:
         """Why the stream cannot go on; None where it can."""
         if hello.party != partner.name or hello.partner != self.me:
             return Refusal(UntrustedPartner.code, "")
-        if link is None or link.over.is_set():
+        if link.over.is_set():
             return Refusal(NOT_READY, "")
         if hello.context != link.context:
             _tell(link, job_mismatch(partner.name, link.context, hello.context))
@@ -195,9 +204,9 @@ def _read(link: GrpcLink, wire: Wire, frames: Iterator[bytes]) -> None:
         wire.end()
 
 
-def _tell(link: GrpcLink | None, error: IsthmusError) -> None:
+def _tell(link: GrpcLink, error: IsthmusError) -> None:
     """End the link that was waited for, unless it is in use: then the intruder is just refused."""
-    if link is not None and not link.is_connected:
+    if not link.is_connected:
         link.lose(error)
 
 

@@ -31,7 +31,11 @@ OPTIONS: list[tuple[str, Any]] = [
     ("grpc.enable_retries", 0),
     ("grpc.enable_http_proxy", 0),
 ]
-SERVER_OPTIONS: list[tuple[str, Any]] = [*OPTIONS, ("grpc.so_reuseport", 0)]
+SERVER_OPTIONS: list[tuple[str, Any]] = [
+    *OPTIONS,
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_concurrent_streams", 8),
+]
 CHANNEL_OPTIONS: list[tuple[str, Any]] = [
     *OPTIONS,
     ("grpc.use_local_subchannel_pool", 1),

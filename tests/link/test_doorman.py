@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from isthmus.link.remote.doorman import STREAMS_OF_A_PARTNER, Doorman
+
+
+class Stream:
+    """A stream that can be ended."""
+
+    def __init__(self):
+        self.cancelled = threading.Event()
+        self._callbacks = []
+
+    def add_callback(self, callback):
+        self._callbacks.append(callback)
+        return True
+
+    def cancel(self):
+        self.cancelled.set()
+
+    def end(self):
+        for callback in self._callbacks:
+            callback()
+
+
+@pytest.fixture
+def doorman():
+    doorman = Doorman(0.1)
+    yield doorman
+    doorman.close()
+
+
+def test_each_partner_has_a_share_of_streams(doorman):
+    streams = [Stream() for _ in range(STREAMS_OF_A_PARTNER)]
+    assert all(doorman.admit("bob", stream) for stream in streams)
+    assert not doorman.admit("bob", Stream())
+    assert doorman.admit("carol", Stream())
+    streams[3].end()
+    assert doorman.admit("bob", Stream())
+    assert not doorman.admit("bob", Stream())
+
+
+def test_a_stream_that_does_not_get_on_is_ended(doorman):
+    slow, welcome, ended = streams = [Stream() for _ in range(3)]
+    for stream in streams:
+        doorman.admit("bob", stream)
+    doorman.welcome(welcome)
+    ended.end()
+    late = Stream()
+    doorman.admit("bob", late)
+    assert slow.cancelled.wait(5)
+    assert late.cancelled.wait(5)
+    assert not welcome.cancelled.is_set()
+    assert not ended.cancelled.is_set()
+
+
+def test_a_closed_door():
+    doorman = Doorman(10)
+    (watcher,) = [t for t in threading.enumerate() if t.name == "isthmus-doorman"][-1:]
+    doorman.close()
+    watcher.join(5)
+    assert not watcher.is_alive()
+    assert not doorman.admit("bob", Stream())
