@@ -188,6 +188,37 @@ def test_a_line_that_does_not_come_back(proxied):
         alice.send("t")
 
 
+def test_a_line_that_only_flaps_is_given_up(proxied):
+    """Each time it comes back, and breaks before anything has been said."""
+    alice, _, proxy = proxied(reconnect=1.6, close=0.5, recv=30)
+    words = []
+    alice._say = words.append
+    began = time.monotonic()
+    while alice.ending is None and time.monotonic() < began + 6:
+        time.sleep(0.02)
+        if alice._wire is not None:
+            proxy.cut()
+    proxy.refusing = True
+    with pytest.raises(PartnerGone, match="the line to bob broke"):
+        alice.recv("t")
+    assert time.monotonic() - began < 5
+    assert proxy.connections > 1
+    assert words in (
+        ["the line to bob broke; waiting for it to come back"],
+        ["the line to bob broke; waiting for it to come back", "the line to bob is back"],
+    )
+
+
+def test_a_line_that_breaks_often_but_carries_data_is_kept(proxied):
+    alice, bob, proxy = proxied(reconnect=1.5)
+    began = time.monotonic()
+    while time.monotonic() < began + 3.5:
+        alice.send("t")
+        bob.recv("t")
+        proxy.cut()
+    assert proxy.connections > 3
+
+
 def test_a_silent_line_counts_as_broken(proxied):
     """A dead line without an end (a lost route) is noticed by missing heartbeats."""
     alice, bob, proxy = proxied(heartbeat=0.2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -29,6 +30,8 @@ from isthmus.link.transcript import Transcript
 _REPORT_SHARE = 16
 """What was read is reported at the latest when it makes up this part of the window."""
 _MISSED_HEARTBEATS = 3
+_BETWEEN_WORDS = 10.0
+"""Seconds between two breaks of the line that are told: one that flaps does not fill the screen."""
 
 
 class GrpcLink(Lane):
@@ -72,7 +75,12 @@ class GrpcLink(Lane):
         self._partner_ended = False
         self._distrusted = False
         self._said_goodbye = False
-        self._detached_at = time.monotonic()
+        self._attached_at = 0.0
+        self._broken_since: float | None = None
+        """Since when the line is of no use: broken, or back only for moments without data."""
+        self._progress_at_break = (-1, -1, -1)
+        self._told_break_at = -math.inf
+        self._tells_break = False
         self._stirred = threading.Event()
 
     # What the lane asks for.
@@ -133,6 +141,7 @@ class GrpcLink(Lane):
             self._outbox.go_on_from(hello.received)
             self._freed(hello.read)
             old, self._wire = self._wire, wire
+            self._attached_at = time.monotonic()
             self._inflow.forget_partial()
             self._window = min(self._own_window, hello.window)
             is_first = not self.partner_incarnation
@@ -147,7 +156,7 @@ class GrpcLink(Lane):
         if is_first:
             threading.Thread(target=self._watch, name=f"watch-{self.partner}", daemon=True).start()
             self._changed()
-        else:
+        elif self._tells_break:
             self._say(f"the line to {self.partner} is back")
 
     def on_frame(self, wire: Wire, data: bytes) -> None:
@@ -173,11 +182,14 @@ class GrpcLink(Lane):
             self._wire = None
             self._inflow.forget_partial()
             self._outbox.detach()
-            self._detached_at = time.monotonic()
+            self._note_break(time.monotonic())
         if self._partner_ended:
             self._outbox.give_up()
         elif not self.over.is_set():
-            self._say(f"the line to {self.partner} broke; waiting for it to come back")
+            if self._patience_left() <= 0:
+                self.lose(self._gone())
+            elif self._tells_break:
+                self._say(f"the line to {self.partner} broke; waiting for it to come back")
         self._stirred.set()
 
     def lose(self, error: IsthmusError) -> None:
@@ -269,9 +281,9 @@ class GrpcLink(Lane):
         now = time.monotonic()
         wire = self._wire
         if wire is None:
-            left = self._detached_at + self._deadlines.reconnect - now
             if self._partner_ended:
                 return self._deadlines.heartbeat
+            left = self._patience_left()
             if left <= 0:
                 self.lose(self._gone())
             return max(left, 0.01)
@@ -281,6 +293,22 @@ class GrpcLink(Lane):
             self._acknowledge()
         wire.spoke = False
         return self._deadlines.heartbeat
+
+    def _note_break(self, now: float) -> None:
+        """The line was of use if it carried data, or held until a heartbeat could be missed."""
+        progress = (self._inflow.expects, self._outbox.acknowledged, self._freed_cost)
+        held = now - self._attached_at > _MISSED_HEARTBEATS * self._deadlines.heartbeat
+        if held or progress != self._progress_at_break or self._broken_since is None:
+            self._broken_since = now
+        self._progress_at_break = progress
+        self._tells_break = now - self._told_break_at > _BETWEEN_WORDS
+        if self._tells_break:
+            self._told_break_at = now
+
+    def _patience_left(self) -> float:
+        """Seconds until a line that is broken now is given up."""
+        since = time.monotonic() if self._broken_since is None else self._broken_since
+        return since + self._deadlines.reconnect - time.monotonic()
 
     def _gone(self) -> PartnerGone:
         return PartnerGone(

@@ -27,6 +27,11 @@ class Outbox:
         """The sequence number of the next item."""
         return self._next
 
+    @property
+    def acknowledged(self) -> int:
+        """The partner has every item below this number."""
+        return self._acknowledged
+
     def add(self, frames: list[bytes]) -> None:
         """Send a numbered item: `frames` carry the number `next`."""
         with self._lock:
