@@ -210,9 +210,9 @@ def test_a_line_that_only_flaps_is_given_up(proxied):
 
 
 def test_a_line_that_breaks_often_but_carries_data_is_kept(proxied):
-    alice, bob, proxy = proxied(reconnect=1.5)
+    alice, bob, proxy = proxied(reconnect=1.2)
     began = time.monotonic()
-    while time.monotonic() < began + 3.5:
+    while time.monotonic() < began + 2.5:
         alice.send("t")
         bob.recv("t")
         proxy.cut()

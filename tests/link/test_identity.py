@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import base64
+import os
 import re
 import stat
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from isthmus.errors import IdentityError, StorageError
 from isthmus.link import create_identity, fingerprint, load_identity, trust, trusted_partners
-from isthmus.link.identity import check_dates
+from isthmus.link.identity import check_dates, trusted_partner
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -153,6 +156,116 @@ def test_a_trusted_certificate_under_a_wrong_name(alice, tmp_path):
     path.rename(path.with_name("carol.cert.pem"))
     with pytest.raises(IdentityError, match="wrong name"):
         trusted_partners(tmp_path / "bob")
+
+
+def odd_certificate(certificate, old, new):
+    """A certificate of a kind that no party has: `old` bytes of it replaced."""
+    content = certificate.public_bytes(serialization.Encoding.DER)
+    assert old in content
+    body = base64.encodebytes(content.replace(old, new))
+    return b"-----BEGIN CERTIFICATE-----\n" + body + b"-----END CERTIFICATE-----\n"
+
+
+ODD = {
+    "unknown curve": (bytes.fromhex("2a8648ce3d030107"), bytes.fromhex("2a8648ce3d030106")),
+    "extension twice": (b"\x55\x1d\x13", b"\x55\x1d\x11"),
+    "odd name": (b"\x82\x0dalice.isthmus", b"\x83\x0dalice.isthmus"),
+    "no date": (b"Z\x17\x0d", b"Z\x17\x0c"),
+}
+
+
+@pytest.mark.parametrize("oddity", ODD)
+def test_a_certificate_that_the_library_cannot_use(alice, tmp_path, oddity):
+    path = tmp_path / "odd.pem"
+    path.write_bytes(odd_certificate(alice.certificate, *ODD[oddity]))
+    with pytest.raises(IdentityError, match=r"odd\.pem is not"):
+        trust(tmp_path / "bob", path)
+
+
+@pytest.mark.parametrize("oddity", ODD)
+def test_a_broken_file_stops_only_what_needs_it(alice, tmp_path, oddity):
+    carol = create_identity(tmp_path / "carol", "carol")
+    folder = tmp_path / "bob"
+    odd = trust(folder, alice.certificate_path).path
+    odd.write_bytes(odd_certificate(alice.certificate, *ODD[oddity]))
+    trusted = trust(folder, carol.certificate_path)
+    assert trusted_partner(folder, "carol") == trusted
+    with pytest.raises(IdentityError, match=str(odd)):
+        trusted_partner(folder, "alice")
+    with pytest.raises(IdentityError, match=str(odd)):
+        trusted_partners(folder)
+    faults = []
+    assert trusted_partners(folder, on_fault=faults.append) == {"carol": trusted}
+    assert [str(odd) in str(fault) for fault in faults] == [True]
+    assert trusted_partner(folder, "dave") is None
+
+
+def test_a_key_without_its_certificate_is_not_overwritten(alice):
+    alice.certificate_path.unlink()
+    key = alice.key_pem()
+    with pytest.raises(IdentityError, match=r"alice\.key\.pem, but its certificate is missing"):
+        create_identity(alice.key_path.parent, "alice")
+    assert alice.key_pem() == key
+    assert create_identity(alice.key_path.parent, "alice", replace=True).key_pem() != key
+
+
+def test_a_renewed_identity_keeps_its_seed_and_a_replaced_one_does_not(tmp_path):
+    old = create_identity(tmp_path, "alice", now=LONG_AGO)
+    renewed = create_identity(tmp_path, "alice")
+    assert renewed.secret == old.secret
+    assert create_identity(tmp_path, "alice", replace=True).secret != old.secret
+
+
+@pytest.mark.parametrize("mode", [0o775, 0o757, 0o777])
+@pytest.mark.parametrize("which", [".", "trusted"])
+def test_a_trust_store_that_others_can_change(alice, tmp_path, which, mode):
+    folder = tmp_path / "bob"
+    create_identity(folder, "bob")
+    trust(folder, alice.certificate_path)
+    place = folder / which
+    place.chmod(mode)
+    for action in (
+        lambda: trusted_partners(folder),
+        lambda: trusted_partner(folder, "alice"),
+        lambda: trust(folder, alice.certificate_path),
+    ):
+        with pytest.raises(IdentityError, match=f"Run `chmod go-w {place}`"):
+            action()
+    place.chmod(0o755)
+    assert set(trusted_partners(folder)) == {"alice"}
+
+
+@pytest.mark.parametrize("mode", [0o664, 0o646])
+def test_a_certificate_that_others_can_change(alice, tmp_path, mode):
+    path = trust(tmp_path / "bob", alice.certificate_path).path
+    path.chmod(mode)
+    with pytest.raises(IdentityError, match=f"Run `chmod go-w {path}`"):
+        trusted_partner(tmp_path / "bob", "alice")
+    alice.certificate_path.chmod(mode)
+    with pytest.raises(IdentityError, match="chmod go-w"):
+        load_identity(tmp_path / "alice", "alice")
+
+
+def test_an_open_identity_folder_is_refused(alice):
+    folder = alice.key_path.parent
+    folder.chmod(0o777)
+    with pytest.raises(IdentityError, match=f"Run `chmod go-w {folder}`"):
+        load_identity(folder, "alice")
+    with pytest.raises(IdentityError, match=f"Run `chmod go-w {folder}`"):
+        create_identity(folder, "bob")
+
+
+def test_what_is_made_is_safe_under_any_umask(tmp_path):
+    before = os.umask(0)
+    try:
+        alice = create_identity(tmp_path / "new" / "alice", "alice")
+        trust(tmp_path / "new" / "bob", alice.certificate_path)
+    finally:
+        os.umask(before)
+    load_identity(tmp_path / "new" / "alice", "alice")
+    assert set(trusted_partners(tmp_path / "new" / "bob")) == {"alice"}
+    folders = ("new", "new/alice", "new/bob", "new/bob/trusted")
+    assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in folders} == {0o700}
 
 
 def test_dates(tmp_path):

@@ -315,6 +315,18 @@ def test_a_partner_without_a_certificate_here(folders):
         open_links(folders / "bob", "bob", {"carol": "127.0.0.1:1"})
 
 
+def test_a_broken_certificate_of_somebody_else_stops_nobody(folders):
+    for name in ("alice", "bob"):
+        (folders / name / "trusted" / "carol.cert.pem").write_text("hello")
+    assert [outcome.partner for outcome in meet(folders)] == ["bob", "alice"]
+    with Listener(folders / "alice", "alice") as listener:
+        for carol in (None, listener.address):
+            with pytest.raises(IdentityError, match=r"carol\.cert\.pem is not"):
+                open_links(
+                    folders / "alice", "alice", {"bob": None, "carol": carol}, listen=listener
+                )
+
+
 def test_another_job(folders):
     alice, bob = meet(folders, contexts=("aaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb"))
     assert isinstance(alice, JobMismatch)

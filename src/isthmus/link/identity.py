@@ -13,19 +13,29 @@ fingerprint.
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from isthmus.errors import IdentityError
-from isthmus.files import write_bytes
+from isthmus.link.certificates import (
+    NAME,
+    check_dates,
+    der,
+    domain_of,
+    fingerprint,
+    party_of,
+    pem,
+    read_certificate,
+    self_signed,
+)
 from isthmus.link.private_files import (
+    check_not_writable,
     check_private,
     make_private_folder,
     read_file,
@@ -37,9 +47,22 @@ from isthmus.link.private_files import (
 DAYS = 825
 """How long a new certificate is valid, in days."""
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
-_DOMAIN = ".isthmus"
 _TRUSTED = "trusted"
+_ENDING = ".cert.pem"
+
+__all__ = [
+    "DAYS",
+    "Identity",
+    "TrustedPartner",
+    "check_dates",
+    "create_identity",
+    "domain_of",
+    "fingerprint",
+    "load_identity",
+    "trust",
+    "trusted_partner",
+    "trusted_partners",
+]
 
 
 @dataclass(frozen=True)
@@ -60,7 +83,7 @@ class Identity:
 
     def certificate_pem(self) -> bytes:
         """The certificate as PEM."""
-        return _pem(self.certificate)
+        return pem(self.certificate)
 
     def key_pem(self) -> bytes:
         """The private key as PEM. Never show, log or send it."""
@@ -82,11 +105,11 @@ class TrustedPartner:
 
     def certificate_pem(self) -> bytes:
         """The certificate as PEM."""
-        return _pem(self.certificate)
+        return pem(self.certificate)
 
     def is_same(self, certificate: x509.Certificate) -> bool:
         """Whether `certificate` is exactly the trusted one, byte for byte."""
-        return _der(certificate) == _der(self.certificate)
+        return der(certificate) == der(self.certificate)
 
 
 def create_identity(
@@ -104,23 +127,26 @@ def create_identity(
         folder: where the files go; made if needed, then for its owner alone.
         name: the party's name: small letters, digits, `-` and `_`.
         days: how long the certificate is valid.
-        replace: put it in place of one that is still valid; an expired one is always replaced.
+        replace: put it in place of one that is still valid, and its seed too; an expired one is
+            always replaced, and its seed kept.
         now: the present time; the clock by default.
         secret: the party's seed, 32 bytes, where a rehearsal must be repeatable; by default random.
 
     Raises:
-        IdentityError: the name cannot be used, or there is a valid identity already.
+        IdentityError: the name cannot be used, there is a valid identity or a key without its
+            certificate already, or others can write the folder.
         StorageError: the folder cannot be written.
     """
     _check_name(name)
     now = now or datetime.now(UTC)
     key_path, certificate_path, seed_path = _paths(folder, name)
-    if not replace and certificate_path.exists():
-        _refuse_valid(certificate_path, name, now)
+    if not replace:
+        _refuse_overwriting(key_path, certificate_path, name, now)
     key = ec.generate_private_key(ec.SECP256R1())
-    certificate = _self_signed(key, name, now, days)
+    certificate = self_signed(key, name, now, days)
     make_private_folder(folder)
-    kept = write_seed(seed_path, secret)
+    keeps_seed = secret is None and not replace
+    kept = read_or_make_seed(seed_path) if keeps_seed else write_seed(seed_path, secret)
     write_private(
         key_path,
         key.private_bytes(
@@ -129,7 +155,7 @@ def create_identity(
             serialization.NoEncryption(),
         ),
     )
-    write_bytes(certificate_path, _pem(certificate))
+    write_private(certificate_path, pem(certificate), mode=0o644)
     return Identity(name, key_path, certificate_path, certificate, kept)
 
 
@@ -139,7 +165,8 @@ def load_identity(folder: Path, name: str) -> Identity:
     A missing seed is made.
 
     Raises:
-        IdentityError: it is missing, broken, or its key does not fit or is open to others.
+        IdentityError: it is missing or broken, its key does not fit, or others can read the key or
+            write the folder.
         StorageError: its seed is missing and cannot be written.
     """
     _check_name(name)
@@ -149,6 +176,8 @@ def load_identity(folder: Path, name: str) -> Identity:
             f"{name} has no identity in {folder}",
             mend=f"Make one with `isthmus identity new {name}`.",
         )
+    check_not_writable(folder)
+    check_not_writable(certificate_path)
     certificate = read_certificate(certificate_path)
     _check_key(key_path, certificate)
     secret = read_or_make_seed(seed_path)
@@ -174,7 +203,8 @@ def trust(
 
     Raises:
         IdentityError: the file is no party's certificate, has another name, is expired, or another
-            one is trusted under that name already.
+            one is trusted under that name already, or others can write the folder.
+        StorageError: the folder cannot be written.
     """
     now = now or datetime.now(UTC)
     certificate = read_certificate(certificate_path)
@@ -182,7 +212,9 @@ def trust(
     if name is not None and name != found:
         raise IdentityError(f"{certificate_path} is a certificate of {found!r}, not of {name!r}")
     check_dates(certificate, found, own=False, now=now)
-    path = folder / _TRUSTED / f"{found}.cert.pem"
+    make_private_folder(folder / _TRUSTED)
+    _check_store(folder)
+    path = folder / _TRUSTED / f"{found}{_ENDING}"
     partner = TrustedPartner(found, path, certificate)
     if path.exists() and not replace:
         old = read_certificate(path)
@@ -191,136 +223,87 @@ def trust(
                 f"another certificate of {found} is trusted already: {fingerprint(old)}",
                 mend="Ask the partner whether it made a new one; then trust it with `--replace`.",
             )
-    make_private_folder(folder)
-    write_bytes(path, _pem(certificate))
+    write_private(path, pem(certificate), mode=0o644)
     return partner
 
 
-def trusted_partners(folder: Path) -> dict[str, TrustedPartner]:
+def trusted_partners(
+    folder: Path, *, on_fault: Callable[[IdentityError], None] | None = None
+) -> dict[str, TrustedPartner]:
     """The partners whose certificates lie in `<folder>/trusted`, by name.
 
+    Args:
+        folder: this party's identity folder.
+        on_fault: told of each file that cannot be used, which is then left out; without it, the
+            first one is an error.
+
     Raises:
-        IdentityError: one of the files is broken or lies under another name than its own.
+        IdentityError: a file is broken, lies under another name than its own, or can be written by
+            others; or others can write the folder.
     """
     partners = {}
-    for path in sorted((folder / _TRUSTED).glob("*.cert.pem")):
-        certificate = read_certificate(path)
-        name = party_of(certificate, path)
-        if path.name != f"{name}.cert.pem":
-            raise IdentityError(f"{path} is a certificate of {name!r}: it lies under a wrong name")
-        partners[name] = TrustedPartner(name, path, certificate)
+    _check_store(folder)
+    for path in sorted((folder / _TRUSTED).glob(f"*{_ENDING}")):
+        try:
+            partner = _read_trusted(path)
+        except IdentityError as error:
+            if on_fault is None:
+                raise
+            on_fault(error)
+        else:
+            partners[partner.name] = partner
     return partners
 
 
-def fingerprint(certificate: x509.Certificate) -> str:
-    """SHA-256 of the certificate as 16 groups of four hexadecimal digits, to compare by voice."""
-    digits = certificate.fingerprint(hashes.SHA256()).hex().upper()
-    return " ".join(digits[i : i + 4] for i in range(0, len(digits), 4))
-
-
-def check_dates(
-    certificate: x509.Certificate, name: str, *, own: bool, now: datetime | None = None
-) -> None:
-    """Check that a certificate is valid at `now` (default: the clock).
+def trusted_partner(folder: Path, name: str) -> TrustedPartner | None:
+    """The partner `name`, if its certificate lies in `<folder>/trusted`; others are not looked at.
 
     Raises:
-        IdentityError: it has expired, or is not valid yet.
+        IdentityError: see `trusted_partners`.
     """
-    now = now or datetime.now(UTC)
-    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    if start <= now < end:
-        return
-    fault = f"expired on {end:%Y-%m-%d}" if now >= end else f"is valid only from {start:%Y-%m-%d}"
-    mend = f"Make a new one with `isthmus identity new {name}`"
-    if own:
-        mend += ", and let every partner trust it."
-    else:
-        mend = f"{name} must do so: {mend}, then trust it here with `isthmus identity trust`."
-    raise IdentityError(f"the certificate of {name} {fault}", mend=mend)
+    _check_name(name)
+    _check_store(folder)
+    path = folder / _TRUSTED / f"{name}{_ENDING}"
+    return _read_trusted(path) if path.exists() else None
 
 
-def read_certificate(path: Path) -> x509.Certificate:
-    """Read one PEM certificate.
-
-    Raises:
-        IdentityError: the file is missing or is something else, such as a private key.
-    """
-    content = read_file(path, "certificate")
-    if b"PRIVATE KEY" in content:
-        raise IdentityError(
-            f"{path} holds a private key, where a certificate belongs",
-            mend="If that key has left its owner, make a new identity.",
-        )
-    try:
-        (certificate,) = x509.load_pem_x509_certificates(content)
-    except ValueError as error:
-        raise IdentityError(f"{path} is not one PEM certificate") from error
-    return certificate
+def _check_store(folder: Path) -> None:
+    """Whoever can write there decides whom this party trusts."""
+    for place in (folder, folder / _TRUSTED):
+        if place.exists():
+            check_not_writable(place)
 
 
-def party_of(certificate: x509.Certificate, path: Path) -> str:
-    """The party's name in a certificate, checked to be of the one shape that links use.
-
-    Raises:
-        IdentityError: it is not the certificate of a party.
-    """
-    try:
-        extensions = certificate.extensions
-        names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        domains = names.get_values_for_type(x509.DNSName)
-        constraints = extensions.get_extension_for_class(x509.BasicConstraints).value
-        public_key = certificate.public_key()
-    except (x509.ExtensionNotFound, ValueError) as error:
-        raise IdentityError(f"{path} is not the certificate of a party") from error
-    is_p256 = isinstance(public_key, ec.EllipticCurvePublicKey) and isinstance(
-        public_key.curve, ec.SECP256R1
-    )
-    name = domains[0].removesuffix(_DOMAIN) if len(domains) == 1 else ""
-    if constraints.ca or not is_p256 or not _NAME.fullmatch(name) or domains != [name + _DOMAIN]:
-        raise IdentityError(
-            f"{path} is not the certificate of a party",
-            mend="A party makes its certificate with `isthmus identity new`.",
-        )
-    return name
-
-
-def domain_of(name: str) -> str:
-    """The name in a party's certificate: `<name>.isthmus`."""
-    return name + _DOMAIN
+def _read_trusted(path: Path) -> TrustedPartner:
+    check_not_writable(path)
+    certificate = read_certificate(path)
+    name = party_of(certificate, path)
+    if path.name != f"{name}{_ENDING}":
+        raise IdentityError(f"{path} is a certificate of {name!r}: it lies under a wrong name")
+    return TrustedPartner(name, path, certificate)
 
 
 def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise IdentityError(
             f"{name!r} cannot be a party's name",
             mend="Use up to 40 small letters, digits, `-` and `_`.",
         )
 
 
-def _refuse_valid(path: Path, name: str, now: datetime) -> None:
-    if read_certificate(path).not_valid_after_utc > now:
+def _refuse_overwriting(key: Path, certificate: Path, name: str, now: datetime) -> None:
+    if certificate.exists():
+        if read_certificate(certificate).not_valid_after_utc > now:
+            raise IdentityError(
+                f"{name} has a valid identity already: {certificate}",
+                mend="Use it, or replace it with `--replace`; partners must then trust the new "
+                "one.",
+            )
+    elif key.exists():
         raise IdentityError(
-            f"{name} has a valid identity already: {path}",
-            mend="Use it, or replace it with `--replace`; partners must then trust the new one.",
+            f"there is a private key already, {key}, but its certificate is missing",
+            mend=f"Put {certificate.name} back beside it, or replace both with `--replace`.",
         )
-
-
-def _self_signed(
-    key: ec.EllipticCurvePrivateKey, name: str, now: datetime, days: int
-) -> x509.Certificate:
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))  # partners' clocks differ
-        .not_valid_after(now + timedelta(days=days))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(domain_of(name))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
 
 
 def _check_key(path: Path, certificate: x509.Certificate) -> None:
@@ -335,11 +318,3 @@ def _check_key(path: Path, certificate: x509.Certificate) -> None:
 
 def _paths(folder: Path, name: str) -> tuple[Path, Path, Path]:
     return folder / f"{name}.key.pem", folder / f"{name}.cert.pem", folder / f"{name}.seed"
-
-
-def _pem(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.PEM)
-
-
-def _der(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.DER)

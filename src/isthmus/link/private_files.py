@@ -14,28 +14,42 @@ SECRET_BYTES = 32
 
 
 def make_private_folder(folder: Path) -> None:
-    """Make `folder` for its owner alone, where it is not there yet.
+    """Make `folder`, and those above it, for its owner alone where they are not there yet.
 
     Raises:
+        IdentityError: it is there already, and others can write it.
         StorageError: it cannot be made.
     """
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for place in (*reversed(folder.parents), folder):
+            if not place.exists():
+                place.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise StorageError(f"cannot make the folder {folder}: {error.strerror}") from error
+    check_not_writable(folder)
 
 
-def write_private(path: Path, content: bytes) -> None:
-    """Write `content` to `path`, whole or not at all, never readable by others.
+def write_private(path: Path, content: bytes, *, mode: int = 0o600) -> None:
+    """Write `content` to `path`, whole or not at all, from the first byte on with `mode`.
 
     Raises:
         StorageError: it cannot be written.
     """
     with replacing(path) as temporary:
         temporary.unlink(missing_ok=True)
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(handle, "wb") as file:
             file.write(content)
+
+
+def check_not_writable(path: Path) -> None:
+    """Check that nobody but its owner can change `path`.
+
+    Raises:
+        IdentityError: others can.
+    """
+    if os.name == "posix" and path.stat().st_mode & 0o022:
+        raise IdentityError(f"{path} can be changed by others", mend=f"Run `chmod go-w {path}`.")
 
 
 def check_private(path: Path, what: str) -> None:

@@ -62,7 +62,8 @@ class Listener:
 
     def __init__(self, folder: Path, me: str, address: str = "127.0.0.1:0") -> None:
         self.me = me
-        self._partners = trusted_partners(folder)
+        # A file that cannot be used is told where its partner is needed, by `open_links`.
+        self._partners = trusted_partners(folder, on_fault=lambda error: None)
         self._links: dict[str, GrpcLink] = {}
         self._lock = threading.Lock()
         self._server = grpc.server(

@@ -16,7 +16,7 @@ from isthmus.link.identity import (
     TrustedPartner,
     check_dates,
     load_identity,
-    trusted_partners,
+    trusted_partner,
 )
 from isthmus.link.lane import WINDOW
 from isthmus.link.remote.address import split_address
@@ -200,14 +200,16 @@ def _checked(
     """Our identity and the partners', all valid today."""
     identity = load_identity(folder, me)
     check_dates(identity.certificate, me, own=True)
-    trusted = trusted_partners(folder)
-    for partner, address in partners.items():
-        if partner not in trusted:
+    trusted = {}
+    for name, address in partners.items():
+        partner = trusted_partner(folder, name)
+        if partner is None:
             raise IdentityError(
-                f"{me} trusts no certificate of {partner} (looked in {folder / 'trusted'})",
-                mend=f"Ask {partner} for it, then use `isthmus identity trust`.",
+                f"{me} trusts no certificate of {name} (looked in {folder / 'trusted'})",
+                mend=f"Ask {name} for it, then use `isthmus identity trust`.",
             )
-        check_dates(trusted[partner].certificate, partner, own=False)
+        check_dates(partner.certificate, name, own=False)
+        trusted[name] = partner
         if address is not None:
             split_address(address)
     return identity, trusted
