@@ -160,10 +160,27 @@ def test_data_describe(tmp_path):
     pl.DataFrame({"ID": [1, 2, 3], "Genres": ["a|b", "b", "a"]}).write_csv(table)
     shown = call("data", "describe", table, "--out", tmp_path / "schema.yaml")
     assert shown.exit_code == 0
+    assert f"{table}: 3 rows, 2 columns" in shown.output
     assert "Genres" in shown.output
+    assert f"The schema is in {tmp_path / 'schema.yaml'}" in shown.stderr
     assert (tmp_path / "schema.yaml").exists()
     facts = json.loads(call("data", "describe", table, "--format", "json").output)
     assert [column["name"] for column in facts["columns"]] == ["ID", "Genres"]
+    assert facts["rows"] == 3
+
+
+def test_data_describe_says_why_and_what_could_be_the_key(tmp_path, monkeypatch, capsys):
+    table = tmp_path / "t.csv"
+    pl.DataFrame({"customer_no": [70, 99, 5], "pet": ["a", "b", "c"], "s": "x"}).write_csv(table)
+    lines = call("data", "describe", table).output.splitlines()
+    assert lines[2].split()[:2] == ["customer_no", "key"]
+    assert lines[3].endswith("3 distinct; can be the key")
+    assert lines[4].endswith("1 distinct; ignored: one value")
+    table.write_bytes("id,name\n1,Zoë\n".encode("latin-1"))
+    code, said = fails(monkeypatch, capsys, "data", "describe", table)
+    assert (code, "not UTF-8" in said, "unexpected" in said) == (3, True, False)
+    code, said = fails(monkeypatch, capsys, "data", "describe", tmp_path / "none.csv")
+    assert (code, "there is no table" in said, "job file" in said) == (3, True, False)
 
 
 def test_data_get_of_an_unknown_set(monkeypatch, capsys):

@@ -71,7 +71,6 @@ def test_text_keeps_leading_zeros(tmp_path):
     ("name", "content"),
     [
         ("a.csv", b""),
-        ("a.csv", b"a,b\n1,2,3\n"),
         ("a.csv", b"a,b\n\xff\xfe,secret\n"),
         ("a.csv", b'a,b\n"secret,3\n'),
         ("a.parquet", b"secret"),
@@ -92,8 +91,55 @@ def test_a_broken_table_is_named_and_not_quoted(tmp_path, name, content):
 def test_a_table_that_is_not_there_is_named(tmp_path):
     with pytest.raises(DataError, match=r"there is no table .*a\.csv"):
         read_table(tmp_path / "a.csv")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="is a folder without Parquet files"):
         load_table(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.csv", "id,n\n1,a\n2,Zoë\n".encode("latin-1"), "not UTF-8 text: row 2.*iconv -f ISO"),
+        ("a.csv", "id,Zoë\n1,a\n".encode("latin-1"), "not UTF-8 text: the header"),
+        ("a.csv.gz", gzip.compress(b"id\n1\n\xff\n"), "not UTF-8 text: row 2"),
+        ("a.tsv", "id\tn\n1\ta\n".encode("utf-16"), "not UTF-8 text: the header.*iconv -f UTF-16"),
+        ("a.jsonl", '{"n": 1}\n{"n": "Zoë"}'.encode("latin-1"), "not UTF-8 text: line 2"),
+        ("a.jsonl", b"", "is empty"),
+        ("a.ndjson", b"\n \n", "is empty"),
+        ("a.jsonl", b'\n [{"a": 1}, {"a": 2}]', "a JSON array, not JSON lines.*jq"),
+        ("a.csv.gz", b"id\n1\n", "cannot be read as .gz"),
+        ("a.csv.gz", gzip.compress(b"id\n1\n2\n")[:-9], "cannot be read as .gz"),
+    ],
+)
+def test_what_is_wrong_with_a_text_file_is_said(tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=said) as caught:
+        read_table(tmp_path / name)
+    assert str(tmp_path / name) in str(caught.value)
+    assert "Zo" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("a,b\n1,2\n1,2,3\n4,5,6,7\n", "2 rows have more values than the header's 2.* is row 2"),
+        ('a,b\n"x,\ny",2\n"secret",2,\n', "1 row has more values than the header's 2.* is row 2"),
+        ("a\n1\n1,secret\n", "1 row has more values than the header's 1.* is row 2"),
+    ],
+)
+def test_a_row_with_more_values_than_the_header_is_refused(tmp_path, content, said):
+    path = tmp_path / "a.csv"
+    path.write_text(content)
+    for columns in (None, ["a"]):
+        with pytest.raises(DataError, match=said) as caught:
+            load_table(path, columns)
+    assert "secret" not in str(caught.value)
+
+
+def test_quoted_values_may_hold_separators_and_lines(tmp_path):
+    path = tmp_path / "a.csv"
+    long = "x," * 100_000
+    path.write_text(f'\ufeffa,b\r\n"1,\n""2""",3\r\n"{long}",4\r\n')
+    assert load_table(path).rows() == [('1,\n"2"', 3), (long, 4)]
 
 
 def test_a_column_twice_is_refused(tmp_path):

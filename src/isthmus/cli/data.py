@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from isthmus.cli.options import Debug, Format, Output, examples
+
+if TYPE_CHECKING:
+    from isthmus.data import ColumnProfile, Schema
 
 app = typer.Typer(help="Public data sets, and what a table holds.", no_args_is_help=True)
 
@@ -58,16 +62,30 @@ def describe(
     from isthmus.data.infer import infer_schema
 
     frame = read_table(table)
-    profiles = profile(frame)
+    profiles = profile(frame, source=str(table))
     schema = infer_schema(frame, profiles=profiles)
+    rows = profiles[0].rows if profiles else 0
     if out is not None:
         save_schema(schema, out)
     if output is Format.json:
         columns = [asdict(one) | {"suggestion": one.suggestion.short()} for one in profiles]
-        typer.echo(json.dumps({"columns": columns, "schema": schema.model_dump()}, indent=2))
-        return
+        facts = {"rows": rows, "columns": columns, "schema": schema.model_dump()}
+        typer.echo(json.dumps(facts, indent=2))
+    else:
+        typer.echo(f"{table}: {rows:,} rows, {len(profiles)} columns\n")
+        _show_columns(profiles, schema)
+        typer.echo(f"\n{schema.to_yaml()}", nl=False)
+    if out is not None:
+        typer.echo(f"\nThe schema is in {out}, to be edited.", err=True)
+
+
+def _show_columns(profiles: Sequence[ColumnProfile], schema: Schema) -> None:
     width = max((len(one.name) for one in profiles), default=0)
     for one in profiles:
         use = "key" if one.name in schema.key else one.suggestion.kind
-        typer.echo(f"{one.name:<{width}}  {use:<12} {one.dtype:<10} {one.summary}")
-    typer.echo(f"\n{schema.to_yaml()}", nl=False)
+        remarks = [one.summary]
+        if use == "ignore" and one.reason:
+            remarks.append(f"ignored: {one.reason}")
+        if use != "key" and one.can_be_key:
+            remarks.append("can be the key")
+        typer.echo(f"{one.name:<{width}}  {use:<12} {one.dtype:<10} {'; '.join(remarks)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import os
 import re
@@ -12,6 +13,7 @@ from typing import TypeVar
 import polars as pl
 
 from isthmus.data.columns import columns_hint
+from isthmus.data.text_files import check_lines, check_rows
 from isthmus.errors import DataError, SchemaError
 from isthmus.files import replacing
 
@@ -28,12 +30,13 @@ def read_table(path: Path, *, text: Collection[str] = ()) -> pl.LazyFrame:
     the whole file, not at its first rows; dates in text files stay text.
 
     Raises:
-        DataError: the file is missing, of an unknown kind, empty or malformed.
+        DataError: the file is missing, of an unknown kind, empty or malformed; text is not UTF-8,
+            or a row of CSV has more values than the header.
         SchemaError: the header holds a column twice.
     """
     path = Path(path)
     if not path.exists():
-        raise DataError(f"there is no table {path}", mend="Check the path in the job file.")
+        raise DataError(f"there is no table {path}", mend="Check the path.")
     frame = _guarded(path, lambda: _scan(path, text))
     names = _guarded(path, lambda: frame.collect_schema().names())
     twice = sorted({name for name in names if re.search(r"_duplicated_\d+$", name)})
@@ -90,16 +93,21 @@ def _guarded(path: Path, action: Callable[[], T]) -> T:
         return action()
     except pl.exceptions.NoDataError as error:
         raise DataError(f"the table {path} is empty") from error
-    except (pl.exceptions.PolarsError, OSError, UnicodeError) as error:
+    except (pl.exceptions.PolarsError, OSError, EOFError, UnicodeError, csv.Error) as error:
         raise DataError(
             f"the table {path} cannot be read as {path.suffix or 'Parquet'}: "
             f"{type(error).__name__}",
-            mend="Check that every row has the columns of the header and that it is whole.",
+            mend="Check that it is whole and is what its name says.",
         ) from None
 
 
 def _scan(path: Path, text: Collection[str]) -> pl.LazyFrame:
     if path.is_dir():
+        if not any(path.glob("*.parquet")):
+            raise DataError(
+                f"{path} is a folder without Parquet files",
+                mend="Name a file; a folder is read as one table of its .parquet files.",
+            )
         return pl.scan_parquet(path / "*.parquet")
     kind = "".join(path.suffixes[-2:]) if path.suffix == ".gz" else path.suffix
     match kind.lower():
@@ -110,6 +118,7 @@ def _scan(path: Path, text: Collection[str]) -> pl.LazyFrame:
         case ".parquet":
             return pl.scan_parquet(path)
         case ".jsonl" | ".ndjson":
+            check_lines(path)
             return pl.scan_ndjson(path, infer_schema_length=None)
         case ".arrow" | ".feather" | ".ipc":
             return pl.scan_ipc(path)
@@ -117,6 +126,7 @@ def _scan(path: Path, text: Collection[str]) -> pl.LazyFrame:
 
 
 def _scan_csv(path: Path, separator: str, text: Collection[str]) -> pl.LazyFrame:
+    check_rows(path, separator)
     frame = pl.scan_csv(path, separator=separator, infer_schema_length=0)
     as_text = {name: pl.String for name in frame.collect_schema().names() if name in text}
     return pl.scan_csv(
