@@ -142,7 +142,7 @@ def test_identity_verbs(tmp_path, monkeypatch, capsys):
     )
     assert len(made["fingerprint"].split()) == 16
     assert call("identity", "new", "bob", "--folder", bob).exit_code == 0
-    trusted = call("identity", "trust", made["certificate"], "--folder", bob)
+    trusted = call("identity", "trust", made["certificate"], "--folder", bob, "--yes")
     assert made["fingerprint"] in trusted.output
     shown = json.loads(call("identity", "show", "--folder", bob, "--format", "json").output)
     assert [entry["name"] for entry in shown["own"]] == ["bob"]
@@ -153,6 +153,83 @@ def test_identity_verbs(tmp_path, monkeypatch, capsys):
     assert (code, "--replace" in said) == (4, True)
     code, said = fails(monkeypatch, capsys, "identity", "show", "--folder", tmp_path / "none")
     assert (code, "isthmus identity new" in said) == (4, True)
+
+
+@pytest.fixture
+def alices(tmp_path):
+    """The facts of alice's certificate, as bob received it."""
+    made = call("identity", "new", "alice", "--folder", tmp_path / "a", "--format", "json")
+    return json.loads(made.output)
+
+
+def is_trusted(folder):
+    return (folder / "trusted" / "alice.cert.pem").exists()
+
+
+def test_a_fingerprint_is_seen_before_it_is_trusted(alices, tmp_path):
+    shown = call("identity", "show", alices["certificate"], "--folder", tmp_path / "b")
+    assert alices["fingerprint"] in shown.output
+    facts = call("identity", "show", alices["certificate"], "--format", "json")
+    assert json.loads(facts.output) == alices
+    assert not (tmp_path / "b").exists()
+
+    trust = ["identity", "trust", alices["certificate"], "--folder", str(tmp_path / "b")]
+    for answer in ("n\n", "\n", ""):
+        refused = CliRunner().invoke(app, trust, input=answer)
+        assert alices["fingerprint"] in refused.stderr
+        assert "nobody has compared" in str(refused.exception)
+        assert not is_trusted(tmp_path / "b")
+    agreed = CliRunner().invoke(app, [*trust, "--format", "json"], input="y\n")
+    # The runner shows what was typed.
+    assert json.loads(agreed.stdout.removeprefix(" y"))["name"] == "alice"
+    assert is_trusted(tmp_path / "b")
+
+
+def test_a_told_fingerprint_must_be_the_whole_one(alices, tmp_path, monkeypatch, capsys):
+    trust = ["identity", "trust", alices["certificate"], "--folder", tmp_path / "b"]
+    digits = alices["fingerprint"].replace(" ", "")
+    for wrong in (digits[:8], digits[:-1] + "G", "", f"{digits}00"):
+        code, said = fails(monkeypatch, capsys, *trust, "--fingerprint", wrong)
+        assert (code, "is another" in said) == (4, True)
+        assert not is_trusted(tmp_path / "b")
+    assert call(*trust, "--fingerprint", digits.lower()).exit_code == 0
+    assert is_trusted(tmp_path / "b")
+    assert call(*trust, "--fingerprint", alices["fingerprint"]).exit_code == 0
+
+
+def test_a_certificate_that_changes_while_it_is_compared_is_not_trusted(
+    alices, tmp_path, monkeypatch
+):
+    other = call("identity", "new", "alice", "--folder", tmp_path / "m", "--format", "json")
+    theirs = Path(json.loads(other.output)["certificate"]).read_bytes()
+    certificate = Path(alices["certificate"])
+
+    def swap(*_, **__):
+        certificate.write_bytes(theirs)
+        return True
+
+    monkeypatch.setattr("typer.confirm", swap)
+    done = call("identity", "trust", certificate, "--folder", tmp_path / "b")
+    assert "has changed" in str(done.exception)
+    assert not is_trusted(tmp_path / "b")
+
+
+def test_the_own_certificate_is_not_trusted(alices, tmp_path, monkeypatch, capsys):
+    trust = ["identity", "trust", alices["certificate"], "--folder", tmp_path / "a", "--yes"]
+    code, said = fails(monkeypatch, capsys, *trust)
+    assert (code, "alice's own certificate" in said) == (4, True)
+    assert not is_trusted(tmp_path / "a")
+
+
+def test_trust_is_taken_back(alices, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "b"
+    call("identity", "trust", alices["certificate"], "--folder", folder, "--yes")
+    assert "no longer" in call("identity", "untrust", "alice", "--folder", folder).output
+    assert not is_trusted(folder)
+    for name in ("alice", "../a/alice"):
+        code, said = fails(monkeypatch, capsys, "identity", "untrust", name, "--folder", folder)
+        assert (code, "trusts no" in said) == (4, True)
+    assert Path(alices["certificate"]).exists()
 
 
 def test_data_describe(tmp_path):
