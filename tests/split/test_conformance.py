@@ -1,5 +1,7 @@
 """The split network is the pooled network: the same losses and the same parameters."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,10 +10,12 @@ from tests.split.toy import PARTIES, make_toy
 from isthmus.session import Session, run_parties
 from isthmus.split import TrainOptions, bce, train, train_pooled
 from isthmus.split.batches import epoch_batches
-from isthmus.split.optim import RowAdam
+from isthmus.split.optim import PartyOptimizer, RowAdam
+from isthmus.split.sides import FeatureSide, Part
 
 OPTIONS = TrainOptions(batch_size=42, epochs=5, learning_rate=0.01, patience=0, device="cpu")
 STEPS = 50
+BATCHES = [42] * 50
 
 
 def recorded(losses):
@@ -128,6 +132,75 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another():
     assert first[0] == second[0]
     toy.seed = 4
     assert run_split(toy, dropout=0.2)[0] != first[0]
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("parts", [2, 5, 64])
+def test_microbatches_make_the_exact_updates(parts, dropout):
+    toy = make_toy()
+    losses, modules, result = run_split(toy, dropout=dropout)
+    options = replace(OPTIONS, schedule=f"microbatch:{parts}")
+    in_parts, others, other = run_split(toy, options, dropout)
+    assert len(in_parts) == sum(min(parts, n) for n in BATCHES)
+    np.testing.assert_allclose(
+        [e.train_loss for e in other.epochs], [e.train_loss for e in result.epochs], atol=1e-5
+    )
+    for name, module in modules.items():
+        for key, value in module.state_dict().items():
+            other_value = others[name].state_dict()[key]
+            torch.testing.assert_close(other_value, value, atol=1e-5, rtol=0, msg=f"{name}.{key}")
+    assert len(losses) == STEPS
+
+
+def test_a_pipeline_of_one_is_exact_and_a_deeper_one_is_not():
+    toy = make_toy()
+    exact, modules, _ = run_split(toy, dropout=0.2)
+    single, others, _ = run_split(toy, replace(OPTIONS, schedule="pipeline:1"), 0.2)
+    deep, _, result = run_split(toy, replace(OPTIONS, schedule="pipeline:3"), 0.2)
+    assert single == exact
+    for name, module in modules.items():
+        for key, value in module.state_dict().items():
+            assert torch.equal(others[name].state_dict()[key], value), f"{name}.{key}"
+    # Nothing is stale in the first batch of an epoch; after it the feature party lags behind.
+    assert deep[0] == exact[0]
+    assert deep[2] != exact[2]
+    assert result.epochs[-1].train_loss < result.epochs[0].train_loss
+
+
+def test_a_pipelined_backward_pass_uses_the_weights_of_its_forward_pass():
+    toy = make_toy()
+    bottom = toy.bottom("alice")
+    options = replace(OPTIONS, learning_rate=0.5)
+    part = Part(bottom, torch.device("cpu"), toy.data("alice"), PartyOptimizer(bottom, options))
+    sent = []
+    gradient = {
+        n: torch.randn(8, *w) for n, w in {"deep": (6,), "sum": (4,), "first": (1,)}.items()
+    }
+
+    class Lane:
+        def send_cut(self, cut, number):
+            sent.append(number)
+
+        def recv_gradient(self, size, number):
+            return gradient
+
+    side = FeatureSide(part, Lane())
+    samples = toy.split.train[:8]
+    batch = part.batch(samples, backward=True)
+
+    def gradients(stash, move):
+        flight = side.forward(samples, [batch], 0, stash=stash)
+        if move:
+            with torch.no_grad():
+                for parameter in bottom.tower.parameters():
+                    parameter.add_(1.0)
+        side.backward(flight)
+        found = {n: p.grad.to_dense().clone() for n, p in bottom.named_parameters()}
+        bottom.zero_grad()
+        return found
+
+    expected = gradients(stash=False, move=False)
+    torch.testing.assert_close(gradients(stash=True, move=True), expected)
 
 
 def test_row_adam_is_sparse_adam():

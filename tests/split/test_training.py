@@ -15,6 +15,7 @@ from isthmus.models import DeepFMTop
 from isthmus.session import Session, run_parties
 from isthmus.split import TrainOptions, predict, train, train_pooled
 from isthmus.split.batches import epoch_batches
+from isthmus.split.schedules import make_schedule
 
 OPTIONS = TrainOptions(batch_size=64, epochs=3, learning_rate=0.02, patience=0, device="cpu")
 
@@ -193,10 +194,21 @@ def test_a_top_for_other_widths_names_party_tensor_and_shapes():
         federate(alice_program(toy), bob_program(toy, top=top))
 
 
-def test_an_unknown_schedule_lists_the_known_ones():
-    toy = make_toy()
-    with pytest.raises(JobError, match="exact"):
-        federate(alice_program(toy, replace(OPTIONS, schedule="warp")), bob_program(toy))
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("warp", "Choose exact, microbatch:4"),
+        ("exact:2", "no schedule"),
+        ("microbatch", "needs a number from 1 to 64"),
+        ("microbatch:0", "needs a number"),
+        ("pipeline:-1", "needs a number"),
+        ("pipeline:1000", "needs a number"),
+        ("pipeline:two", "Such as pipeline:4"),
+    ],
+)
+def test_an_unknown_schedule_lists_the_known_ones(name, said):
+    with pytest.raises(JobError, match=said):
+        make_schedule(name)
 
 
 def test_roles_are_checked():

@@ -83,12 +83,13 @@ class Mlp(nn.Module):
         )
         self.activated = len(widths)
         """How many of the layers are followed by ReLU."""
-        self._parameters_in_order = [p for layer in self.layers for p in layer.parameters()]
 
     def forward(self, x: Tensor) -> Tensor:
         """From float32 [batch, inputs] to [batch, last width]."""
         masks = [self._mask(i, x) for i in range(self.activated)]
-        output: Tensor = _Layers.apply(x, masks, *self._parameters_in_order)  # type: ignore[no-untyped-call]
+        # Looked up each time: a pipelined schedule puts copies in the parameters' place.
+        parameters = [p for layer in self.layers for p in (layer.weight, layer.bias)]
+        output: Tensor = _Layers.apply(x, masks, *parameters)  # type: ignore[no-untyped-call]
         return output
 
     def _mask(self, i: int, x: Tensor) -> Tensor | None:

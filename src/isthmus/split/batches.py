@@ -67,8 +67,8 @@ class Feed:
             made = [data.batch(samples, backward=True) for data in self._data]
             self._ready.append((samples, made))
 
-    def take(self) -> tuple[Samples, list[Any]] | None:
-        """The next samples and the batch of each data set; None at the end."""
+    def take(self) -> tuple[Samples, list[Any]]:
+        """The next samples and the batch of each data set."""
         if not self._ready:
             self.prepare()
-        return self._ready.popleft() if self._ready else None
+        return self._ready.popleft()

@@ -142,7 +142,7 @@ class PartyOptimizer:
     """
 
     def __init__(self, module: nn.Module, options: TrainOptions) -> None:
-        sparse = list(_sparse_parameters(module))
+        sparse = list(sparse_parameters(module))
         known = {id(parameter) for parameter in sparse}
         dense = [p for p in module.parameters() if p.requires_grad and id(p) not in known]
         self._parts: dict[str, RowAdam | DenseAdam] = {}
@@ -173,7 +173,8 @@ class PartyOptimizer:
             tensor.copy_(saved[key])
 
 
-def _sparse_parameters(module: nn.Module) -> Iterator[nn.Parameter]:
+def sparse_parameters(module: nn.Module) -> Iterator[nn.Parameter]:
+    """The embedding tables in `module`, whose gradients hold touched rows only."""
     for part in module.modules():
         if isinstance(part, EmbeddingTable) or (isinstance(part, nn.Embedding) and part.sparse):
             yield cast(nn.Parameter, part.weight)

@@ -19,10 +19,12 @@ from isthmus.errors import NotFinite
 from isthmus.models import later_weight_gradients
 from isthmus.split.batches import PartyData, Samples
 from isthmus.split.lane import CutLane
-from isthmus.split.optim import PartyOptimizer
+from isthmus.split.optim import PartyOptimizer, sparse_parameters
 from isthmus.split.options import Loss
 
 Cut = dict[str, Tensor]
+Cuts = dict[str, Cut]
+Stash = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,24 @@ class Part:
         assert self.data is not None
         return self.move(self.data.batch(samples, backward=backward))
 
+    def copies(self) -> Stash:
+        """Copies of the dense parameters, by name, with gradients of their own.
+
+        Embedding tables are left out: a lookup's backward pass does not use them, and a copy of
+        one would cost as much as its vocabulary is large.
+        """
+        sparse = {id(parameter) for parameter in sparse_parameters(self.module)}
+        return {
+            name: parameter.detach().clone().requires_grad_()
+            for name, parameter in self.module.named_parameters()
+            if parameter.requires_grad and id(parameter) not in sparse
+        }
+
+    def add_gradient(self, name: str, gradient: Tensor) -> None:
+        """Add to the gradient of the parameter called `name`."""
+        parameter = self.module.get_parameter(name)
+        parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+
     def move(self, batch: Any) -> Any:
         """`batch` on this part's device."""
         return batch if self.device.type == "cpu" else batch.to(self.device)
@@ -53,9 +73,13 @@ class Part:
 class Flight:
     """A batch whose cut tensors have left and whose gradient has not come back."""
 
-    step: int
+    number: int
+    """Of the message: both sides count alike."""
     size: int
+    """Samples."""
     cut: Cut
+    stash: Stash
+    """Copies of the parameters that the forward pass used, by name; empty where none were made."""
 
 
 class FeatureSide:
@@ -71,19 +95,37 @@ class FeatureSide:
         assert self.bottom.data is not None
         return [self.bottom.data]
 
-    def forward(self, samples: Samples, batches: Sequence[Any], step: int) -> Flight:
-        """Compute and send the cut tensors of a batch."""
-        cut: Cut = self.bottom.module(self.bottom.move(batches[0]))
-        self.lane.send_cut(cut, step)
-        return Flight(step, len(samples), cut)
+    def forward(
+        self, samples: Samples, batches: Sequence[Any], number: int, *, stash: bool = False
+    ) -> Flight:
+        """Compute and send the cut tensors of a batch.
 
-    def backward(self, flight: Flight, factor: float) -> None:
-        """Wait for the gradient of a flight and apply it."""
-        gradient = self.lane.recv_gradient(flight.size, flight.step)
-        names = [name for name, tensor in flight.cut.items() if tensor.requires_grad]
-        torch.autograd.backward(
-            [flight.cut[name] for name in names], [gradient[name] for name in names]
-        )
+        Args:
+            samples: the batch's samples.
+            batches: what the bottom takes, in a list of one.
+            number: of the message.
+            stash: keep a copy of the parameters for the backward pass, since others will be made
+                before it.
+        """
+        copies = self.bottom.copies() if stash else {}
+        batch = self.bottom.move(batches[0])
+        cut: Cut
+        if copies:
+            cut = torch.func.functional_call(self.bottom.module, copies, (batch,))
+        else:
+            cut = self.bottom.module(batch)
+        self.lane.send_cut(cut, number)
+        return Flight(number, len(samples), cut, copies)
+
+    def backward(self, flight: Flight) -> None:
+        """Wait for the gradient of a flight and add up the parameters' gradients."""
+        _run_back(flight.cut, self.lane.recv_gradient(flight.size, flight.number))
+        for name, copy in flight.stash.items():
+            if copy.grad is not None:
+                self.bottom.add_gradient(name, copy.grad)
+
+    def update(self, factor: float) -> None:
+        """Apply the gradients, with the learning rates multiplied by `factor`."""
         self.bottom.update(factor)
 
 
@@ -125,47 +167,57 @@ class LabelSide:
             for (party, part), batch in zip(self.bottoms.items(), batches, strict=True)
         }
 
-    def top_step(self, samples: Samples, own: Mapping[str, Cut], step: int) -> tuple[float, Cuts]:
+    def top_step(
+        self, samples: Samples, own: Mapping[str, Cut], number: int, share: float = 1.0
+    ) -> tuple[float, Cuts]:
         """Receive the partners' cuts, compute the loss, send their gradients.
 
         Partners get their gradient before our own bottoms run backward: they are waiting.
 
+        Args:
+            samples: the samples of the message.
+            own: the cuts of the bottoms that are here.
+            number: of the message.
+            share: what part of an update's batch the samples are.
+
         Returns:
-            The batch's mean loss, and the own cuts' gradients for `own_backward`.
+            The samples' mean loss times `share`, and the own cuts' gradients for `own_backward`.
         """
         leaves = {party: _leaves(cut) for party, cut in own.items()}
         for party, lane in self.lanes.items():
-            leaves[party] = _leaves(lane.recv_cut(len(samples), step))
+            leaves[party] = _leaves(lane.recv_cut(len(samples), number))
         logits = self.top.module(leaves)
         loss = self.loss(logits, torch.from_numpy(self.labels[samples]).to(self.top.device))
+        loss = loss if share == 1.0 else loss * share
         value = loss.item()
         if not math.isfinite(value):
             raise NotFinite(
-                f"the loss is {value} at step {step}",
+                f"the loss is {value} at message {number}",
                 mend="Lower the learning rate, or look for extreme values in numeric columns.",
             )
         with later_weight_gradients() as later:
             loss.backward()  # type: ignore[no-untyped-call]
         gradients = {party: _gradients(cut) for party, cut in leaves.items()}
         for party, lane in self.lanes.items():
-            lane.send_gradient(gradients[party], step)
+            lane.send_gradient(gradients[party], number)
         later.finish()
         return value, {party: gradients[party] for party in own}
 
-    def own_backward(
-        self, own: Mapping[str, Cut], gradients: Mapping[str, Cut], factor: float
-    ) -> None:
-        """Backward through the bottoms that are here, and update them and the top."""
-        self.top.update(factor)
+    def own_backward(self, own: Mapping[str, Cut], gradients: Mapping[str, Cut]) -> None:
+        """Backward through the bottoms that are here."""
         for party, cut in own.items():
-            names = [name for name, tensor in cut.items() if tensor.requires_grad]
-            torch.autograd.backward(
-                [cut[name] for name in names], [gradients[party][name] for name in names]
-            )
-            self.bottoms[party].update(factor)
+            _run_back(cut, gradients[party])
+
+    def update(self, factor: float) -> None:
+        """Apply the gradients to the top and the bottoms that are here."""
+        self.top.update(factor)
+        for bottom in self.bottoms.values():
+            bottom.update(factor)
 
 
-Cuts = dict[str, Cut]
+def _run_back(cut: Cut, gradient: Cut) -> None:
+    names = [name for name, tensor in cut.items() if tensor.requires_grad]
+    torch.autograd.backward([cut[name] for name in names], [gradient[name] for name in names])
 
 
 def _leaves(cut: Cut) -> Cut:
