@@ -20,6 +20,7 @@ help: ## Show this list
 
 demo: $(INSTALLED) ## Two organisations train a split DeepFM on MovieLens-100K, end to end
 	$(BIN)/isthmus demo
+	@echo "The command is $(BIN)/isthmus; for plain \`isthmus\`: source $(BIN)/activate"
 
 test: $(INSTALLED_DEV) ## Run the tests that a change must pass (under ten minutes)
 	$(PYTEST) -m 'not slow'
