@@ -174,11 +174,16 @@ class _Trainer(ABC):
             folder.clear(after=resumed)
             if resumed:
                 self._restore(folder, resumed)
-        with EpochLog(self.session.folder, self.options.tensorboard, self.state.history) as log:
-            for epoch in range(resumed + 1, self.options.epochs + 1):
+        steps, epochs = self.steps_per_epoch, self.options.epochs
+        with (
+            EpochLog(self.session.folder, self.options.tensorboard, self.state.history) as log,
+            self.session.progress.task("epochs", steps * epochs) as task,
+        ):
+            task.advance(steps * resumed)
+            for epoch in range(resumed + 1, epochs + 1):
                 if self.state.stop_reason:
                     break
-                self._epoch(epoch, log)
+                self._epoch(epoch, log, task)
                 if folder:
                     self._save(folder, epoch)
         for name, part in self.parts.items():
@@ -193,30 +198,29 @@ class _Trainer(ABC):
             own_epochs=history[resumed:],
         )
 
-    def _epoch(self, epoch: int, log: EpochLog) -> None:
+    def _epoch(self, epoch: int, log: EpochLog, task: Task) -> None:
         options, steps = self.options, self.steps_per_epoch
-        with self.session.progress.task(f"epoch {epoch}/{options.epochs}", steps) as task:
-            for part in self.parts.values():
-                part.module.train()
-            start = perf_counter()
-            loss = self.train_epoch(epoch, task)
-            trained = perf_counter()
-            for part in self.parts.values():
-                part.module.eval()
-            record = EpochRecord(
-                epoch=epoch,
-                steps=steps,
-                samples=len(self.split.train),
-                seconds=trained - start,
-                seconds_validation=0.0,
-                learning_rate=options.learning_rate * self.rate(epoch * steps - 1),
-                best=False,
-                train_loss=loss,
-            )
-            record, self.state.stop_reason = self.close_epoch(record)
-            record = replace(record, seconds_validation=perf_counter() - trained)
-            if record.valid_auc is not None:
-                task.note(f"validation AUC {record.valid_auc:.4f}")
+        for part in self.parts.values():
+            part.module.train()
+        start = perf_counter()
+        loss = self.train_epoch(epoch, task)
+        trained = perf_counter()
+        for part in self.parts.values():
+            part.module.eval()
+        record = EpochRecord(
+            epoch=epoch,
+            steps=steps,
+            samples=len(self.split.train),
+            seconds=trained - start,
+            seconds_validation=0.0,
+            learning_rate=options.learning_rate * self.rate(epoch * steps - 1),
+            best=False,
+            train_loss=loss,
+        )
+        record, self.state.stop_reason = self.close_epoch(record)
+        record = replace(record, seconds_validation=perf_counter() - trained)
+        known = "" if record.valid_auc is None else f" AUC {record.valid_auc:.4f}"
+        task.note(f"epoch {epoch}/{options.epochs}{known}")
         if record.best:
             self.state.best_epoch = epoch
             self.state.best = pack(
