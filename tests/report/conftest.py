@@ -16,7 +16,7 @@ def example_report(role="label", **changes):
     whole = {
         "model": r.ModelFacts(
             name="DeepFM, split",
-            hyper_parameters={"embedding width": 16, "hidden layers": (128, 64), "dropout": 0.3},
+            hyper_parameters={"dim": 16, "bottom": (64, 32), "top": (), "dropout": 0.3},
             parts=part.pop("parts"),
         ),
         "traffic": r.traffic_of(part.pop("meters")),
@@ -28,7 +28,7 @@ def example_report(role="label", **changes):
                 ("train", 31.2),
                 ("evaluate", 0.93),
                 ("predict", 0.08),
-                ("report", 0.21),
+                *([("pooled", 9.87)] if role == "label" else []),
             ]
         ),
         "seconds": 37.9,
@@ -53,6 +53,7 @@ def job_facts(party, **changes):
         ),
         "created": datetime(2026, 11, 20, 7, 41, 12, tzinfo=UTC),
         "seed": 20261120,
+        "label": "Rating > 3",
         "versions": r.Versions(isthmus="0.1.0", python="3.11.7", torch="2.13.0", numpy="2.4.6"),
     }
     return r.JobFacts(**(facts | changes))
@@ -178,6 +179,13 @@ def _training_facts(curve):
         optimizer="Adam",
         batch_size=128,
         learning_rate=0.001,
+        hyper_parameters={
+            "embedding_learning_rate": 0.004,
+            "weight_decay": 0.0,
+            "decay": "cosine",
+            "metric": "auc",
+            "patience": 3,
+        },
         epochs=10,
         steps=4510,
         samples_per_second=41_250.0,

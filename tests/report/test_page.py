@@ -91,6 +91,74 @@ def test_the_verdict_does_not_flatter(low, high, said, make_report):
     assert "more than chance would explain." not in html or low < high < 0
 
 
+@pytest.mark.parametrize(("worse", "said"), [(True, True), (False, False)])
+def test_the_verdict_tells_of_a_worse_log_loss(worse, said, make_report, label_report):
+    alone = label_report.metrics.label_party_alone
+    loss = alone.log_loss + (0.0123 if worse else -0.0123)
+    federation = label_report.metrics.federation.model_copy(update={"log_loss": loss})
+    metrics = label_report.metrics.model_copy(update={"federation": federation})
+    html = r.render_html(make_report(metrics=metrics))
+    assert (f"a log loss of {loss:.4f} against {alone.log_loss:.4f}" in html) is said
+
+
+def test_the_page_says_what_positive_is_to_all_parties(label_report, feature_report):
+    assert "A sample is positive where <code>Rating &gt; 3</code> holds." in r.render_html(
+        label_report
+    )
+    assert "whether <code>Rating &gt; 3</code> holds" in r.render_html(feature_report)
+
+
+def test_all_settings_are_on_the_page(feature_report):
+    html = r.render_html(feature_report)
+    for name, value in (
+        ("learning rate of embeddings", "0.004"),
+        ("weight decay", "0"),
+        ("learning rate goes down", "cosine"),
+        ("best epoch by validation", "AUC"),
+        ("epochs of patience", "3"),
+        ("layers of each bottom", "64, 32"),
+        ("layers of the top", "none"),
+    ):
+        assert f"<dt>{name}</dt><dd>{value}</dd>" in html
+    own = {"embedding_learning_rate": None}
+    training = feature_report.training.model_copy(update={"hyper_parameters": own})
+    html = r.render_html(feature_report.model_copy(update={"training": training}))
+    assert "<dt>learning rate of embeddings</dt><dd>0.001</dd>" in html
+    assert "all parties finish a batch before the next one begins" in html
+
+
+@pytest.mark.parametrize(
+    ("rows", "positives", "said"),
+    [
+        (99, 40, ["Only 99 test samples:"]),
+        (1000, 19, ["Only 19 positive and 981 negative test samples:"]),
+        (1000, 981, ["Only 981 positive and 19 negative test samples:"]),
+        (50, 3, ["Only 50 test samples, 3 positive"]),
+        (50, None, ["Only 50 test samples"]),
+        (100, 20, []),
+    ],
+)
+def test_few_test_samples_are_warned_of(rows, positives, said, label_report):
+    update = {"rows": rows, "positives": positives}
+    figures = label_report.metrics.federation.model_copy(update=update)
+    (*warnings,) = r.cautions(r.Metrics(federation=figures))
+    assert len(warnings) == len(said)
+    assert all(text in warning for text, warning in zip(said, warnings, strict=True))
+    assert r.cautions(r.Metrics()) == ()
+
+
+def test_pooled_and_federation_are_told_apart(label_report, make_report):
+    html = r.render_html(label_report)
+    charts = json.loads(re.search(r'(?s)id="charts">(.*?)</script>', html)[1])
+    for chart in charts[2:]:
+        look = {line["label"]: (line["wide"], line["dashed"]) for line in chart["series"]}
+        assert look["federation"] == (True, False)
+        assert look["pooled model"] == (False, True)
+    metrics = label_report.metrics
+    same = metrics.model_copy(update={"pooled": metrics.federation})
+    assert "their AUCs are the same to 4 digits" in r.render_html(make_report(metrics=same))
+
+
 def test_a_feature_partys_page_tells_no_labels(feature_report):
     html = r.render_html(feature_report)
     body = html[html.index("<body>") : html.index('<script type="application/json"')]

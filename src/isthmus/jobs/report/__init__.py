@@ -7,6 +7,7 @@ from isthmus.jobs.report.collect import (
     traffic_of,
     versions_here,
 )
+from isthmus.jobs.report.headline import cautions
 from isthmus.jobs.report.model import (
     AlignmentFacts,
     Artefact,
@@ -60,6 +61,7 @@ __all__ = [
     "TrainingFacts",
     "Uplift",
     "Versions",
+    "cautions",
     "curves_of",
     "figures_of",
     "interval_of",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypedDict
 
 import numpy as np
 
@@ -23,6 +24,8 @@ class Series:
     values: Values
     """One a point of the chart's x; None where the line has no point."""
     dashed: bool = False
+    wide: bool = False
+    """Drawn so wide that a line on top of it leaves it visible."""
     low: Values = ()
     """Lower ends of the points' intervals, where they have any."""
     high: Values = ()
@@ -59,6 +62,17 @@ class Chart:
     mark_label: str = ""
 
 
+Models = Sequence[tuple[str, str, ModelCurves]]
+"""Name, colour and curves of each."""
+
+
+class Look(TypedDict):
+    """How a model's line is drawn."""
+
+    dashed: bool
+    wide: bool
+
+
 def learning_charts(report: Report) -> tuple[Chart, ...]:
     """Loss and AUC by epoch; at a party that knows neither, the time by epoch."""
     curve = report.training.curve
@@ -71,7 +85,20 @@ def learning_charts(report: Report) -> tuple[Chart, ...]:
 def accuracy_charts(report: Report) -> tuple[Chart, ...]:
     """ROC and calibration of every model that has them."""
     models = tuple(_models(report))
-    return (_roc(models), _calibration(models)) if models else ()
+    if not models:
+        return ()
+    charts = _roc(models), _calibration(models)
+    same = _same(report)
+    return tuple(replace(chart, caption=f"{chart.caption}{same}") for chart in charts)
+
+
+def _same(report: Report) -> str:
+    federation, pooled = report.metrics.federation, report.metrics.pooled
+    if federation is None or pooled is None:
+        return ""
+    if as_figure(federation.auc) != as_figure(pooled.auc):
+        return " The pooled model is dashed."
+    return " The pooled model, dashed, lies on the federation: their AUCs are the same to 4 digits."
 
 
 def _models(report: Report) -> Iterator[tuple[str, str, ModelCurves]]:
@@ -165,10 +192,10 @@ def _by_epoch(curve: Sequence[EpochFacts], *columns: tuple[str, Values]) -> Grid
     )
 
 
-def _roc(models: Sequence[tuple[str, str, ModelCurves]]) -> Chart:
+def _roc(models: Models) -> Chart:
     grid = np.linspace(0, 1, 101)
     series = tuple(
-        Series(label, colour, _roc_on(grid, curves), dashed=colour == "pooled")
+        Series(label, colour, _roc_on(grid, curves), **_look(colour, models))
         for label, colour, curves in models
     )
     shown = range(0, 101, 5)
@@ -196,13 +223,21 @@ def _roc(models: Sequence[tuple[str, str, ModelCurves]]) -> Chart:
     )
 
 
+def _look(colour: str, models: Models) -> Look:
+    """The pooled model lies on the federation where splitting costs nothing: both must be seen."""
+    return {
+        "dashed": colour == "pooled",
+        "wide": colour == "federation" and any(other == "pooled" for _, other, _ in models),
+    }
+
+
 def _roc_on(grid: np.ndarray[tuple[int], np.dtype[np.float64]], curves: ModelCurves) -> Values:
     false = [point.false_positive_rate for point in curves.roc]
     true = [point.true_positive_rate for point in curves.roc]
     return tuple(np.interp(grid, false, true).tolist())
 
 
-def _calibration(models: Sequence[tuple[str, str, ModelCurves]]) -> Chart:
+def _calibration(models: Models) -> Chart:
     x = sorted({bin.predicted for _, _, curves in models for bin in curves.calibration})
     series = []
     for label, colour, curves in models:
@@ -213,7 +248,7 @@ def _calibration(models: Sequence[tuple[str, str, ModelCurves]]) -> Chart:
                 label,
                 colour,
                 tuple(bin.observed if bin else None for bin in found),
-                dashed=colour == "pooled",
+                **_look(colour, models),
                 low=tuple(bin.low if bin else None for bin in found),
                 high=tuple(bin.high if bin else None for bin in found),
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from isthmus.jobs.report.model import Interval, Report
+from isthmus.jobs.report.model import Figures, Interval, Metrics, Report
 from isthmus.jobs.report.words import (
     as_bytes,
     as_count,
@@ -14,6 +14,10 @@ from isthmus.jobs.report.words import (
     as_percent,
     as_seconds,
 )
+
+FEW_SAMPLES = 100
+FEW_OF_A_CLASS = 20
+"""With fewer test samples, or fewer of a class, figures are rough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +47,34 @@ def verdict(report: Report) -> str:
     partners = as_list(job.feature_parties)
     together = (
         f"Together with {partners}, {job.label_party}'s model puts a positive sample above a "
-        f"negative one in {as_percent(metrics.federation.auc)} of pairs"
+        f"negative one in {as_percent(metrics.federation.auc, 2)} of pairs"
     )
     if metrics.label_party_alone is None:
         return together + "."
-    alone = f"{job.label_party} alone reaches {as_percent(metrics.label_party_alone.auc)}"
-    return f"{together}; {alone}. {_certainty(report.uplift.over_label_party_alone)}".strip()
+    alone = f"{job.label_party} alone reaches {as_percent(metrics.label_party_alone.auc, 2)}"
+    rest = (
+        _certainty(report.uplift.over_label_party_alone),
+        _worse_probabilities(metrics.federation, metrics.label_party_alone),
+    )
+    return " ".join(filter(None, (f"{together}; {alone}.", *rest)))
+
+
+def cautions(metrics: Metrics) -> tuple[str, ...]:
+    """Sentences about figures that rest on few test samples."""
+    figures = metrics.federation
+    if figures is None:
+        return ()
+    rows, positives = figures.rows, figures.positives
+    few = []
+    if rows < FEW_SAMPLES:
+        few.append(f"{as_count(rows)} test samples")
+    if positives is not None and min(positives, rows - positives) < FEW_OF_A_CLASS:
+        few.append(
+            f"{as_count(positives)} positive and {as_count(rows - positives)} negative test samples"
+        )
+    if not few:
+        return ()
+    return (f"Only {', '.join(few)}: all figures of accuracy are rough.",)
 
 
 def tiles(report: Report) -> Tiles:
@@ -75,6 +101,17 @@ def _certainty(uplift: Interval | None) -> str:
     if uplift.low > 0:
         return "The gain is more than chance would explain."
     return "The federation does worse, by more than chance would explain."
+
+
+def _worse_probabilities(federation: Figures, alone: Figures) -> str:
+    """The log loss where it says the opposite of the AUC."""
+    ours, theirs = as_figure(federation.log_loss), as_figure(alone.log_loss)
+    if federation.auc <= alone.auc or float(ours) <= float(theirs):
+        return ""
+    return (
+        f"But its probabilities are worse: a log loss of {ours} against {theirs}, where lower is "
+        "better. It ranks better than it predicts."
+    )
 
 
 def _models(report: Report) -> list[Tile]:

@@ -70,6 +70,9 @@ class JobFacts(Part):
     created: Annotated[AwareDatetime, AfterValidator(_in_utc)]
     """When the job ended, in UTC."""
     seed: int
+    label: str | None = None
+    """The label expression of the job file, which all parties hold: a sample is positive where it
+    is true."""
     versions: Versions
 
     @model_validator(mode="after")
@@ -174,7 +177,9 @@ class TrainingFacts(Part):
     optimizer: str
     batch_size: Annotated[int, Field(ge=1)]
     learning_rate: NonNegativeFloat
-    """At the first step."""
+    """As in the job file, before decay and warm-up."""
+    hyper_parameters: dict[str, Scalar] = {}
+    """What else the job file says about the training, such as decays and patience."""
     epochs: NonNegativeInt
     """Epochs done."""
     steps: NonNegativeInt
@@ -214,6 +219,7 @@ class Interval(Part):
     """A difference of two AUCs with its paired bootstrap interval."""
 
     mean: float
+    """The difference of the two AUCs on the test samples."""
     low: float
     high: float
     level: Share
@@ -334,9 +340,9 @@ class Report(Part):
     curves: Curves = Curves()
     traffic: Traffic
     phases: tuple[Phase, ...]
-    """In the order they ran."""
+    """In the order they ran; `pooled`, where there is one, comes after the job."""
     seconds: NonNegativeFloat
-    """Wall time of the whole job at this party."""
+    """Wall time of the whole job at this party, without `pooled`."""
     artefacts: tuple[Artefact, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -16,6 +16,8 @@ from isthmus.jobs.report import words
 from isthmus.jobs.report.charts import Chart, accuracy_charts, learning_charts
 from isthmus.jobs.report.headline import tiles, verdict
 from isthmus.jobs.report.model import Report
+from isthmus.jobs.report.settings import schedule, settings
+from isthmus.jobs.report.times import time_table
 
 _SCRIPTS = ("vendor/uplot/uPlot.iife.min.js", "templates/page.js")
 _STYLES = ("vendor/uplot/uPlot.min.css", "templates/page.css")
@@ -35,6 +37,9 @@ def render_html(report: Report) -> str:
             report=report,
             verdict=verdict(report),
             tiles=tiles(report),
+            settings=settings(report),
+            schedule=schedule(report),
+            times=time_table(report),
             learning=learning,
             accuracy=accuracy,
             charts=Markup(script_json([_drawn(chart) for chart in (*learning, *accuracy)])),

@@ -7,8 +7,11 @@
   const colour = (name) => getComputedStyle(root).getPropertyValue(`--${name}`).trim();
   const text = (value) => (value == null ? "" : String(Number(value.toPrecision(4))));
 
-  function line(u, x0, y0, x1, y1, stroke, dash) {
-    const place = (x, y) => [u.valToPos(x, "x", true), u.valToPos(y, "y", true)];
+  function line(u, x0, y0, x1, y1, stroke, dash, aside = 0) {
+    const place = (x, y) => [
+      u.valToPos(x, "x", true) + aside * devicePixelRatio,
+      u.valToPos(y, "y", true),
+    ];
     u.ctx.save();
     u.ctx.beginPath();
     u.ctx.strokeStyle = stroke;
@@ -40,9 +43,11 @@
   function intervals(u, chart) {
     chart.series.forEach((series, place) => {
       if (!u.series[place + 1].show) return;
+      // Beside each other, since models may agree.
+      const aside = 4 * (place - (chart.series.length - 1) / 2);
       series.low.forEach((low, at) => {
         if (low === null) return;
-        line(u, chart.x[at], low, chart.x[at], series.high[at], colour(series.colour), []);
+        line(u, chart.x[at], low, chart.x[at], series.high[at], colour(series.colour), [], aside);
       });
     });
   }
@@ -90,10 +95,10 @@
           ...chart.series.map((series) => ({
             label: series.label,
             stroke: colour(series.colour),
-            width: 2,
+            width: series.wide ? 5 : 2,
             dash: series.dashed ? [6, 4] : [],
             spanGaps: true,
-            points: { show: chart.points, size: 5, fill: colour(series.colour) },
+            points: { show: chart.points, size: series.wide ? 11 : 5, fill: colour(series.colour) },
             value: (u, value) => text(value),
           })),
         ],
