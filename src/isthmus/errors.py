@@ -15,6 +15,7 @@
     │   └── ShapeMismatch        a cut tensor has another shape than agreed
     ├── MetricError              a metric has no value on these labels and scores
     ├── StorageError             a file cannot be written or is corrupt
+    ├── Stopped                  the user stopped this party
     └── LinkError                the line to a partner failed
         ├── PartnerAbsent        the partner never came
         ├── PartnerGone          the partner was there and is not any more
@@ -135,6 +136,13 @@ class StorageError(IsthmusError):
     public = "could not write or read its files"
 
 
+class Stopped(IsthmusError):
+    """The user stopped this party: Ctrl-C, or a request to end."""
+
+    code = "stopped"
+    public = "was stopped by its user"
+
+
 class LinkError(IsthmusError):
     """The line to a partner failed."""
 
@@ -195,9 +203,16 @@ class BadMessage(LinkError):
 
 def code_of(error: BaseException) -> str:
     """The stable code of any exception; `"error"` for one that is not ours."""
-    return error.code if isinstance(error, IsthmusError) else IsthmusError.code
+    return _kind_of(error).code
 
 
 def public_reason(error: BaseException) -> str:
     """What a partner may be told about an error: never the message, which may name data."""
-    return error.public if isinstance(error, IsthmusError) else IsthmusError.public
+    return _kind_of(error).public
+
+
+def _kind_of(error: BaseException) -> type[IsthmusError]:
+    if isinstance(error, IsthmusError):
+        return type(error)
+    # What Ctrl-C and a request to end raise in Python.
+    return Stopped if isinstance(error, KeyboardInterrupt | SystemExit) else IsthmusError

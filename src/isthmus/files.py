@@ -24,7 +24,10 @@ def storage_error(path: Path, error: OSError) -> StorageError:
             f"no space left on the disk that holds {path}",
             mend="Free some space or choose another folder, then run the same command again.",
         )
-    return StorageError(f"cannot write {path}: {error.strerror or error}")
+    return StorageError(
+        f"cannot write {path}: {error.strerror or error}",
+        mend="See that its folder can be written, or choose another with --out.",
+    )
 
 
 @contextmanager
