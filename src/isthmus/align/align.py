@@ -17,6 +17,7 @@ from isthmus.align.entities import receive_samples, send_samples
 from isthmus.align.keys import Ids, Keys, OnTrouble, read_keys
 from isthmus.align.order import agree_order
 from isthmus.align.protocol import IntersectionProtocol, Match
+from isthmus.align.suspicion import suspicions
 from isthmus.align.wire import number
 from isthmus.crypto import PointWorkers, default_workers
 from isthmus.errors import AlignError, JobError
@@ -92,7 +93,7 @@ def align(
         common=len(common),
         samples=len(rows),
     )
-    return Alignment(rows, len(common), counts)
+    return Alignment(rows, len(common), counts, suspicions(table, match.common, counts))
 
 
 def _check_choice(name: str, value: str, choices: Collection[str]) -> None:

@@ -51,6 +51,8 @@ class Alignment:
     """Number of ids that all parties have."""
     summary: AlignmentCounts
     """Counts for the report."""
+    warnings: tuple[str, ...] = ()
+    """What looks wrong about the ids, in sentences for this party alone; never an id."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -69,6 +71,7 @@ class Alignment:
             "entities": self.entities,
             "rows_sha256": hashlib.sha256(content).hexdigest(),
             "summary": asdict(self.summary),
+            "warnings": list(self.warnings),
         }
         write_json(folder / _ABOUT, about)
 
@@ -86,7 +89,8 @@ class Alignment:
             if hashlib.sha256(content).hexdigest() != about["rows_sha256"]:
                 raise _corrupt(folder / _ROWS)
             rows = np.load(io.BytesIO(content), allow_pickle=False).astype(np.int64, copy=False)
-            return Alignment(rows, about["entities"], AlignmentCounts(**about["summary"]))
+            counts = AlignmentCounts(**about["summary"])
+            return Alignment(rows, about["entities"], counts, tuple(about["warnings"]))
         except OSError as error:
             raise StorageError(f"cannot read {error.filename}: {error.strerror}") from error
         except (ValueError, KeyError, TypeError) as error:

@@ -8,8 +8,9 @@ columns is each part's length as four bytes (little-endian) and the part, so ("1
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +23,16 @@ Ids = pl.Series | pl.DataFrame | Sequence[int] | Sequence[str] | npt.NDArray[Any
 """One id a row; a data frame's columns together are a composite key."""
 
 OnTrouble = Literal["refuse", "drop"]
+
+FORMS: Mapping[str, str] = MappingProxyType(
+    {
+        "leading zeros": r"^[+-]?0\d",
+        "spaces around them": r"^\s|\s$",
+        "capital letters": r"\p{Lu}",
+        "a fraction of zero, like 7.0": r"^[+-]?\d+\.0+$",
+    }
+)
+"""Ways of writing an id that another program often changes, as regular expressions."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,8 @@ class Keys:
     """Number of columns of the key."""
     rows: int
     """Rows of the table."""
+    forms: Mapping[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
+    """bool `[k]` for each of `FORMS` that occurs: which distinct ids are written so."""
 
     @property
     def nulls(self) -> int:
@@ -65,22 +78,44 @@ def read_keys(ids: Ids, *, repeats: OnTrouble | Literal["keep"], nulls: OnTroubl
         AlignError: a column is of a kind that cannot be an id, an id is missing or occurs twice
             where that is refused, or there are no ids at all.
     """
-    frame = _as_frame(ids)
-    keys = _distinct(frame.select(_as_text(column) for column in frame.get_columns()))
-    if keys.nulls and nulls == "refuse":
+    keys = _distinct(_text_frame(ids))
+    _refuse(keys.rows, keys.nulls, keys.repeats, repeats, nulls)
+    return keys
+
+
+def check_keys(ids: Ids, *, repeats: OnTrouble | Literal["keep"], nulls: OnTrouble) -> None:
+    """See that `read_keys` would take these ids, at less cost. Raises AlignError as it does."""
+    text = _text_frame(ids)
+    whole = text.drop_nulls()
+    rows, nulled = len(text), len(text) - len(whole)
+    _refuse(rows, nulled, len(whole) - whole.n_unique() if rows else 0, repeats, nulls)
+
+
+def _refuse(
+    rows: int,
+    nulled: int,
+    repeated: int,
+    repeats: OnTrouble | Literal["keep"],
+    nulls: OnTrouble,
+) -> None:
+    if nulled and nulls == "refuse":
         raise AlignError(
-            f"{keys.nulls} of {keys.rows} rows have no id",
+            f"{nulled} of {rows} rows have no id",
             mend="Fill in the missing ids, or drop these rows with nulls: drop.",
         )
-    if keys.repeats and repeats == "refuse":
+    if repeated and repeats == "refuse":
         raise AlignError(
-            f"{keys.repeats} of {keys.rows} rows have an id that an earlier row has",
+            f"{repeated} of {rows} rows have an id that an earlier row has",
             mend="Make the ids unique, keep the first row of each with duplicates: drop, or, if "
             "these are events of entities at the label party, align with keys: entity.",
         )
-    if not keys.values:
-        raise AlignError(f"there are no ids to align in a table of {keys.rows} rows")
-    return keys
+    if nulled == rows:
+        raise AlignError(f"there are no ids to align in a table of {rows} rows")
+
+
+def _text_frame(ids: Ids) -> pl.DataFrame:
+    frame = _as_frame(ids)
+    return frame.select(_as_text(column) for column in frame.get_columns())
 
 
 def _as_frame(ids: Ids) -> pl.DataFrame:
@@ -131,7 +166,16 @@ def _distinct(text: pl.DataFrame) -> Keys:
         event_key=event_key,
         parts=text.width,
         rows=len(text),
+        forms=_forms(first.select(names)),
     )
+
+
+def _forms(ids: pl.DataFrame) -> dict[str, npt.NDArray[np.bool_]]:
+    found = {
+        name: ids.select(pl.any_horizontal(pl.all().str.contains(pattern))).to_series().to_numpy()
+        for name, pattern in FORMS.items()
+    }
+    return {name: has for name, has in found.items() if has.any()}
 
 
 def _as_bytes(columns: list[list[str]]) -> list[bytes]:
