@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from isthmus.errors import LinkError
+from isthmus.errors import JobError, LinkError
 from isthmus.link import Link
 from isthmus.link.memory import memory_links
 from isthmus.session.progress import Progress, SilentProgress
@@ -37,8 +37,16 @@ def run_parties(
         folder: each party gets the sub-folder of its name; None keeps everything in memory.
         progress: shared by all parties; silent by default.
         secrets: of each party; None gives them none.
+
+    Raises:
+        JobError: the label party is none of the parties.
     """
     parties = tuple(programs)
+    if label_party not in programs:
+        raise JobError(
+            f"the label party {label_party!r} is not among the parties {', '.join(parties)}",
+            mend="Give label_party the name of one of the programs.",
+        )
     links = _star(parties, label_party)
     results: dict[str, Any] = {}
     errors: list[BaseException] = []
