@@ -152,6 +152,29 @@ def test_overrides():
         parse(TEXT, "seed.x=1")
 
 
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("train.epoch=3", "--set train.epoch: no such field. Did you mean 'epochs'?"),
+        ("train.epochs=x", "--set train.epochs: 'x' should be a valid integer"),
+        ("train={model: {dimm: 3}}", "--set train: train.model.dimm: no such field"),
+        ("split.train=0.1", "--set split.train: train, valid and test add up to"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_told_as_such(override, said):
+    with pytest.raises(JobError) as caught:
+        parse(TEXT, override)
+    assert str(caught.value).startswith(said)
+
+
+def test_a_mistake_in_the_file_is_told_by_line_beside_overrides():
+    with pytest.raises(JobError, match=r"^job\.yaml:3: sead: no such field"):
+        parse(TEXT.replace("seed: 7", "sead: 7"), "train.epochs=3")
+    job = parse(TEXT, "parties.bob.table=x.csv")
+    assert job.where("parties", "bob", "table") == "--set parties.bob.table"
+    assert job.where("parties", "alice", "table") == "job.yaml:6: parties.alice.table"
+
+
 def test_a_party_without_a_table_is_told():
     job = parse(TEXT.replace("    table: bob/ratings.csv\n", ""))
     with pytest.raises(JobError, match=r"parties\.bob\.table is missing"):

@@ -30,6 +30,8 @@ class Document:
     value: dict[str, Any]
     lines: Mapping[Place, int]
     """Line number, from 1, of each key and list item."""
+    changed: tuple[Place, ...] = ()
+    """Fields that the command line has set with `--set`; they may not be in the file at all."""
 
     def line_of(self, place: Place) -> int | None:
         """The line of `place`, else of the nearest part of the document that contains it."""
@@ -39,10 +41,22 @@ class Document:
         return None
 
     def where(self, place: Place) -> str:
-        """`file:line: a.b.c` for an error message."""
+        """`file:line: a.b.c`, or `--set a.b.c`, for an error message."""
+        source = self._changed_at(place)
+        if source is not None:
+            said = f"--set {dotted(source)}"
+            return said if place == source[: len(place)] else f"{said}: {dotted(place)}"
         line = self.line_of(place)
         prefix = self.source if line is None else f"{self.source}:{line}"
         return f"{prefix}: {dotted(place)}" if place else prefix
+
+    def _changed_at(self, place: Place) -> Place | None:
+        """The changed field that `place` is in, or that alone makes up `place`."""
+        for changed in self.changed:
+            if place[: len(changed)] == changed:
+                return changed
+        inside = [changed for changed in self.changed if changed[: len(place)] == place != ()]
+        return inside[0] if inside and place not in self.lines else None
 
 
 def dotted(place: Place) -> str:

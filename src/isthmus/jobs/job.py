@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from isthmus.errors import JobError
-from isthmus.jobs.document import Document, parse_document, parse_value, read_document
+from isthmus.jobs.document import Document, Place, parse_document, parse_value, read_document
 from isthmus.jobs.explain import explain
 from isthmus.jobs.spec import JobSpec
 
@@ -26,6 +26,12 @@ class Job:
     """The job file; relative tables are looked up beside it."""
     hash: str
     """SHA-256 (hex) of the canonical JSON of what is agreed."""
+    document: Document = field(repr=False, compare=False)
+    """The file as read: where each field stands."""
+
+    def where(self, *place: str) -> str:
+        """`file:line: a.b.c` of a field, for an error message."""
+        return self.document.where(place)
 
     @property
     def short_hash(self) -> str:
@@ -46,7 +52,7 @@ class Job:
         table = self.spec.parties[party].table
         if table is None:
             raise JobError(
-                f"{self.path}: parties.{party}.table is missing",
+                f"{self.where('parties', party)}.table is missing",
                 mend=f"Say where {party}'s table lies.",
             )
         return self.path.parent / table.expanduser()
@@ -101,26 +107,28 @@ def _agreed_value(value: Any) -> Any:
 
 
 def _job(document: Document, path: Path, overrides: Sequence[str]) -> Job:
-    for override in overrides:
-        _apply(document.value, override)
+    changed = tuple(_apply(document.value, override) for override in overrides)
+    document = replace(document, changed=changed)
     try:
         spec = JobSpec.model_validate(document.value)
     except ValidationError as error:
         raise explain(error, document) from error
-    return Job(spec, path, job_hash(spec))
+    return Job(spec, path, job_hash(spec), document)
 
 
-def _apply(value: dict[str, Any], override: str) -> None:
+def _apply(value: dict[str, Any], override: str) -> Place:
+    """Set one field; returns its place."""
     place, equals, text = override.partition("=")
     if not equals or not place:
         raise JobError(
             f"--set {override}: not of the form field=value",
             mend="For example: --set train.epochs=3",
         )
-    *above, last = place.strip().split(".")
+    *above, last = names = place.strip().split(".")
     for name in above:
         below = value.setdefault(name, {})
         if not isinstance(below, dict):
             raise JobError(f"--set {place}: {name!r} holds a value, not fields")
         value = below
     value[last] = parse_value(text)
+    return tuple(names)
