@@ -3,6 +3,7 @@
 import io
 import json
 import threading
+from contextlib import suppress
 
 import pytest
 
@@ -190,9 +191,23 @@ def test_progress_as_events():
         {"event": "at", "id": 1, "done": 1},
         {"event": "at", "id": 1, "done": 5},
         {"event": "note", "id": 1, "text": "AUC 0.7"},
-        {"event": "end", "id": 1},
+        {"event": "end", "id": 1, "ok": True},
         {"event": "say", "text": "waiting"},
     ]
+
+
+def test_a_task_that_fails_ends_without_being_done():
+    found = []
+    progress = EventProgress(found.append)
+    with suppress(StorageError), progress.task("train"):
+        raise StorageError("no")
+    assert found[-1] == {"event": "end", "id": 1, "ok": False}
+
+
+def test_a_request_to_end_is_an_event_like_an_error():
+    for request in (KeyboardInterrupt(), SystemExit(143)):
+        event = error_event(request)
+        assert (event["code"], event["message"]) == ("stopped", "was stopped by its user")
 
 
 def test_events_survive_a_reader_that_left():

@@ -70,6 +70,11 @@ class StepFolder:
             return None
         return marker if self._intact(marker) else None
 
+    @property
+    def is_sealed(self) -> bool:
+        """Whether the step was finished once, be its files as it left them or not."""
+        return self.file(MARKER).exists()
+
     def seal(self, token: str, seconds: float) -> None:
         """Mark the step finished; raises StorageError."""
         marker = Marker(self.name, token, round(seconds, 3), _digests(self.path))

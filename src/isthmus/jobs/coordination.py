@@ -7,6 +7,7 @@ Topics: `job.step` (feature party to label party: the token of its finished step
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from isthmus.errors import BadMessage
@@ -21,6 +22,8 @@ class Plan:
     run: bool
     token: str
     """Of this execution, or of the finished one."""
+    lacking: tuple[str, ...] = ()
+    """The parties that have not finished the step."""
 
 
 def agree_on_step(session: Session, step: str, finished: str | None) -> Plan:
@@ -37,17 +40,18 @@ def agree_on_step(session: Session, step: str, finished: str | None) -> Plan:
     if not session.is_label_party:
         session.hub.send("job.step", header={"step": step, "token": finished})
         header = _receive(session.hub, "job.plan", step)
-        plan = Plan(bool(header["run"]), str(header.get("token")))
+        plan = Plan(bool(header["run"]), str(header.get("token")), _lacking(session, header))
         if not plan.run and (finished is None or plan.token != finished):
             raise BadMessage(
                 f"{session.label_party} skips the step {step!r}, which is not finished here"
             )
         return plan
     links = [session.link(party) for party in session.feature_parties]
-    theirs = [_receive(link, "job.step", step).get("token") for link in links]
-    plan = _decide(finished, theirs)
+    tokens = {link.partner: _receive(link, "job.step", step).get("token") for link in links}
+    plan = _decide({session.me: finished, **tokens})
+    told = {"run": plan.run, "token": plan.token, "lacking": list(plan.lacking)}
     for link in links:
-        link.send("job.plan", header={"step": step, "run": plan.run, "token": plan.token})
+        link.send("job.plan", header={"step": step, **told})
     return plan
 
 
@@ -64,10 +68,19 @@ def agree_on_end(session: Session) -> None:
         link.send("job.end", header={"step": "end"})
 
 
-def _decide(mine: str | None, theirs: list[object]) -> Plan:
-    if mine is not None and all(token == mine for token in theirs):
-        return Plan(run=False, token=mine)
-    return Plan(run=True, token=secrets.token_hex(8))
+def _decide(tokens: Mapping[str, object]) -> Plan:
+    lacking = tuple(party for party, token in tokens.items() if token is None)
+    known = set(tokens.values())
+    if len(known) == 1 and not lacking:
+        return Plan(run=False, token=str(known.pop()))
+    return Plan(run=True, token=secrets.token_hex(8), lacking=lacking)
+
+
+def _lacking(session: Session, header: Header) -> tuple[str, ...]:
+    named = header.get("lacking", [])
+    if not isinstance(named, list) or any(name not in session.parties for name in named):
+        raise BadMessage(f"{session.label_party} does not say who has not finished a step")
+    return tuple(named)
 
 
 def _receive(link: Link, topic: str, step: str) -> Header:

@@ -1,7 +1,7 @@
 """What a party process tells the program that started it: JSON lines on its standard output.
 
-Kinds: `task` (begins, with id, name, total), `at` (done so far), `note`, `end`, `say`, `error`
-(code, message, mend), `done` (the report's path).
+Kinds: `task` (begins, with id, name, total), `at` (done so far), `note`, `end` (with `ok`, whether
+the task was done), `say`, `error` (code, message, mend), `done` (the report's path).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from isthmus.errors import IsthmusError, code_of
+from isthmus.errors import IsthmusError, Stopped, code_of
 
 INTERVAL = 0.1
 """Seconds between two `at` events of a task."""
@@ -44,9 +44,11 @@ def error_event(error: BaseException) -> Event:
     """What the user is to read about `error`."""
     if isinstance(error, IsthmusError):
         return {"event": "error", "code": error.code, "message": error.message, "mend": error.mend}
+    if (code := code_of(error)) == Stopped.code:
+        return {"event": "error", "code": code, "message": Stopped.public, "mend": ""}
     said = f"unexpected {type(error).__name__}: {error}"
     mend = "Run it again with --debug and report the traceback."
-    return {"event": "error", "code": code_of(error), "message": said, "mend": mend}
+    return {"event": "error", "code": code, "message": said, "mend": mend}
 
 
 class EventProgress:
@@ -62,10 +64,12 @@ class EventProgress:
         """See `Progress.task`."""
         task = _Task(self._emit, next(self._ids), self._clock)
         self._emit({"event": "task", "id": task.id, "name": name, "total": total})
+        done = False
         try:
             yield task
+            done = True
         finally:
-            self._emit({"event": "end", "id": task.id})
+            self._emit({"event": "end", "id": task.id, "ok": done})
 
     def say(self, text: str) -> None:
         """See `Progress.say`."""

@@ -13,6 +13,7 @@ from isthmus.jobs.outcome import write_party_report
 from isthmus.jobs.party import set_threads
 from isthmus.jobs.rehearsal import rehearsal_secrets
 from isthmus.jobs.runner import run_steps
+from isthmus.jobs.times import Times
 from isthmus.session import Progress, Session, run_parties
 
 
@@ -69,5 +70,6 @@ def run_one(session: Session, job: Job, *, resume: bool = False, workers: int | 
     folder.create()
     with open_log(folder.file("log.jsonl"), job=job.short_hash, party=session.me) as log:
         context = Context(job=job, session=session, folder=folder, log=log, workers=workers)
-        run_steps(context, resume=resume)
+        times = Times(context.clock)
+        times.save(folder, earlier=run_steps(context, resume=resume))
         return write_party_report(job, session.me, folder)

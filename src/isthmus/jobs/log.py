@@ -19,12 +19,18 @@ class Log(Protocol):
     def info(self, event: str, **fields: Any) -> Any:
         """Something happened."""
 
+    def warning(self, event: str, **fields: Any) -> Any:
+        """Something looks wrong."""
+
     def error(self, event: str, **fields: Any) -> Any:
         """Something failed."""
 
 
 class _Silent:
     def info(self, event: str, **fields: Any) -> None:
+        del event, fields
+
+    def warning(self, event: str, **fields: Any) -> None:
         del event, fields
 
     def error(self, event: str, **fields: Any) -> None:

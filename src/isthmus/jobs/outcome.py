@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from isthmus.align import Alignment
 from isthmus.data import Features, split_samples
 from isthmus.errors import StorageError
 from isthmus.jobs import traffic
-from isthmus.jobs.artefacts import Marker, PartyFolder, StepFolder
+from isthmus.jobs.artefacts import PartyFolder, StepFolder
 from isthmus.jobs.job import Job
 from isthmus.jobs.measured import Measured
 from isthmus.jobs.report import (
@@ -32,6 +32,7 @@ from isthmus.jobs.report import (
     Report,
     TrainingFacts,
     Uplift,
+    cautions,
     traffic_of,
     versions_here,
     write_report,
@@ -41,6 +42,16 @@ from isthmus.jobs.steps import STEPS, encode
 from isthmus.jobs.steps.evaluate import SCORES, SHARED, SharedFigures
 from isthmus.jobs.steps.predict import PREDICTIONS
 from isthmus.jobs.steps.train import RESULT
+from isthmus.jobs.times import load_times
+
+BEFORE = {"start": "start and checks", "meeting": "waiting for partners to come"}
+"""What comes before the steps, by its name in the file of times and in the report."""
+
+_SETTINGS = {
+    *("embedding_learning_rate", "weight_decay", "embedding_decay", "decay", "warmup_steps"),
+    *("epochs", "metric", "patience"),
+}
+"""What the report tells of the training besides what has a field of its own."""
 
 
 def write_party_report(job: Job, party: str, folder: PartyFolder) -> Path:
@@ -63,7 +74,7 @@ def build_report(
     alignment = Alignment.load(folder.step("align").path)
     measured = _measured(folder)
     metrics, uplift = _figures(job, folder, measured)
-    phases = _phases(folder)
+    seconds, phases = _times(folder)
     return Report(
         job=JobFacts(
             name=spec.name,
@@ -75,6 +86,7 @@ def build_report(
             ),
             created=created,
             seed=spec.seed,
+            label=spec.label.expression,
             versions=versions_here(),
         ),
         data=_data(job, party, folder, alignment),
@@ -86,8 +98,10 @@ def build_report(
         curves=measured.curves() if measured else Curves(),
         traffic=traffic_of(_crossed(folder)),
         phases=phases,
-        seconds=sum(phase.seconds for phase in phases if phase.name != POOLED),
+        seconds=seconds,
         artefacts=_artefacts(folder),
+        notes=_notes(job, party, measured),
+        warnings=(*alignment.warnings, *cautions(metrics)),
     )
 
 
@@ -95,13 +109,28 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _markers(folder: PartyFolder) -> list[Marker]:
-    names = [*(step.name for step in STEPS), POOLED]
-    return [marker for name in names if (marker := folder.step(name).marker()) is not None]
+def _times(folder: PartyFolder) -> tuple[float, tuple[Phase, ...]]:
+    """Seconds of the whole job here, and of its phases; the pooled model comes on top of both."""
+    times = load_times(folder)
+    phases = [Phase(name=BEFORE[at], seconds=times[at]) for at in BEFORE if at in times]
+    phases += _steps(folder, [step.name for step in STEPS])
+    whole = max(times.get("seconds", 0.0), sum(phase.seconds for phase in phases))
+    return whole, (*phases, *_steps(folder, [POOLED]))
 
 
-def _phases(folder: PartyFolder) -> tuple[Phase, ...]:
-    return tuple(Phase(name=marker.step, seconds=marker.seconds) for marker in _markers(folder))
+def _steps(folder: PartyFolder, names: Sequence[str]) -> list[Phase]:
+    markers = [folder.step(name).marker() for name in names]
+    return [Phase(name=one.step, seconds=one.seconds) for one in markers if one is not None]
+
+
+def _notes(job: Job, party: str, measured: Measured | None) -> tuple[str, ...]:
+    wanted = job.spec.evaluate.pooled and party == job.spec.label.party
+    if not wanted or (measured is not None and POOLED in measured.scores):
+        return ()
+    return (
+        "The job asks for the pooled model (evaluate.pooled). Only `isthmus run` can train it, "
+        "after all parties have finished.",
+    )
 
 
 def _crossed(folder: PartyFolder) -> traffic.Counts:
@@ -184,6 +213,7 @@ def _training(job: Job, folder: PartyFolder) -> TrainingFacts:
         optimizer="Adam",
         batch_size=train.batch_size,
         learning_rate=train.learning_rate,
+        hyper_parameters=train.model_dump(include=_SETTINGS),
         epochs=len(epochs),
         steps=sum(epoch["steps"] for epoch in epochs),
         samples_per_second=result["samples_per_second"],

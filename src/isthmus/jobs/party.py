@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import isthmus
-from isthmus.errors import JobError, JobMismatch
+from isthmus.errors import JobError, JobMismatch, LinkError, PartnerAbsent
 from isthmus.jobs.artefacts import PartyFolder, disk_of
 from isthmus.jobs.context import Context
 from isthmus.jobs.job import Job
-from isthmus.jobs.log import open_log
+from isthmus.jobs.log import Log, open_log
 from isthmus.jobs.outcome import write_party_report
+from isthmus.jobs.precheck import check_own_side
 from isthmus.jobs.runner import run_steps
-from isthmus.jobs.tables import check_party
+from isthmus.jobs.times import Times
 from isthmus.link import Deadlines, Link, Transcript, load_identity, open_links
+from isthmus.link.remote.address import split_address
 from isthmus.session import Progress, Session, SilentProgress
 
 
@@ -41,16 +44,21 @@ class PartyRun:
     payload: bool = False
     """Keep the content of sent messages in the transcript."""
     progress: Progress = field(default_factory=SilentProgress)
+    clock: Callable[[], float] = time.monotonic
+    began: float | None = None
+    """Where `clock` stood when this party was started; None for now."""
 
 
 def run_party(run: PartyRun) -> Path:
-    """Meet the partners, run the job's steps with them and write the report; gives its page.
+    """Check the own side, meet the partners, run the steps, write the report; gives its page.
 
     Raises:
-        IsthmusError: this party, or a partner, could not go on. The partners have been told.
+        IsthmusError: this party, or a partner, could not go on. Partners that have been met know.
     """
-    job, spec = run.job, run.job.spec
-    check_party(job, run.me)
+    job, times = run.job, Times(run.clock, run.began)
+    # All that can be wrong on this side is found before a partner is kept waiting.
+    check_own_side(job, run.me)
+    meeting_points(run)
     secret = load_identity(run.identity, run.me).secret
     set_threads(run.threads)
     folder = PartyFolder(run.out / job.folder_name / run.me)
@@ -61,22 +69,40 @@ def run_party(run: PartyRun) -> Path:
         Transcript(folder.file("transcript.jsonl"), payload=run.payload) as transcript,
     ):
         run.progress.say(f"waiting for {', '.join(partners_of(job, run.me))}")
-        links = _meet(run, transcript)
-        session = Session(
-            me=run.me,
-            parties=spec.order,
-            label_party=spec.label.party,
-            links=links,
-            seed=spec.seed,
-            folder=folder.path,
-            progress=run.progress,
-            secret=secret,
-        )
-        context = Context(job=job, session=session, folder=folder, log=log, workers=run.workers)
-        run_steps(context, resume=run.resume)
-        for link in links.values():
-            link.close()
+        with times.meeting():
+            links = _meet(run, transcript)
+        try:
+            earlier = _work(run, folder, links, secret, log)
+        except BaseException as error:
+            # Whatever it is, a request to end above all: partners are told and do not guess.
+            for link in links.values():
+                link.fail(error)
+            raise
+        times.save(folder, earlier=earlier)
         return write_party_report(job, run.me, folder)
+
+
+def _work(
+    run: PartyRun, folder: PartyFolder, links: Mapping[str, Link], secret: bytes, log: Log
+) -> float:
+    spec = run.job.spec
+    session = Session(
+        me=run.me,
+        parties=spec.order,
+        label_party=spec.label.party,
+        links=links,
+        seed=spec.seed,
+        folder=folder.path,
+        progress=run.progress,
+        secret=secret,
+    )
+    context = Context(
+        job=run.job, session=session, folder=folder, log=log, clock=run.clock, workers=run.workers
+    )
+    earlier = run_steps(context, resume=run.resume)
+    for link in links.values():
+        link.close()
+    return earlier
 
 
 def agreed_context(job: Job, version: str = isthmus.__version__) -> str:
@@ -102,8 +128,19 @@ def _meet(run: PartyRun, transcript: Transcript) -> dict[str, Link]:
         raise JobMismatch(
             f"{error.message}, or another version of Isthmus than {isthmus.__version__}",
             mend="Shown is the version and then the job's hash. Compare what `isthmus --version` "
-            "and `isthmus job hash` print on each side; both must be the same.",
+            "and `isthmus job hash` print on each side; both must be the same. Where the hashes "
+            "differ, compare what `isthmus job hash --canonical` prints; what is changed with "
+            "--set counts, so every party must give the same.",
         ) from error
+    except PartnerAbsent as error:
+        error.mend = f"{error.mend} {_who_dials(listen)}"
+        raise
+
+
+def _who_dials(listen: str | None) -> str:
+    if listen is None:
+        return "Does the other side use --listen, and not --dial as well?"
+    return "Does either side use --dial? Here is --listen, so the other side must dial."
 
 
 def partners_of(job: Job, me: str) -> tuple[str, ...]:
@@ -129,6 +166,9 @@ def meeting_points(run: PartyRun) -> tuple[str | None, dict[str, str | None]]:
                 f"--dial {name}: {run.me} has no link to it", mend=f"Known: {', '.join(partners)}."
             )
     listen, dial = run.listen, dict(run.dial)
+    for option, address in [("--listen", listen), *(("--dial", given) for given in dial.values())]:
+        if address is not None:
+            _check_address(option, address)
     if listen is None and not dial:
         if run.me == spec.label.party:
             listen = spec.parties[run.me].address
@@ -143,6 +183,16 @@ def meeting_points(run: PartyRun) -> tuple[str | None, dict[str, str | None]]:
             f"or parties.{spec.label.party}.address in the job file.",
         )
     return (listen if unreached else None), addresses
+
+
+def _check_address(option: str, address: str) -> None:
+    try:
+        split_address(address)
+    except LinkError:
+        raise JobError(
+            f"{option} {address}: {address!r} is not HOST:PORT",
+            mend=f"For example: {option} bob.example.org:7600",
+        ) from None
 
 
 def set_threads(threads: int) -> None:

@@ -11,27 +11,32 @@ from isthmus.jobs import traffic
 from isthmus.jobs.artefacts import disk_of
 from isthmus.jobs.context import Context
 from isthmus.jobs.coordination import agree_on_end, agree_on_step
+from isthmus.jobs.resuming import explain_begin, explain_step
 from isthmus.jobs.steps import STEPS, Step
 from isthmus.jobs.tables import check_table
+from isthmus.jobs.times import TIMES
 
 TRAFFIC = "traffic.json"
 POOLED = "pooled"
 """The folder of the pooled model's scores, beside the steps of the label party."""
 
 
-def run_steps(context: Context, *, resume: bool) -> None:
+def run_steps(context: Context, *, resume: bool) -> float:
     """Run all steps of the job at this party while the partners do the same.
 
     Args:
         context: the job and the session.
         resume: go on where an earlier run stopped, if every party wants that too; else begin anew.
 
+    Returns:
+        Seconds that steps took which an earlier run had finished.
+
     Raises:
         IsthmusError: this party, or a partner, could not go on. The partners have been told.
     """
     try:
         with disk_of(context.folder.path):
-            _run_steps(context, resume)
+            return _run_steps(context, resume)
     except BaseException as error:
         for link in context.session.links.values():
             link.fail(error)
@@ -42,45 +47,51 @@ def run_steps(context: Context, *, resume: bool) -> None:
         raise
 
 
-def _run_steps(context: Context, resume: bool) -> None:
+def _run_steps(context: Context, resume: bool) -> float:
     context.log.info("start", label_party=context.session.label_party, resume=resume)
     check_table(context.job, context.me)
-    fresh = agree_on_step(context.session, "begin", "resume" if resume else None).run
-    if fresh:
+    plan = agree_on_step(context.session, "begin", "resume" if resume else None)
+    if plan.run:
+        explain_begin(context, plan)
         _forget(context, STEPS)
+    fresh, earlier = plan.run, 0.0
     for step in STEPS:
         if step.wanted(context.spec):
-            fresh = _run_step(context, step, fresh)
+            before = _run_step(context, step, fresh)
+            fresh, earlier = before is None, earlier + (before or 0.0)
     agree_on_end(context.session)
     told = traffic.counts_now(context.session.links, coordination=True)
     write_json(context.folder.file(TRAFFIC), traffic.to_json(told))
     context.log.info("end")
+    return earlier
 
 
-def _run_step(context: Context, step: Step, fresh: bool) -> bool:
-    """Run or skip one step; says whether what follows must be run anew."""
+def _run_step(context: Context, step: Step, fresh: bool) -> float | None:
+    """Run one step, or skip it; gives the seconds it took where an earlier run has finished it."""
     folder = context.step(step.name)
     marker = None if fresh else folder.marker()
-    if marker is not None and not step.current(context):
-        marker = None
+    current = marker is None or step.current(context)
+    marker = marker if current else None
     plan = agree_on_step(context.session, step.name, marker.token if marker else None)
     if not plan.run:
         context.log.info("step.skip", step=step.name)
         context.session.progress.say(f"{step.name} was finished before")
-        return fresh
+        return 0.0 if marker is None else marker.seconds
+    if not fresh:
+        explain_step(context, step, plan, current=current)
     _forget(context, STEPS[STEPS.index(step) + 1 :])
     folder.create()
     folder.unseal()
     seconds = _work(context, step)
     folder.seal(plan.token, seconds)
-    return True
+    return None
 
 
 def _forget(context: Context, steps: Sequence[Step]) -> None:
     """Remove what steps left and what was made of it, so that nothing stale lies beside the new."""
     for name in (*(step.name for step in steps), POOLED):
         context.step(name).clear()
-    for name in ("report.html", "report.json", TRAFFIC):
+    for name in ("report.html", "report.json", TRAFFIC, TIMES):
         context.folder.remove(name)
 
 

@@ -10,7 +10,7 @@ import polars as pl
 
 from isthmus.data import FeatureSpec, load_table, parse_label, read_table
 from isthmus.data.infer import infer_schema
-from isthmus.errors import JobError, SchemaError
+from isthmus.errors import DataError, JobError, SchemaError
 from isthmus.jobs.job import Job
 
 
@@ -30,6 +30,11 @@ def check_table(job: Job, party: str) -> None:
         SchemaError: a column is missing.
     """
     path = job.table_of(party)
+    if not path.exists():
+        raise DataError(
+            f"{job.where('parties', party, 'table')}: there is no table {path}",
+            mend="The path is relative to the job file.",
+        )
     present = read_table(path).collect_schema().names()
     spec = job.spec
     _require(spec.key_of(party), present, path, "the key")

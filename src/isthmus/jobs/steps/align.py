@@ -34,6 +34,9 @@ def run(context: Context) -> None:
     alignment.save(folder.path)
     write_json(folder.file(TABLE), _table_mark(context))
     context.log.info("aligned", samples=len(alignment))
+    for text in alignment.warnings:
+        context.log.warning("align.suspicion", said=text)
+        context.session.progress.say(f"warning: {text}")
 
 
 def is_current(context: Context) -> bool:

@@ -24,6 +24,7 @@ from isthmus.data import (
     split_samples,
 )
 from isthmus.files import write_bytes
+from isthmus.jobs.classes import check_parts
 from isthmus.jobs.context import Context
 from isthmus.jobs.steps import align
 from isthmus.jobs.tables import features_of, read_columns
@@ -42,6 +43,7 @@ def run(context: Context) -> None:
     rows = align.load_rows(context)
     if context.is_label_party:
         labels = _labels(context, rows)
+        check_parts(context.spec.label.expression, labels, split_of(context, len(rows)))
         write_bytes(context.step("encode").file(LABELS), save({"labels": labels}))
     encoder = _encode(context, rows)
     context.log.info(

@@ -1,0 +1,88 @@
+"""What can be found wrong at one party before it meets its partners: its table and its settings."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+
+import numpy as np
+
+from isthmus.align.keys import check_keys
+from isthmus.data import fit_encoder, parse_label
+from isthmus.errors import DataError, JobError
+from isthmus.jobs.classes import check_both_classes
+from isthmus.jobs.job import Job
+from isthmus.jobs.tables import check_party, check_table, features_of, read_columns
+
+DEVICES = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
+
+
+def check_own_side(job: Job, party: str) -> None:
+    """See that `party` can do its part of the job on this machine, as far as it can know alone.
+
+    Raises:
+        JobError: the job does not know the party, names no table for it, or asks for a device or a
+            package that is not there.
+        DataError: the table cannot be read, or does not hold what the job says.
+        AlignError: the key columns hold no ids, missing ones or repeated ones.
+    """
+    check_party(job, party)
+    check_settings(job)
+    check_table(job, party)
+    check_values(job, party)
+
+
+def check_settings(job: Job) -> None:
+    """See that the device and the packages that the job asks for are here. Raises JobError."""
+    _check_device(job)
+    if job.spec.train.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise JobError(
+            f"{job.where('train', 'tensorboard')}: the package tensorboard is not installed",
+            mend="Run `pip install 'isthmus[tensorboard]'`, or leave the field out.",
+        )
+
+
+def check_values(job: Job, party: str) -> None:
+    """See that the table of `party` holds ids, numbers and labels where the job says so.
+
+    Raises:
+        DataError: text in a numeric column, missing labels, labels of one class, no rows.
+        AlignError: the ids are missing, repeated, or of a kind that cannot be an id.
+    """
+    spec, source = job.spec, str(job.table_of(party))
+    key = spec.key_of(party)
+    ids = read_columns(job, party, key, text=key)
+    if not len(ids):
+        raise DataError(f"{source} holds no rows")
+    events = spec.align.keys == "entity" and party == spec.label.party
+    check_keys(ids, repeats="keep" if events else spec.align.duplicates, nulls=spec.align.nulls)
+    if party == spec.label.party:
+        label = parse_label(spec.label.expression)
+        found = label.evaluate(read_columns(job, party, label.columns), source=source)
+        check_both_classes(spec.label.expression, found, f"{len(found)} rows of {source}")
+    features = features_of(job, party)
+    codes = [name for name, one in features.items() if one.kind == "categorical"]
+    if features:
+        # Fitted on one row, it looks at all values of numeric columns and at the type of the rest.
+        frame = read_columns(job, party, list(features), text=codes)
+        fit_encoder(frame, features, np.zeros(1, dtype=np.int64), source=source)
+
+
+def _check_device(job: Job) -> None:
+    import torch
+
+    device = job.spec.train.device
+    where = job.where("train", "device")
+    if DEVICES.fullmatch(device) is None:
+        raise JobError(
+            f"{where}: {device!r} is not a device", mend="Write auto, cpu, cuda, or cuda:1."
+        )
+    if device in ("auto", "cpu"):
+        return
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(device.partition(":")[2] or 0) >= there:
+        found = f"{there} of them are" if there > 1 else "one is" if there else "no such device is"
+        raise JobError(
+            f"{where}: {device!r} is asked for, but {found} on this machine",
+            mend="Write cpu, or auto, which takes CUDA where there is one.",
+        )
