@@ -17,7 +17,7 @@ from isthmus.jobs.report.words import (
 
 
 def summary_table(report: Report) -> Table:
-    """The models' AUC and log loss, then what the job took."""
+    """The models' AUC and log loss, then what the federation gains and what the job took."""
     models = [(name, figures) for name, figures in _models(report) if figures is not None]
     table = Table(
         title=Text(f"{report.job.name} at {report.job.party}"),
@@ -29,8 +29,8 @@ def summary_table(report: Report) -> Table:
     for name, figures in models:
         table.add_row(Text(name), as_figure(figures.auc), as_figure(figures.log_loss))
     table.add_section()
-    for name, value, remark in _facts(report):
-        table.add_row(Text(name), value, *([remark] if models else []))
+    for name, value in _facts(report):
+        table.add_row(Text(name), value)
     return table
 
 
@@ -42,15 +42,21 @@ def _models(report: Report) -> list[tuple[str, Figures | None]]:
     ]
 
 
-def _facts(report: Report) -> list[tuple[str, str, str]]:
+def _facts(report: Report) -> list[tuple[str, str]]:
     facts = [
-        ("rows aligned", as_count(report.alignment.samples), ""),
-        ("bytes that crossed", as_bytes(report.traffic.bytes), ""),
-        ("time", as_seconds(report.seconds), ""),
+        ("rows aligned", as_count(report.alignment.samples)),
+        ("bytes that crossed", as_bytes(report.traffic.bytes)),
+        ("time, waiting included", as_seconds(report.seconds)),
     ]
+    pooled = sum(phase.seconds for phase in report.phases if phase.name == "pooled")
+    if pooled:
+        facts.append(("and for the pooled model", as_seconds(pooled)))
     gain = report.uplift.over_label_party_alone
     if gain is not None:
-        interval = f"{as_difference(gain.low)} to {as_difference(gain.high)}"
-        remark = f"{interval} ({as_percent(gain.level, 0)})"
-        facts.insert(0, ("AUC gained", as_difference(gain.mean), remark))
+        level = as_percent(gain.level, 0)
+        facts[:0] = [
+            ("AUC gained", as_difference(gain.mean)),
+            (f"  low end ({level})", as_difference(gain.low)),
+            (f"  high end ({level})", as_difference(gain.high)),
+        ]
     return facts
