@@ -333,7 +333,9 @@ def test_the_demo_writes_its_job_beside_the_data(tmp_path, monkeypatch):
     monkeypatch.setattr(
         isthmus.data.demo, "two_organisations", lambda *a, **k: split.append((a, k))
     )
-    monkeypatch.setattr(isthmus.cli.run, "launch_and_show", lambda what, _: started.append(what))
+    monkeypatch.setattr(
+        isthmus.cli.run, "launch_and_show", lambda what, _, again: started.append(what)
+    )
     folder = tmp_path / "demo"
     shown = call("demo", "--folder", folder, "--entity", "--set", "train.epochs=1")
     assert shown.exit_code == 0, shown.output

@@ -1,6 +1,7 @@
 """What the user sees of events, on a terminal and in a log."""
 
 import io
+import re
 
 from rich.console import Console
 
@@ -9,47 +10,93 @@ from isthmus.cli.run import _show_failures
 from isthmus.jobs.launcher import Outcome
 
 
-def show(events, terminal=False):
+def show(events, terminal=False, parties=("alice", "bob"), width=80):
     screen = io.StringIO()
-    console = Console(file=screen, force_terminal=terminal, width=120, color_system=None)
-    with Display(("alice", "bob"), console) as display:
+    console = Console(file=screen, force_terminal=terminal, width=width, color_system=None)
+    with Display(parties, console) as display:
         for party, event in events:
             display.show(party, event)
     return screen.getvalue()
 
 
-def epoch(party, id, note):
+def epochs(party, ok=True):
     return [
-        (party, {"event": "task", "id": id, "name": f"epoch {id}", "total": 10}),
-        (party, {"event": "at", "id": id, "done": 5}),
-        (party, {"event": "note", "id": id, "text": note}),
-        (party, {"event": "end", "id": id}),
+        (party, {"event": "task", "id": 2, "name": "epochs", "total": 20}),
+        (party, {"event": "at", "id": 2, "done": 15}),
+        (party, {"event": "note", "id": 2, "text": "epoch 1/2 AUC 0.7012"}),
+        (party, {"event": "note", "id": 2, "text": "epoch 2/2 AUC 0.7112"}),
+        (party, {"event": "end", "id": 2, "ok": ok}),
     ]
 
 
-def story():
+def story(parties=("alice", "bob"), ok=True):
     events = [("alice", {"event": "say", "text": "waiting for [bob]"})]
-    for party in ("alice", "bob"):
+    for party in parties:
         events.append((party, {"event": "task", "id": 1, "name": "train", "total": None}))
-        events += epoch(party, 2, "AUC 0.7")
-        events.append((party, {"event": "end", "id": 1}))
-        events.append((party, {"event": "done", "report": "x"}))
+        events += epochs(party, ok)
+        events.append((party, {"event": "end", "id": 1, "ok": ok}))
     return events
 
 
 def test_plain_lines_say_each_thing_once():
     assert show(story()).splitlines() == [
         "alice waiting for [bob]",
-        "alice train · epoch 2: AUC 0.7",
+        "train: epoch 1/2 AUC 0.7012",
+        "train: epoch 2/2 AUC 0.7112",
         "alice train done",
         "bob train done",
     ]
+    assert show(story(("alice",)), parties=("alice",)).splitlines() == [
+        "alice waiting for [bob]",
+        "alice train: epoch 1/2 AUC 0.7012",
+        "alice train: epoch 2/2 AUC 0.7112",
+        "alice train done",
+    ]
 
 
-def test_a_terminal_shows_bars():
-    seen = show(story(), terminal=True)
-    assert "train · epoch 2" in seen
-    assert "AUC 0.7" in seen
+def test_plain_lines_are_not_broken():
+    long = [("bob", {"event": "say", "text": "word " * 60})]
+    assert len(show(long).splitlines()) == 1
+    assert len(show(long, terminal=True).splitlines()) > 4
+
+
+def test_a_step_that_failed_is_not_done():
+    assert "done" not in show(story(ok=False))
+
+
+def last_screen(seen):
+    """The bars as they were last drawn."""
+    return [line for line in re.split(r"[\r\n]|\x1b\[[0-9;?]*[A-Za-z]", seen) if line.strip()][-2:]
+
+
+def test_a_terminal_of_80_columns_shows_everything():
+    events = [
+        event
+        for party in ("alice", "bob")
+        for event in (
+            (party, {"event": "task", "id": 1, "name": "evaluate", "total": None}),
+            (party, {"event": "task", "id": 3, "name": "bob alone", "total": None}),
+            *epochs(party)[:-1],
+            (party, {"event": "note", "id": 2, "text": "epoch 12/30 AUC 0.7712"}),
+        )
+    ]
+    for line in last_screen(show(events, terminal=True)):
+        assert "evaluate · bob alone" in line
+        assert "epoch 12/30 AUC 0.7712" in line
+        assert "…" not in line
+        assert len(line) <= 80
+    assert "━" in line
+
+
+def test_the_bar_of_a_training_does_not_begin_anew_and_none_pulses():
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
+    display = Display(("bob",), console)
+    (line,) = display._bars.tasks
+    seen = []
+    for _, event in story(("bob",))[1:]:
+        display.show("bob", event)
+        seen.append((line.completed, line.total))
+    assert seen == [(0, 1), (0, 20), (15, 20), (15, 20), (15, 20), (15, 20), (15, 20)]
 
 
 def test_events_out_of_order_do_no_harm():

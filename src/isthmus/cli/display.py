@@ -12,35 +12,52 @@ from rich.table import Column
 
 from isthmus.jobs.events import Event
 
+INNER = "epochs"
+"""The task of a training's steps: the one around it has the name worth showing."""
+
 
 @dataclass
 class _Party:
     """A party's line: the tasks it is in, the innermost last."""
 
     line: TaskID
-    open: dict[int, tuple[str, int | None]] = field(default_factory=dict)
-    note: str = ""
+    open: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def where(self) -> str:
+        """The names of the tasks it is in, each once."""
+        names = list(dict.fromkeys(self.open.values()))
+        return " · ".join(name for name in names if name != INNER or len(names) == 1)
 
 
 class Display:
-    """Shows the events of some parties; a context manager."""
+    """Shows the events of some parties; a context manager.
+
+    On a terminal a party has one line, whose bar and clock are those of the step it is in.
+    """
 
     def __init__(self, parties: tuple[str, ...], console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
         self._bars = Progress(
             SpinnerColumn(finished_text=" "),
-            TextColumn("[bold]{task.fields[party]}"),
-            TextColumn("{task.description}", table_column=Column(min_width=28)),
-            BarColumn(bar_width=24),
+            TextColumn("[bold]{task.fields[party]}", table_column=Column(no_wrap=True)),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=14)),
+            BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=8)),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}", style="dim"),
+            TextColumn(
+                "{task.fields[note]}",
+                style="dim",
+                table_column=Column(no_wrap=True, min_width=23),
+            ),
             console=self._console,
             disable=not self._console.is_terminal,
             transient=True,
+            expand=True,
         )
         self._printed: set[str] = set()
+        # A total from the start: a bar without one pulses.
         self._parties = {
-            party: _Party(self._bars.add_task("starting", party=party, note="", total=None))
+            party: _Party(self._bars.add_task("starting", party=party, note="", total=1))
             for party in parties
         }
 
@@ -61,41 +78,53 @@ class Display:
         state = self._parties[party]
         match event:
             case {"event": "task", "id": int(id), "name": str(name), "total": total}:
-                state.open[id] = (name, total)
-                self._describe(state, total=total, completed=0)
+                self._begin(state, id, name, total)
             case {"event": "at", "id": int(id), "done": int(done)} if id in state.open:
                 self._bars.update(state.line, completed=done)
             case {"event": "note", "text": str(text)}:
-                state.note = text
-                self._bars.update(state.line, note=escape(text))
+                self._note(party, state, text)
             case {"event": "end", "id": int(id)}:
-                self._end(party, state, id)
+                self._end(party, state, id, done=event.get("ok") is not False)
             case {"event": "say", "text": str(text)}:
-                self._console.print(f"[bold]{party}[/] {escape(text)}", highlight=False)
+                self._say(f"[bold]{party}[/] {escape(text)}")
             case {"event": "done"}:
                 self._bars.update(state.line, description="done", total=1, completed=1)
 
-    def _end(self, party: str, state: _Party, id: int) -> None:
-        if not self._console.is_terminal and id in state.open:
-            self._print_end(party, state)
+    def _begin(self, state: _Party, id: int, name: str, total: int | None) -> None:
+        if not state.open:
+            # The clock is the step's; what goes on within it moves the bar alone.
+            self._bars.reset(state.line)
+        state.open[id] = name
+        self._bars.update(
+            state.line,
+            description=escape(state.where),
+            note="",
+            total=total or 1,
+            completed=0,
+        )
+
+    def _note(self, party: str, state: _Party, text: str) -> None:
+        self._bars.update(state.line, note=escape(text))
+        who = "" if len(self._parties) > 1 else f"{party} "
+        self._print_once(f"{who}{state.where}: {text}")
+
+    def _end(self, party: str, state: _Party, id: int, *, done: bool) -> None:
+        if len(state.open) == 1 and id in state.open and done:
+            self._print_plain(f"{party} {state.where} done")
         state.open.pop(id, None)
-        state.note = "" if not state.open else state.note
-        total = next(reversed(state.open.values()), ("", None))[1]
-        self._describe(state, total=total, completed=0)
+        if state.open:
+            self._bars.update(state.line, description=escape(state.where))
 
-    def _print_end(self, party: str, state: _Party) -> None:
-        """A plain line: each step of each party, and once for all what is noted within a step."""
-        names = " · ".join(name for name, _ in state.open.values())
-        if len(state.open) > 1:
-            line = f"{names}: {state.note}"
-            if not state.note or line in self._printed:
-                return
+    def _print_once(self, line: str) -> None:
+        """What all parties note alike is one line for all of them."""
+        if line not in self._printed:
             self._printed.add(line)
-        else:
-            line = f"{names} done"
-        self._console.print(f"{party} {escape(line)}", highlight=False)
+            self._print_plain(line)
 
-    def _describe(self, state: _Party, *, total: int | None, completed: int) -> None:
-        where = " · ".join(escape(name) for name, _ in state.open.values()) or "between steps"
-        self._bars.reset(state.line, start=True, total=total, completed=completed)
-        self._bars.update(state.line, description=where, note=escape(state.note))
+    def _print_plain(self, line: str) -> None:
+        if not self._console.is_terminal:
+            self._say(escape(line))
+
+    def _say(self, markup: str) -> None:
+        # A file or a pipe has no width: only a terminal's lines are broken.
+        self._console.print(markup, highlight=False, soft_wrap=not self._console.is_terminal)

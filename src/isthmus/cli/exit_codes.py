@@ -14,6 +14,7 @@ BY_CODE = {
     "storage": 7,
     "link": 8,
     "metric": 9,
+    "stopped": INTERRUPTED,
 }
 
 

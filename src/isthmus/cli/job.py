@@ -15,7 +15,8 @@ app = typer.Typer(help="Check a job file before anything runs.", no_args_is_help
 @app.command(epilog=examples("isthmus job schema > job.schema.json", "isthmus job schema --fields"))
 def schema(
     fields: Annotated[
-        bool, typer.Option("--fields", help="Print the fields as Markdown tables instead.")
+        bool,
+        typer.Option("--fields", metavar="", help="Print the fields as Markdown tables instead."),
     ] = False,
     debug: Debug = False,
 ) -> None:
@@ -32,25 +33,26 @@ def schema(
 def validate(
     job: JobFile,
     me: Annotated[
-        str | None, typer.Option("--as", help="Also check this party's table against the job.")
+        str | None, typer.Option("--as", help="Also check this party's table and settings.")
     ] = None,
     sets: Sets = None,
     output: Output = Format.text,
     debug: Debug = False,
 ) -> None:
-    """Check a job file; with `--as`, the party's table too."""
+    """Check a job file; with `--as`, also the values in the party's table, and its settings."""
     del debug
     from isthmus.jobs.job import load_job
-    from isthmus.jobs.tables import check_party, check_table
 
     loaded = load_job(job, sets or ())
     if me is not None:
-        check_party(loaded, me)
-        check_table(loaded, me)
+        from isthmus.jobs.precheck import check_own_side
+
+        check_own_side(loaded, me)
     if output is Format.json:
         typer.echo(json.dumps({"valid": True, "name": loaded.spec.name, "hash": loaded.hash}))
     else:
-        typer.echo(f"{job} is a valid job, hash {loaded.hash}")
+        fits = "" if me is None else f"; the table of {me} fits it"
+        typer.echo(f"{job} is a valid job, hash {loaded.hash}{fits}")
 
 
 @app.command(name="hash", epilog=examples("isthmus job hash job.yaml"))
@@ -58,7 +60,8 @@ def hash_(
     job: JobFile,
     sets: Sets = None,
     canonical: Annotated[
-        bool, typer.Option("--canonical", help="Print what is hashed, as canonical JSON.")
+        bool,
+        typer.Option("--canonical", metavar="", help="Print what is hashed, as canonical JSON."),
     ] = False,
     debug: Debug = False,
 ) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from isthmus.cli import data, demo, doctor, identity, job, party, report, run
 from isthmus.cli.failure import show_failure
+from isthmus.cli.stopping import Interrupted, stop_on_signals
 
 app = typer.Typer(
     name="isthmus",
@@ -48,16 +48,13 @@ def _global(
     del version
 
 
-def _stop(number: int, frame: object) -> None:
-    # As an exception, so that partners are told and child processes are ended.
-    del frame
-    raise SystemExit(128 + number)
-
-
 def main() -> None:
     """Run the command line; a failure is one clear message, a traceback only with `--debug`."""
-    signal.signal(signal.SIGTERM, _stop)
+    stop_on_signals()
     try:
         app(prog_name="isthmus")
+    except Interrupted as stop:
+        typer.echo("Stopped.", err=True)
+        sys.exit(stop.code)
     except Exception as error:
         sys.exit(show_failure(error, debug="--debug" in sys.argv))

@@ -19,7 +19,10 @@ class Format(StrEnum):
 JobFile = Annotated[Path, typer.Argument(help="The job file (YAML).", metavar="JOB")]
 Out = Annotated[Path, typer.Option(help="Folder for results.")]
 Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on where an earlier run of the same job stopped.")
+    bool,
+    typer.Option(
+        "--resume", metavar="", help="Go on where an earlier run of the same job stopped."
+    ),
 ]
 Sets = Annotated[
     list[str] | None,
@@ -27,7 +30,7 @@ Sets = Annotated[
         "--set", metavar="FIELD=VALUE", help="Change a field, such as train.epochs=3. Repeatable."
     ),
 ]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+Debug = Annotated[bool, typer.Option("--debug", metavar="", help="Show tracebacks.")]
 Output = Annotated[Format, typer.Option("--format", help="Print text or JSON.")]
 IdentityFolder = Annotated[
     Path,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ import typer
 
 from isthmus.cli.exit_codes import exit_code
 from isthmus.cli.options import DEFAULT_IDENTITY, Debug, JobFile, Out, Resume, Sets, examples
+from isthmus.cli.stopping import Interrupted, go_on, stopped_line
 
 if TYPE_CHECKING:
     from isthmus.jobs.party import PartyRun
@@ -39,9 +41,11 @@ def party(
     out: Out = Path("runs"),
     resume: Resume = False,
     sets: Sets = None,
-    wait: Annotated[float, typer.Option(help="Seconds to wait for partners to come.")] = 600.0,
+    wait: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait for partners to come.")
+    ] = 600.0,
     reconnect: Annotated[
-        float, typer.Option(help="Seconds that a partner may be out of reach.")
+        float, typer.Option(min=0, help="Seconds that a partner may be out of reach.")
     ] = 30.0,
     threads: Annotated[
         int, typer.Option(min=1, help="Threads for tensors; more pay for large batches.")
@@ -50,31 +54,36 @@ def party(
         int | None, typer.Option(min=0, help="Processes for hashing ids; chosen by size if unset.")
     ] = None,
     payload: Annotated[
-        bool, typer.Option("--payload", help="Keep the content of messages in the transcript.")
+        bool,
+        typer.Option("--payload", metavar="", help="Keep messages' content in the transcript."),
     ] = False,
     events: Annotated[bool, typer.Option("--events", hidden=True)] = False,
     debug: Debug = False,
 ) -> None:
     """Run one party of a job; the partners run theirs elsewhere at the same time."""
+    began = time.monotonic()
 
     def prepare() -> PartyRun:
         from isthmus.jobs.job import load_job
-        from isthmus.jobs.party import PartyRun
+        from isthmus.jobs.party import PartyRun, partners_of
+        from isthmus.jobs.tables import check_party
         from isthmus.link import Deadlines
 
         loaded = load_job(job, sets or ())
+        check_party(loaded, me)
         return PartyRun(
             job=loaded,
             me=me,
             identity=identity,
             listen=listen,
-            dial=_addresses(dial or [], loaded.spec.label.party),
+            dial=_addresses(dial or [], partners_of(loaded, me)),
             out=out,
             resume=resume,
             threads=threads,
             workers=workers,
             deadlines=Deadlines(connect=wait, reconnect=reconnect, recv=RECV),
             payload=payload,
+            began=began,
         )
 
     if events:
@@ -90,13 +99,21 @@ RECV = 600.0
 def _with_display(prepare: Callable[[], PartyRun], me: str) -> None:
     from isthmus.cli.display import Display
     from isthmus.cli.summary import show_summary
+    from isthmus.errors import PartnerFailed, PartnerGone
     from isthmus.jobs.events import EventProgress
     from isthmus.jobs.party import run_party
 
     run = prepare()
-    with Display((me,)) as display:
-        progress = EventProgress(lambda event: display.show(me, event))
-        page = run_party(replace(run, progress=progress))
+    try:
+        with Display((me,)) as display:
+            progress = EventProgress(lambda event: display.show(me, event))
+            page = run_party(replace(run, progress=progress))
+    except Interrupted as stop:
+        typer.echo(stopped_line(), err=True)
+        sys.exit(stop.code)
+    except (PartnerGone, PartnerFailed) as error:
+        error.mend = go_on(error.mend, where=" at every party")
+        raise
     show_summary(page)
 
 
@@ -109,7 +126,7 @@ def _with_events(prepare: Callable[[], PartyRun], debug: bool) -> None:
         from isthmus.jobs.party import run_party
 
         page = run_party(replace(prepare(), progress=EventProgress(emit)))
-    except Exception as error:
+    except (Exception, Interrupted) as error:
         if debug:
             traceback.print_exc()
         event = error_event(error)
@@ -118,7 +135,17 @@ def _with_events(prepare: Callable[[], PartyRun], debug: bool) -> None:
     emit({"event": "done", "report": str(page)})
 
 
-def _addresses(dial: list[str], default: str) -> dict[str, str]:
-    """`partner=host:port` or, for the label party, `host:port` alone."""
-    pairs = [entry.rpartition("=") for entry in dial]
-    return {name or default: address for name, _, address in pairs}
+def _addresses(dial: list[str], partners: tuple[str, ...]) -> dict[str, str]:
+    """`partner=host:port` or, where there is but one partner, `host:port` alone."""
+    from isthmus.errors import JobError
+
+    found = {}
+    for entry in dial:
+        name, _, address = entry.rpartition("=")
+        if not name and len(partners) > 1:
+            raise JobError(
+                f"--dial {entry} does not say whom to call",
+                mend=f"Write --dial PARTNER=HOST:PORT, with one of {', '.join(partners)}.",
+            )
+        found[name or partners[0]] = address
+    return found

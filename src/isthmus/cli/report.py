@@ -16,7 +16,9 @@ EXAMPLES = examples(
 
 
 def report(
-    path: Annotated[Path, typer.Argument(help="A report.json, or the folder that holds it.")],
+    path: Annotated[
+        Path, typer.Argument(help="A report.json, or the folder of a party that holds it.")
+    ],
     output: Output = Format.text,
     debug: Debug = False,
 ) -> None:

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from isthmus.cli.exit_codes import INTERRUPTED, UNEXPECTED, exit_code
+from isthmus.cli.exit_codes import UNEXPECTED, exit_code
 from isthmus.cli.failure import echo_error
 from isthmus.cli.options import Debug, Format, JobFile, Out, Output, Resume, Sets, examples
+from isthmus.cli.stopping import AGAIN, Interrupted, go_on, stopped_line
 
 if TYPE_CHECKING:
     from isthmus.jobs.launcher import Launch, Outcome
+
+RESUMABLE = ("link.gone", "link.failed", "stopped")
+"""Codes of failures that leave something to go on from."""
 
 EXAMPLES = examples(
     "isthmus run job.yaml",
@@ -41,32 +45,52 @@ def run(
     )
 
 
-def launch_and_show(what: Launch, output: Format = Format.text) -> Path:
+def launch_and_show(what: Launch, output: Format = Format.text, *, again: str = AGAIN) -> Path:
     """Run every party, then the pooled reference where the job asks for it; gives the page.
 
-    Exits the process with the code of the first cause where a party fails.
-    """
-    from isthmus.cli.display import Display
-    from isthmus.cli.summary import read_report, show_summary
-    from isthmus.jobs.launcher import launch
+    `again` names the command that goes on where this one stopped. Exits the process with the code
+    of the first cause where a party fails.
 
-    try:
-        with Display(what.job.spec.order) as display:
-            outcomes = launch(what, display.show)
-    except KeyboardInterrupt:
-        typer.echo("Stopped. The same command with --resume goes on from here.", err=True)
-        sys.exit(INTERRUPTED)
-    if any(outcome.failed for outcome in outcomes.values()):
-        sys.exit(_show_failures(list(outcomes.values()), what.debug))
-    page = outcomes[what.job.spec.label.party].report
-    assert page is not None
+    Raises:
+        IsthmusError: a party's table or settings are wrong; nothing was started.
+    """
+    from isthmus.cli.summary import read_report, show_summary
+
+    pages = _launch(what, again)
+    label_party = what.job.spec.label.party
+    page = pages[label_party]
     if what.job.spec.evaluate.pooled:
-        _pooled(what)
+        try:
+            _pooled(what)
+        except Interrupted as stop:
+            typer.echo(f"{stopped_line(again)} All parties have finished; their reports:", err=True)
+            for one in pages.values():
+                typer.echo(f"  {one}", err=True)
+            sys.exit(stop.code)
     if output is Format.json:
         typer.echo(json.dumps(read_report(page).model_dump(mode="json"), indent=2))
     else:
-        show_summary(page)
+        show_summary(page, *(one for party, one in pages.items() if party != label_party))
     return page
+
+
+def _launch(what: Launch, again: str) -> dict[str, Path]:
+    """Run every party to its end; gives each one's page."""
+    from isthmus.cli.display import Display
+    from isthmus.jobs.launcher import launch
+    from isthmus.jobs.precheck import check_own_side
+
+    try:
+        for party in what.job.spec.order:
+            check_own_side(what.job, party)
+        with Display(what.job.spec.order) as display:
+            outcomes = launch(what, display.show)
+    except Interrupted as stop:
+        typer.echo(stopped_line(again), err=True)
+        sys.exit(stop.code)
+    if any(outcome.failed for outcome in outcomes.values()):
+        sys.exit(_show_failures(list(outcomes.values()), what.debug, again))
+    return {party: one.report for party, one in outcomes.items() if one.report is not None}
 
 
 def _pooled(what: Launch) -> None:
@@ -88,15 +112,19 @@ def _pooled(what: Launch) -> None:
     write_party_report(job, label_party, PartyFolder(folder / label_party))
 
 
-def _show_failures(outcomes: list[Outcome], debug: bool) -> int:
+def _show_failures(outcomes: list[Outcome], debug: bool, again: str = AGAIN) -> int:
     """One message a party that failed, the first cause first; returns the exit code."""
     failed = sorted((o for o in outcomes if o.failed), key=_consequence)
     for outcome in failed:
         if outcome.error is not None:
             error = outcome.error
-            echo_error(error["code"], error["message"], error["mend"], party=outcome.party)
+            mend = error["mend"]
+            if error["code"] in RESUMABLE:
+                mend = go_on(mend, again)
+            echo_error(error["code"], error["message"], mend, party=outcome.party)
         else:
-            echo_error("error", _died(outcome), _noise_hint(debug), party=outcome.party)
+            hint = "" if debug else go_on("", again)
+            echo_error("error", _died(outcome), hint, party=outcome.party)
         if outcome.noise and (debug or outcome.error is None):
             typer.echo("\n".join(outcome.noise), err=True)
     first = failed[0].error
@@ -114,7 +142,3 @@ def _died(outcome: Outcome) -> str:
         return "was stopped, since a partner had failed"
     code = outcome.returncode or 0
     return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-
-
-def _noise_hint(debug: bool) -> str:
-    return "" if debug else "Run the same command with --resume to go on where it stopped."
