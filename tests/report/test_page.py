@@ -113,7 +113,7 @@ def test_all_settings_are_on_the_page(feature_report):
     for name, value in (
         ("learning rate of embeddings", "0.004"),
         ("weight decay", "0"),
-        ("learning rate goes down", "cosine"),
+        ("learning rate over time", "cosine"),
         ("best epoch by validation", "AUC"),
         ("epochs of patience", "3"),
         ("layers of each bottom", "64, 32"),

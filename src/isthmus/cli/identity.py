@@ -20,7 +20,9 @@ app = typer.Typer(
     help="A party's key and certificate, and the partners it trusts.", no_args_is_help=True
 )
 
-Replace = Annotated[bool, typer.Option("--replace", help="In place of one that is still valid.")]
+Replace = Annotated[
+    bool, typer.Option("--replace", metavar="", help="In place of one that is still valid.")
+]
 
 
 @app.command(
@@ -79,7 +81,9 @@ def trust(
     fingerprint: Annotated[
         str | None, typer.Option(help="The whole fingerprint, as the partner told it.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="It was compared: do not ask.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", metavar="", help="It was compared: do not ask.")
+    ] = False,
     folder: IdentityFolder = DEFAULT_IDENTITY,
     replace: Replace = False,
     output: Output = Format.text,

@@ -28,7 +28,7 @@ _NAMES = {
     "embedding_std": "deviation of initial embeddings",
     "embedding_learning_rate": "learning rate of embeddings",
     "embedding_decay": "weight decay of embeddings",
-    "decay": "learning rate goes down",
+    "decay": "learning rate over time",
     "warmup_steps": "warm-up steps",
     "epochs": "epochs at most",
     "metric": "best epoch by validation",

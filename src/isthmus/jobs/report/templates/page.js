@@ -89,16 +89,23 @@
         ...size(chart, host),
         scales: range(chart),
         axes: [x, axis(chart.y_label, 52)],
+        legend: {
+          markers: {
+            stroke: (u, place) => colour(chart.series[place - 1].colour),
+            dash: (u, place) => (chart.series[place - 1].dashed ? "dashed" : "solid"),
+          },
+        },
         cursor: { y: false, drag: { x: false, y: false } },
         series: [
           { label: chart.x_label, value: (u, value) => text(value) },
           ...chart.series.map((series) => ({
             label: series.label,
-            stroke: colour(series.colour),
-            width: series.wide ? 5 : 2,
+            // Half-transparent where another line lies on top.
+            stroke: colour(series.colour) + (series.wide ? "70" : ""),
+            width: series.wide ? 7 : 2,
             dash: series.dashed ? [6, 4] : [],
             spanGaps: true,
-            points: { show: chart.points, size: series.wide ? 11 : 5, fill: colour(series.colour) },
+            points: { show: chart.points, size: series.wide ? 11 : 5, fill: colour(series.colour) + (series.wide ? "70" : "") },
             value: (u, value) => text(value),
           })),
         ],
