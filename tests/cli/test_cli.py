@@ -289,6 +289,9 @@ def test_report_is_made_again(job_file, tmp_path, monkeypatch, capsys):
     assert page.read_text() == before
     facts = json.loads(call("report", page.with_suffix(".json"), "--format", "json").output)
     assert facts["job"]["name"] == "tiny"
+    assert facts["job"]["label"] == "Clicked == 1"
+    assert facts["training"]["hyper_parameters"]["patience"] == 3
+    assert facts["warnings"][-1].startswith("Only ")
     code, said = fails(monkeypatch, capsys, "report", tmp_path)
     assert (code, "cannot read the report" in said) == (7, True)
     page.with_suffix(".json").write_text("{}")
