@@ -11,10 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 from isthmus import __version__
+from isthmus.cli.demo_folder import claim
 from isthmus.cli.exit_codes import BY_CODE, exit_code
 from isthmus.cli.main import app, main
+from isthmus.cli.summary import show_summary
 from isthmus.data.synthetic import SyntheticOptions, synthetic_tables
-from isthmus.errors import IsthmusError
+from isthmus.errors import IsthmusError, JobError
 from isthmus.jobs.examples import example
 from isthmus.jobs.job import load_job
 from isthmus.jobs.local import run_here
@@ -120,7 +122,8 @@ def test_job_verbs(job_file, monkeypatch, capsys):
     assert "table" not in canonical["parties"]["alice"]
     valid = json.loads(call("job", "validate", job_file, "--format", "json").output)
     assert valid == {"valid": True, "name": "tiny", "hash": job.hash}
-    assert call("job", "validate", job_file, "--as", "alice").exit_code == 0
+    fits = call("job", "validate", job_file, "--as", "alice")
+    assert (fits.exit_code, "the table of alice fits it" in fits.output) == (0, True)
     assert json.loads(call("job", "schema").output)["title"] == "Isthmus job file"
 
     code, said = fails(monkeypatch, capsys, "job", "validate", job_file, "--as", "carol")
@@ -292,6 +295,9 @@ def test_report_is_made_again(job_file, tmp_path, monkeypatch, capsys):
     assert facts["job"]["label"] == "Clicked == 1"
     assert facts["training"]["hyper_parameters"]["patience"] == 3
     assert facts["warnings"][-1].startswith("Only ")
+    code, said = fails(monkeypatch, capsys, "report", job_file)
+    assert (code, f"{job_file} is not a report" in said) == (2, True)
+    assert "runs/<job>-<hash>/<party>" in said
     code, said = fails(monkeypatch, capsys, "report", tmp_path)
     assert (code, "cannot read the report" in said) == (7, True)
     page.with_suffix(".json").write_text("{}")
@@ -346,3 +352,63 @@ def test_the_demo_writes_its_job_beside_the_data(tmp_path, monkeypatch):
     assert started[0].job.spec.train.epochs == 1
     assert split[0][1]["keys"] == "entity"
     assert Path(started[0].out) == folder / "runs"
+    monkeypatch.chdir(folder)
+    assert call("demo").exit_code == call("demo", "--entity").exit_code == 0
+    assert {"demo", "demo-entity"} <= {path.name for path in folder.iterdir()}
+
+
+def test_the_demo_keeps_an_edited_job(tmp_path):
+    place = claim(tmp_path / "demo", keys="row", force=False)
+    assert place.write_job("name: a")
+    again = claim(tmp_path / "demo", keys="row", force=False)
+    assert again.write_job("name: b")  # a newer demo writes its own file anew
+    place.job_file.write_text("name: mine")
+    assert not claim(tmp_path / "demo", keys="row", force=False).write_job("name: c")
+    assert place.job_file.read_text() == "name: mine"
+    with pytest.raises(JobError, match="the other kind of demo"):
+        claim(tmp_path / "demo", keys="entity", force=False)
+    assert claim(tmp_path / "demo", keys="row", force=True).write_job("name: d")
+    assert place.job_file.read_text() == "name: d"
+
+
+def test_the_demo_leaves_a_folder_of_others_alone(tmp_path):
+    empty, full = tmp_path / "empty", tmp_path / "full"
+    empty.mkdir()
+    full.mkdir()
+    (full / "job.yaml").write_text("mine")
+    claim(empty, keys="row", force=False)
+    with pytest.raises(JobError, match="is not empty, and the demo did not make it") as caught:
+        claim(full, keys="row", force=False)
+    assert "--force" in caught.value.mend
+    assert [path.name for path in full.iterdir()] == ["job.yaml"]
+    assert claim(full, keys="row", force=True).write_job("the demo's")
+
+
+def test_options_of_a_party(job_file, monkeypatch, capsys):
+    party = ("party", job_file, "--as", "bob")
+    code, said = fails(monkeypatch, capsys, *party, "--dial", "foo")
+    assert (code, "--dial foo: 'foo' is not HOST:PORT" in said) == (2, True)
+    for option in ("--wait", "--reconnect"):
+        code, said = fails(monkeypatch, capsys, *party, option, "-1")
+        assert (code, f"Invalid value for '{option}'" in said) == (2, True)
+    code, said = fails(monkeypatch, capsys, "party", job_file, "--as", "carol", "--dial", "x:1")
+    assert (code, "Its parties: alice, bob" in said) == (2, True)
+    three = JOB.replace("label:", "  carol: {features: {X: numeric}}\nlabel:")
+    job_file.write_text(three)
+    code, said = fails(monkeypatch, capsys, *party, "--dial", "x:1")
+    assert (code, "with one of alice, carol" in said) == (2, True)
+
+
+@pytest.mark.parametrize("verb", ["run", "party", "demo", "report", "doctor", "job hash"])
+def test_flags_take_no_value(verb):
+    lines = call(*verb.split(), "--help").output.splitlines()
+    assert any("--debug" in line for line in lines)
+    assert not any("bool" in line for line in lines if "--help" not in line)
+
+
+def test_a_finished_run_shows_every_report(job_file, tmp_path, capsys):
+    pages = run_here(load_job(job_file), tmp_path / "runs")
+    show_summary(pages["bob"], pages["alice"])
+    shown = capsys.readouterr().out
+    for page in pages.values():
+        assert f"Report: {page}\n" in shown

@@ -7,6 +7,7 @@ import pytest
 
 from isthmus import __version__
 from isthmus.errors import (
+    DataError,
     IdentityError,
     JobError,
     JobMismatch,
@@ -65,6 +66,8 @@ def test_parties_with_different_versions(site, monkeypatch):
         assert "0.1.0:" in error.message
         assert "0.2.0:" in error.message
         assert "isthmus --version" in error.mend
+        assert "isthmus job hash --canonical" in error.mend
+        assert "--set" in error.mend
     assert agreed_context(site.job()) == f"{__version__}:{site.job().hash}"
 
 
@@ -89,6 +92,7 @@ def test_an_absent_partner_is_waited_for_and_then_named(site):
         )
     assert "bob" in caught.value.message
     assert caught.value.mend
+    assert "Does the other side use --listen" in caught.value.mend
     assert said[0] == "waiting for bob"
     assert any("up to" in text for text in said)
 
@@ -109,6 +113,30 @@ def test_where_the_parties_meet(site):
     site.write(site.job_file.read_text().replace(table, f"{table}\n    address: b.example:7600"))
     assert meeting_points(plan(site, "bob")) == ("b.example:7600", {"alice": None})
     assert meeting_points(plan(site, "alice")) == (None, {"bob": "b.example:7600"})
+
+
+def test_two_parties_that_both_listen(site):
+    listens = plan(
+        site, "bob", listen="127.0.0.1:0", out=site.folder, deadlines=Deadlines(connect=1)
+    )
+    with pytest.raises(PartnerAbsent) as caught:
+        run_party(listens)
+    assert "Does either side use --dial?" in caught.value.mend
+
+
+def test_a_partner_is_not_kept_waiting_by_a_table_that_cannot_be_used(site):
+    (site.folder / "alice" / "people.csv").unlink()
+    with pytest.raises(DataError, match=r"job\.yaml:6: parties\.alice\.table: there is no table"):
+        run_party(plan(site, "alice", dial={"bob": "127.0.0.1:1"}, out=site.folder / "runs"))
+    assert not (site.folder / "runs").exists()
+
+
+@pytest.mark.parametrize("address", ["foo", "foo:", ":1", "foo:port", "foo:99999"])
+def test_an_address_that_is_none(site, address):
+    with pytest.raises(JobError, match="is not HOST:PORT"):
+        meeting_points(plan(site, "alice", dial={"bob": address}))
+    with pytest.raises(JobError, match=r"--listen .* is not HOST:PORT"):
+        meeting_points(plan(site, "bob", listen=address))
 
 
 def test_a_party_that_the_job_does_not_know(site):

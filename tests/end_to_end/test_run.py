@@ -38,18 +38,32 @@ def test_a_job_over_tls_gives_what_it_gives_in_one_process(site):
     assert all("payload" not in json.loads(line) for line in transcript)
 
 
-def test_a_failure_is_one_message_a_party_and_an_exit_code(site):
+def test_a_bad_table_starts_nothing(site):
     table = site.folder / "alice" / "people.csv"
     pl.read_csv(table).with_columns(Income=pl.lit("much")).write_csv(table)
     done = site.isthmus("run", site.job_file, "--out", site.folder / "runs")
     assert done.returncode == 3
     assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("error [data.schema]")
+    assert "numeric column 'Income' holds text" in done.stderr
+    assert not (site.folder / "runs").exists()
+
+
+def test_a_failure_is_one_message_a_party_and_an_exit_code(site):
+    blocked = site.results("alice") / "encode"
+    blocked.parent.mkdir(parents=True)
+    blocked.write_text("in the way")
+    done = site.isthmus("run", site.job_file, "--out", site.folder / "runs")
+    assert done.returncode == 7
+    assert "Traceback" not in done.stderr
     errors = [line for line in done.stderr.splitlines() if "error [" in line]
     assert len(errors) == 2
-    assert errors[0].startswith("alice: error [data.schema]")
-    assert "numeric column 'Income' holds text" in errors[0]
+    assert errors[0].startswith("alice: error [storage]")
+    assert str(blocked) in errors[0]
     assert errors[1].startswith("bob: error [link.failed]")
-    assert "Income" not in errors[1]
+    assert "encode" not in errors[1]
+    assert "--resume" in done.stderr
+    assert "align done" not in done.stderr
     assert not list(site.results("bob").glob("report*"))
     assert not list((site.folder / "runs").rglob("*.part"))
 
