@@ -1,0 +1,55 @@
+"""What a guard did to the messages of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from isthmus.split.guards.base import Arrays
+
+
+@dataclass
+class GuardReport:
+    """Counts since the start of the process, of the sender's end."""
+
+    messages: int = 0
+    bytes_before: int = 0
+    """Of the tensors as float32."""
+    bytes_after: int = 0
+    """Of what was sent for them; names and framing left out on both sides."""
+    saturated: int = 0
+    """Values too large for the format."""
+    measured: int = 0
+    """Messages whose error was measured."""
+    _energy: float = 0.0
+    _error: float = 0.0
+
+    @property
+    def ratio(self) -> float:
+        """How many times fewer bytes were sent; 1 if nothing was."""
+        return self.bytes_before / self.bytes_after if self.bytes_after else 1.0
+
+    @property
+    def relative_error(self) -> float:
+        """|decoded - meant| / |meant|, Euclidean, over all measured messages."""
+        return float(np.sqrt(self._error / self._energy)) if self._energy else 0.0
+
+    def measure(self, meant: Arrays, decoded: Arrays) -> None:
+        """Compare what the receiver gets with what was to be sent."""
+        self.measured += 1
+        for name, tensor in meant.items():
+            self._energy += float(np.square(tensor, dtype=np.float64).sum())
+            self._error += float(np.square(tensor - decoded[name], dtype=np.float64).sum())
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON values, for a party's report."""
+        return {
+            "messages": self.messages,
+            "bytes_before": self.bytes_before,
+            "bytes_after": self.bytes_after,
+            "ratio": round(self.ratio, 3),
+            "relative_error": round(self.relative_error, 6),
+            "saturated": self.saturated,
+        }
