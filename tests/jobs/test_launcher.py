@@ -66,16 +66,26 @@ def test_a_partner_has_time_to_explain_itself(monkeypatch):
     assert not outcomes["bob"].stopped
 
 
-def test_an_error_in_the_display_ends_the_children(monkeypatch):
-    children = {"alice": child('print(json.dumps({"event": "say"}), flush=True); time.sleep(60)')}
+@pytest.mark.parametrize("when", ["in the display", "while they are started"])
+def test_stopping_the_launcher_ends_the_children(monkeypatch, workshop, when):
+    started = []
+
+    def start(*_):
+        if started and when == "while they are started":
+            raise KeyboardInterrupt
+        started.append(child('print(json.dumps({"event": "say"}), flush=True); time.sleep(60)'))
+        return started[-1]
 
     def broken(party, event):
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(launcher, "_start", start)
     with pytest.raises(KeyboardInterrupt):
-        launcher._attend(children, broken)
-    assert children["alice"].poll() is not None
-    children["alice"].communicate()
+        launcher.launch(Launch(job=workshop.job()), broken)
+    assert started
+    for process in started:
+        assert process.poll() is not None
+        process.communicate()
 
 
 def test_identities_trust_each_other_and_nobody_else(tmp_path):

@@ -76,8 +76,14 @@ def launch(what: Launch, on_event: OnEvent) -> dict[str, Outcome]:
         spec = what.job.spec
         identities = throw_away_identities(Path(temporary), spec.order, seed=spec.seed)
         port = free_port()
-        children = {party: _start(what, party, identities[party], port) for party in spec.order}
-        return _attend(children, on_event)
+        children: dict[str, subprocess.Popen[str]] = {}
+        try:
+            for party in spec.order:
+                children[party] = _start(what, party, identities[party], port)
+            return _attend(children, on_event)
+        except BaseException:
+            _end(children.values())
+            raise
 
 
 def throw_away_identities(folder: Path, parties: Sequence[str], *, seed: int) -> dict[str, Path]:
@@ -152,19 +158,15 @@ def _attend(children: Mapping[str, subprocess.Popen[str]], on_event: OnEvent) ->
         for thread in _readers(child, outcomes[party], inbox)
     ]
     deadline = float("inf")
-    try:
-        while any(reader.is_alive() for reader in readers) or not inbox.empty():
-            _deliver(inbox, outcomes, on_event)
-            if deadline == float("inf") and any(child.poll() for child in children.values()):
-                deadline = time.monotonic() + GRACE
-            if time.monotonic() > deadline:
-                for party, child in children.items():
-                    outcomes[party].stopped = child.poll() is None
-                _end(children.values())
-                deadline = float("inf")
-    except BaseException:
-        _end(children.values())
-        raise
+    while any(reader.is_alive() for reader in readers) or not inbox.empty():
+        _deliver(inbox, outcomes, on_event)
+        if deadline == float("inf") and any(child.poll() for child in children.values()):
+            deadline = time.monotonic() + GRACE
+        if time.monotonic() > deadline:
+            for party, child in children.items():
+                outcomes[party].stopped = child.poll() is None
+            _end(children.values())
+            deadline = float("inf")
     for party, child in children.items():
         outcomes[party].returncode = child.wait()
     return outcomes

@@ -16,6 +16,7 @@ from isthmus.jobs.log import Log, open_log
 from isthmus.jobs.outcome import write_party_report
 from isthmus.jobs.precheck import check_own_side
 from isthmus.jobs.runner import run_steps
+from isthmus.jobs.tables import check_party
 from isthmus.jobs.times import Times
 from isthmus.link import Deadlines, Link, Transcript, load_identity, open_links
 from isthmus.link.remote.address import split_address
@@ -57,9 +58,10 @@ def run_party(run: PartyRun) -> Path:
     """
     job, times = run.job, Times(run.clock, run.began)
     # All that can be wrong on this side is found before a partner is kept waiting.
-    check_own_side(job, run.me)
+    check_party(job, run.me)
     meeting_points(run)
     secret = load_identity(run.identity, run.me).secret
+    check_own_side(job, run.me)
     set_threads(run.threads)
     folder = PartyFolder(run.out / job.folder_name / run.me)
     folder.create()

@@ -69,8 +69,6 @@ def check_values(job: Job, party: str) -> None:
 
 
 def _check_device(job: Job) -> None:
-    import torch
-
     device = job.spec.train.device
     where = job.where("train", "device")
     if DEVICES.fullmatch(device) is None:
@@ -79,6 +77,9 @@ def _check_device(job: Job) -> None:
         )
     if device in ("auto", "cpu"):
         return
+    # Takes seconds to load, which a job without such a wish need not wait for here.
+    import torch
+
     there = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if int(device.partition(":")[2] or 0) >= there:
         found = f"{there} of them are" if there > 1 else "one is" if there else "no such device is"
