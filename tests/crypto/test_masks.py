@@ -70,6 +70,20 @@ def test_masks_differ_by_message_topic_pair_purpose_and_session():
             assert np.count_nonzero(a == (0 - b).astype(np.uint32)) < 5
 
 
+def test_words_depend_on_the_whole_roster():
+    # The same key pairs, as a program that kept them would have it.
+    alice, carol, dave, eve = (MaskKey() for _ in range(4))
+    keys = (alice.public, carol.public, dave.public)
+    rosters = [
+        Roster("train", NAMES[:3], keys),
+        Roster("predict", NAMES[:3], keys),
+        Roster("train", NAMES[:2], keys[:2]),
+        Roster("train", NAMES[:3], (*keys[:2], eve.public)),
+    ]
+    found = {alice.masks("alice", roster)._keys["carol"] for roster in rosters}
+    assert len(found) == len(rosters)
+
+
 def test_no_words_of_a_topic_are_used_twice():
     # Shifted too: a message must not go on in the stream of the one before.
     alice, _ = agreed(2)
