@@ -25,6 +25,7 @@ def test_kill_and_resume(site, until, victim):
     assert parties[survivor].returncode == 8
     assert said.count("error [") == 1
     assert "error [link.gone]" in said
+    assert "--resume at every party" in said
     assert victim in said
     assert "Traceback" not in said
     for party in ("alice", "bob"):
