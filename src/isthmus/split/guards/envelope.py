@@ -1,4 +1,4 @@
-"""One array a message, whatever guard made it; deflated where that is wanted; and the report.
+"""One array a message, whatever guard made it; coded where that is wanted; and the report.
 
 Names, dtypes and shapes of nine small arrays would take 700 bytes of each message, which is half
 of a sparse one of 128 samples. Both sides know the layout, so the bytes alone are sent.
@@ -6,21 +6,18 @@ of a sparse one of 128 samples. Both sides know the layout, so the bytes alone a
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 
 from isthmus.errors import BadMessage
 from isthmus.link import Array
 from isthmus.split.guards.base import Arrays, Guard, Layout, Shapes, Slot, size
+from isthmus.split.guards.coders import Bytes, Coder
 from isthmus.split.guards.report import GuardReport
 
 NAME = "guarded"
 """The array of every message."""
-_LEVEL = 1
-Bytes = npt.NDArray[np.uint8]
 
 
 class Envelope(Guard):
@@ -28,21 +25,23 @@ class Envelope(Guard):
 
     Args:
         guard: makes what is put in.
-        deflate: compress the bytes (lossless). Their number then depends on the values.
+        coder: makes fewer of the bytes (lossless). Their number then depends on the values.
         measure_every: of how many training messages one's error is measured, which costs a
             decode; 0 measures none.
     """
 
-    def __init__(self, guard: Guard, *, deflate: bool = False, measure_every: int = 64) -> None:
+    def __init__(
+        self, guard: Guard, coder: Coder | None = None, *, measure_every: int = 64
+    ) -> None:
         self.guard = guard
-        self.deflate = deflate
+        self.coder = coder
         self.lossy = guard.lossy
         self.report = GuardReport()
         """Of this end, as the sender."""
         self._every = measure_every
 
     def layout(self, shapes: Shapes) -> Layout:
-        """See `Guard.layout`; the largest that the array may be, if it is deflated."""
+        """See `Guard.layout`; the largest that the array may be, if it is coded."""
         whole = size(self.guard.layout(shapes))
         return {NAME: Slot(np.dtype(np.uint8), (whole,))}
 
@@ -72,8 +71,8 @@ class Envelope(Guard):
                 f"a guarded message came as {body.dtype} {list(body.shape)[:8]}, agreed were "
                 f"at most {whole} bytes"
             )
-        if self.deflate and len(body) < whole:
-            body = _inflated(body, whole)
+        if self.coder is not None and len(body) < whole:
+            body = self.coder.decode(body, whole)
         if len(body) != whole:
             raise BadMessage(f"a guarded message has {len(body)} bytes, agreed were {whole}")
         return self.guard.decode(self._split(body, layout), shapes)
@@ -93,11 +92,11 @@ class Envelope(Guard):
     def _join(self, arrays: Arrays, layout: Layout) -> Bytes:
         pieces = [self._planes(arrays[name].reshape(-1)) for name in _order(layout)]
         body = np.concatenate(pieces) if pieces else np.empty(0, np.uint8)
-        if not self.deflate:
+        if self.coder is None:
             return body
-        small = zlib.compress(body.data, _LEVEL)
+        coded = self.coder.encode(body)
         # Equal sizes say that the bytes are as they were.
-        return np.frombuffer(small, np.uint8) if len(small) < len(body) else body
+        return coded if len(coded) < len(body) else body
 
     def _split(self, body: Bytes, layout: Layout) -> Arrays:
         arrays: Arrays = {}
@@ -106,18 +105,18 @@ class Envelope(Guard):
             slot = layout[name]
             piece = body[start : start + slot.nbytes]
             start += slot.nbytes
-            if self.deflate and slot.dtype.itemsize > 1:
+            if self.coder is not None and slot.dtype.itemsize > 1:
                 piece = np.ascontiguousarray(piece.reshape(slot.dtype.itemsize, -1).T).reshape(-1)
             arrays[name] = piece.view(slot.dtype).reshape(slot.shape)
         return arrays
 
     def _planes(self, array: Array) -> Bytes:
-        """The bytes of `array`; to be deflated, all first bytes of the numbers, all second, ...:
+        """The bytes of `array`; to be coded, all first bytes of the numbers, all second, ...:
         exponents then stand together.
         """
         array = np.ascontiguousarray(array)
         planes: Bytes = array.view(np.uint8)
-        if self.deflate and array.dtype.itemsize > 1:
+        if self.coder is not None and array.dtype.itemsize > 1:
             planes = np.ascontiguousarray(planes.reshape(-1, array.dtype.itemsize).T).reshape(-1)
         return planes
 
@@ -125,15 +124,3 @@ class Envelope(Guard):
 def _order(layout: Layout) -> list[str]:
     """Wide types first, so that every array is aligned."""
     return sorted(layout, key=lambda name: -layout[name].dtype.itemsize)
-
-
-def _inflated(body: Bytes, whole: int) -> Bytes:
-    """`body` inflated to `whole` bytes and never to more."""
-    inflater = zlib.decompressobj()
-    try:
-        content = inflater.decompress(np.ascontiguousarray(body).data, whole + 1)
-    except zlib.error:
-        raise BadMessage("a deflated message is damaged") from None
-    if len(content) != whole or not inflater.eof or inflater.unused_data:
-        raise BadMessage(f"a deflated message does not hold the agreed {whole} bytes")
-    return np.frombuffer(content, np.uint8)

@@ -1,4 +1,4 @@
-"""Guards as a job file names them: `int8`, `topk:0.1+int8`, `lowrank:4+fp16`, `int8+zlib`."""
+"""Guards as a job file names them: `int8`, `topk:0.1+int8`, `lowrank:4+fp16`, `int8+zeros`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 from isthmus.errors import JobError
 from isthmus.split.guards.base import Guard, PlainGuard
 from isthmus.split.guards.chain import Chain
+from isthmus.split.guards.coders import CODERS
 from isthmus.split.guards.envelope import Envelope
 from isthmus.split.guards.floats import E4M3, E5M2, Bf16, Fp8, Fp16
 from isthmus.split.guards.integers import Integers
@@ -39,9 +40,8 @@ _ROUNDERS: dict[str, Make] = {
     "int4": lambda _, rng, way: Integers(4, rng),
     "int2": lambda _, rng, way: Integers(2, rng),
 }
-_DEFLATE = "zlib"
 _NONE = "none"
-NAMES = (_NONE, *_REDUCERS, *_ROUNDERS, _DEFLATE)
+NAMES = (_NONE, *_REDUCERS, *_ROUNDERS, *CODERS)
 """What a spec is made of."""
 _MOST_RANK = 1024
 
@@ -54,7 +54,7 @@ class GuardSpec:
     """Canonical: equal texts are equal guards."""
     reducer: tuple[str, float] | None = None
     rounder: str | None = None
-    deflate: bool = False
+    coder: str | None = None
 
     def build(self, rng: np.random.Generator, direction: Direction) -> Guard:
         """One end of one direction of one lane.
@@ -71,17 +71,17 @@ class GuardSpec:
             guards.append(_REDUCERS[name](number, rng, direction))
         if self.rounder is not None:
             guards.append(_ROUNDERS[self.rounder](0.0, rng, direction))
-        if not guards and not self.deflate:
+        if not guards and self.coder is None:
             return PlainGuard()
         inner = Chain(guards) if len(guards) > 1 else guards[0] if guards else PlainGuard()
-        return Envelope(inner, deflate=self.deflate)
+        return Envelope(inner, None if self.coder is None else CODERS[self.coder])
 
 
 def parse_guard(text: str) -> GuardSpec:
     """The guard that `text` names: parts joined by `+`, each a name with perhaps `:` and a number.
 
     At most one of topk:RATE, randomk:RATE and lowrank:RANK, then at most one of fp16, bf16, fp8,
-    fp8-e4m3, fp8-e5m2, int8, int6, int4 and int2, then perhaps zlib; or `none`.
+    fp8-e4m3, fp8-e5m2, int8, int6, int4 and int2, then perhaps zeros or zlib; or `none`.
 
     Raises:
         JobError: it names no guard.
@@ -91,7 +91,7 @@ def parse_guard(text: str) -> GuardSpec:
         return GuardSpec(_NONE)
     reducer: tuple[str, float] | None = None
     rounder: str | None = None
-    deflate = False
+    coder: str | None = None
     for word in words:
         name, colon, number = word.partition(":")
         if name not in NAMES or name == _NONE:
@@ -103,21 +103,21 @@ def parse_guard(text: str) -> GuardSpec:
                 mend=f"Write {_example(name)}.",
             )
         # Parts come in the order of the fields: what is there already must not come again.
-        if deflate or (rounder and name != _DEFLATE) or (reducer and name in _REDUCERS):
+        if coder or (rounder and name not in CODERS) or (reducer and name in _REDUCERS):
             raise JobError(
                 f"{name!r} has no place in the guard {text!r} where it stands",
-                mend="One that leaves out, then one that rounds, then zlib: topk:0.1+int8+zlib.",
+                mend="First what leaves out, then what rounds, then what codes: topk:0.1+int8+zeros.",
             )
         if name in _REDUCERS:
             reducer = (name, _number(name, number, text))
         elif name in _ROUNDERS:
             rounder = "fp8-e4m3" if name == "fp8" else name
         else:
-            deflate = True
+            coder = name
     parts = [f"{reducer[0]}:{reducer[1]:g}"] if reducer else []
     parts += [rounder] if rounder else []
-    parts += [_DEFLATE] if deflate else []
-    return GuardSpec("+".join(parts), reducer, rounder, deflate)
+    parts += [coder] if coder else []
+    return GuardSpec("+".join(parts), reducer, rounder, coder)
 
 
 def _number(name: str, number: str, text: str) -> float:
