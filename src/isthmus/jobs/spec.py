@@ -155,8 +155,12 @@ class TrainSpec(Part):
 
     model: ModelSpec = ModelSpec()
     """The network."""
-    schedule: Literal["exact"] = "exact"
-    """When batches are sent, waited for and applied."""
+    schedule: Annotated[
+        str, StringConstraints(pattern=r"^(exact|(microbatch|pipeline):([1-9]|[1-5][0-9]|6[0-4]))$")
+    ] = "exact"
+    """When batches are sent, waited for and applied. `exact`: one batch in flight.
+    `microbatch:4`: a batch goes in four messages and makes one update, the same to rounding.
+    `pipeline:3`: three batches in flight, with gradients of slightly older weights."""
     batch_size: Count = 1024
     """Samples an update."""
     epochs: Count = 20

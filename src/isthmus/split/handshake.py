@@ -19,6 +19,7 @@ from isthmus.link import Message
 from isthmus.session import Session
 from isthmus.split.batches import Samples
 from isthmus.split.lane import Widths, shown
+from isthmus.split.lanes import cuts_of_top
 from isthmus.split.options import EpochRecord, TrainOptions
 from isthmus.split.sides import Part
 
@@ -110,7 +111,7 @@ def agree_as_label(
             )
         widths[party] = partner_widths(party, hello)
         common &= _epochs(party, hello)
-    check_top(top, {party: widths[party] for party in session.parties if party in widths})
+    check_top(top, cuts_of_top(session, widths, options))
     epoch = max(common, default=0)
     for link in session.links.values():
         link.send("train.hello", header={"epoch": epoch})

@@ -22,6 +22,9 @@ class TrainOptions:
 
     schedule: str = "exact"
     """When batches are sent, waited for and applied; see `isthmus.split.schedules`."""
+    secure_sum: Literal[0, 32, 64] = 0
+    """Bits of the ring in which the feature parties' masked cuts are added, so that the label party
+    sees their sum alone; 0 sends them as they are. See `isthmus.split.aggregation`."""
     batch_size: int = 1024
     """Samples an update."""
     epochs: int = 20

@@ -8,16 +8,17 @@ import torch
 from torch import nn
 
 from isthmus.session import Session
+from isthmus.split.aggregation import Signer
 from isthmus.split.batches import PartyData, Samples, in_order
 from isthmus.split.handshake import check_top, cut_widths, partner_widths
-from isthmus.split.lane import CutLane
-from isthmus.split.options import bce
+from isthmus.split.lanes import FeatureLane, cuts_of_top, feature_lane, label_lanes
+from isthmus.split.options import TrainOptions, bce
 from isthmus.split.sides import LabelSide, Part
 
 _BATCH = 8192
 
 
-def send_cuts(bottom: Part, lane: CutLane, samples: Samples, topic: str) -> None:
+def send_cuts(bottom: Part, lane: FeatureLane, samples: Samples, topic: str) -> None:
     """A feature party's half: send the cut tensors of `samples`, batch by batch."""
     with torch.no_grad():
         for step, rows in enumerate(in_order(samples, _BATCH)):
@@ -47,7 +48,8 @@ def predict(
     bottom: nn.Module | None = None,
     data: PartyData | None = None,
     top: nn.Module | None = None,
-    device: torch.device | None = None,
+    options: TrainOptions | None = None,
+    signer: Signer | None = None,
 ) -> npt.NDArray[np.float64] | None:
     """Score `samples` with a trained split network; every party calls this in its own role.
 
@@ -55,14 +57,16 @@ def predict(
         session: this party's session.
         samples: int64 positions in the aligned order, the same at every party.
         bottom, data, top: as for `train`.
-        device: to compute on; CPU by default.
+        options: as for `train`; what matters here is the device and whether sums are secure.
+        signer: as for `train`.
 
     Returns:
         Probabilities, float64 [samples], at the label party; None elsewhere.
     """
     if not len(samples):
         return np.empty(0) if session.is_label_party else None
-    device = device or torch.device("cpu")
+    options = options or TrainOptions()
+    device = options.torch_device()
     bottoms = {}
     if bottom is not None:
         bottoms[session.me] = Part(bottom.to(device).eval(), device, data)
@@ -72,7 +76,8 @@ def predict(
         session.hub.send(
             "predict.hello", header={"widths": {k: list(v) for k, v in widths.items()}}
         )
-        send_cuts(part, CutLane(session.hub, widths, device), samples, "predict.cut")
+        lane = feature_lane(session, widths, options, "predict", signer)
+        send_cuts(part, lane, samples, "predict.cut")
         return None
     assert top is not None
     upper = Part(top.to(device).eval(), device)
@@ -81,7 +86,7 @@ def predict(
         for party, link in session.links.items()
     }
     own = {party: cut_widths(part, samples[:1]) for party, part in bottoms.items()}
-    check_top(upper, theirs | own)
-    lanes = {p: CutLane(link, theirs[p], device) for p, link in session.links.items()}
+    check_top(upper, cuts_of_top(session, theirs | own, options))
+    lanes = label_lanes(session, theirs, options, "predict")
     side = LabelSide(upper, bottoms, lanes, np.empty(0, np.float32), bce)
     return label_scores(side, samples, "predict.cut")

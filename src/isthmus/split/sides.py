@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from isthmus.errors import NotFinite
 from isthmus.models import later_weight_gradients
 from isthmus.split.batches import PartyData, Samples
-from isthmus.split.lane import CutLane
+from isthmus.split.lanes import FeatureLane, LabelLane
 from isthmus.split.optim import PartyOptimizer, sparse_parameters
 from isthmus.split.options import Loss
 
@@ -85,7 +85,7 @@ class Flight:
 class FeatureSide:
     """A feature party's pieces of a step."""
 
-    def __init__(self, bottom: Part, lane: CutLane) -> None:
+    def __init__(self, bottom: Part, lane: FeatureLane) -> None:
         self.bottom = bottom
         self.lane = lane
 
@@ -136,7 +136,7 @@ class LabelSide:
         top: the top model.
         bottoms: the bottoms computed here: the label party's own, if it has features; all of them
             in the pooled reference.
-        lanes: a lane per feature party.
+        lanes: a lane per feature party, or one to all of them under a secure sum.
         labels: float32 [samples].
         loss: of logits and labels.
     """
@@ -145,7 +145,7 @@ class LabelSide:
         self,
         top: Part,
         bottoms: Mapping[str, Part],
-        lanes: Mapping[str, CutLane],
+        lanes: Mapping[str, LabelLane],
         labels: npt.NDArray[np.float32],
         loss: Loss,
     ) -> None:

@@ -16,6 +16,7 @@ from isthmus.data.split import Split
 from isthmus.errors import DataError, JobError
 from isthmus.metrics import auc, log_loss
 from isthmus.session import Session, Task
+from isthmus.split.aggregation import Signer
 from isthmus.split.batches import PartyData, epoch_batches
 from isthmus.split.checkpoint import CheckpointFolder, module_state, pack, unpack
 from isthmus.split.handshake import (
@@ -26,7 +27,7 @@ from isthmus.split.handshake import (
     send_decision,
     take_decision,
 )
-from isthmus.split.lane import CutLane
+from isthmus.split.lanes import feature_lane, label_lanes
 from isthmus.split.log import EpochLog
 from isthmus.split.optim import PartyOptimizer
 from isthmus.split.options import EpochRecord, Loss, TrainOptions, TrainResult, bce
@@ -47,6 +48,7 @@ def train(
     labels: Labels | None = None,
     loss: Loss = bce,
     options: TrainOptions | None = None,
+    signer: Signer | None = None,
 ) -> TrainResult:
     """Train a split network; every party of the session calls this in its own role.
 
@@ -63,6 +65,8 @@ def train(
         labels: float32 [samples] in the aligned order, at the label party only.
         loss: of logits and labels, both [batch].
         options: the same at every party, but for local fields.
+        signer: at a feature party under a secure sum: proves whose keys the parties use. Without
+            one the label party must be trusted to pass them on unchanged.
 
     Returns:
         What was done. The modules hold the parameters of the best epoch.
@@ -85,7 +89,7 @@ def train(
         raise JobError(f"only the label party {session.label_party} has a top model and labels")
     if bottom is None:
         raise JobError(f"the feature party {session.me} needs a bottom model")
-    return FeatureTrainer(session, split, bottoms, inputs, options).run()
+    return FeatureTrainer(session, split, bottoms, inputs, options, signer).run()
 
 
 def train_pooled(
@@ -283,18 +287,19 @@ class FeatureTrainer(_Trainer):
         bottoms: Mapping[str, nn.Module],
         data: Mapping[str, PartyData],
         options: TrainOptions,
+        signer: Signer | None,
     ) -> None:
         super().__init__(session, split, bottoms, data, options)
-        (self.bottom,) = self.bottoms.values()
-        (widths,) = self.widths.values()
-        self.lane = CutLane(session.hub, widths, self.device)
-        self.side = FeatureSide(self.bottom, self.lane)
+        self.signer = signer
 
     def handshake(self, resumable: list[int]) -> int:
         """See `_Trainer.handshake`."""
-        return agree_as_feature(
-            self.session, self.split, self.options, self.widths[self.session.me], resumable
-        )
+        session, options = self.session, self.options
+        (bottom,), (widths,) = self.bottoms.values(), self.widths.values()
+        epoch = agree_as_feature(session, self.split, options, widths, resumable)
+        lane = feature_lane(session, widths, options, "train", self.signer)
+        self.side = FeatureSide(bottom, lane)
+        return epoch
 
     def train_epoch(self, epoch: int, task: Task) -> float | None:
         """See `_Trainer.train_epoch`."""
@@ -305,7 +310,7 @@ class FeatureTrainer(_Trainer):
 
     def close_epoch(self, record: EpochRecord) -> tuple[EpochRecord, str]:
         """Send the cuts of the validation rows, take the label party's decision."""
-        send_cuts(self.bottom, self.lane, self.split.valid, "train.valid")
+        send_cuts(self.side.bottom, self.side.lane, self.split.valid, "train.valid")
         return take_decision(self.session, record)
 
 
@@ -337,10 +342,7 @@ class LabelTrainer(_Trainer):
         widths, epoch = agree_as_label(
             self.session, self.split, self.options, self.widths, self.top, resumable
         )
-        self.side.lanes = {
-            party: CutLane(link, widths[party], self.device)
-            for party, link in self.session.links.items()
-        }
+        self.side.lanes = label_lanes(self.session, widths, self.options, "train")
         return epoch
 
     def train_epoch(self, epoch: int, task: Task) -> float | None:

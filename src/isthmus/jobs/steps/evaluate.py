@@ -63,7 +63,14 @@ def federation_scores(context: Context, samples: NDArray[np.int64]) -> Scores | 
     bottom, top = trained_modules(context)
     features = encode.load(context.step("encode").path)
     data = None if bottom is None else FeatureData(features)
-    return predict(context.session, samples=samples, bottom=bottom, data=data, top=top)
+    return predict(
+        context.session,
+        samples=samples,
+        bottom=bottom,
+        data=data,
+        top=top,
+        options=options_of(context.spec),
+    )
 
 
 def _measure(context: Context, test: NDArray[np.int64], federation: Scores) -> None:
@@ -104,7 +111,9 @@ def _alone(context: Context, test: NDArray[np.int64]) -> Scores:
             labels=encode.load_labels(inputs),
             options=options_of(spec),
         )
-    scores = predict(session, samples=test, bottom=bottom, data=data, top=top)
+    scores = predict(
+        session, samples=test, bottom=bottom, data=data, top=top, options=options_of(spec)
+    )
     assert scores is not None
     return scores
 

@@ -188,7 +188,7 @@ class GrpcLink(Lane):
         elif not self.over.is_set():
             if self._patience_left() <= 0:
                 self.lose(self._gone())
-            elif self._tells_break:
+            elif self._tells_break and not self._closed:
                 self._say(f"the line to {self.partner} broke; waiting for it to come back")
         self._stirred.set()
 
