@@ -167,7 +167,7 @@ def test_fp8_keeps_every_number_of_its_format(form):
     table = guard._table[np.isfinite(guard._table)]
     # With the format's largest number as a row's largest, the scale is just above one.
     a = np.abs(np.unique(table))
-    codes = guard._round(a.astype(np.float32))
+    codes = guard._round(a.astype(np.float32), True)
     np.testing.assert_array_equal(guard._table[codes], a)
 
 
@@ -235,6 +235,19 @@ def test_batches_that_teach_nothing_leave_the_memory_alone():
             np.testing.assert_array_equal(array, before[name])
         for name, array in again[0].items():
             np.testing.assert_array_equal(array, again[1][name])
+
+
+@pytest.mark.parametrize("name", ROUNDERS)
+def test_what_teaches_nothing_is_rounded_to_the_nearest(name):
+    x = rng().normal(size=(50, 40)).astype(np.float32)
+    guard = ROUNDERS[name](rng())
+    state = guard.state()["rng"]
+    nearest = np.abs(there(guard, {"a": x}, learn=False)["a"] - x)
+    np.testing.assert_array_equal(guard.state()["rng"], state)
+    at_random = np.abs(there(guard, {"a": x})["a"] - x)
+    # No value is farther off than it can be at random, and their energy is half.
+    assert (nearest <= at_random + 1e-5).all()
+    assert np.square(nearest).sum() < 0.65 * np.square(at_random).sum()
 
 
 def test_low_rank_finds_what_is_of_low_rank_and_warms_up_to_the_best_otherwise():

@@ -64,7 +64,8 @@ class Guard(ABC):
         Args:
             tensors: are not changed.
             learn: False where the values are not those of a training step (validation,
-                prediction): a memory is then neither used nor changed.
+                prediction): a memory is then neither used nor changed, and what rounds rounds to
+                the nearest.
 
         Raises:
             NotFinite: a tensor holds NaN or infinity.

@@ -18,7 +18,7 @@ import torch
 from isthmus.errors import BadMessage
 from isthmus.link import Array
 from isthmus.split.guards.base import Arrays, Floats, Layout, Slot, TensorGuard, finite
-from isthmus.split.guards.noise import dither, generator_state, load_generator
+from isthmus.split.guards.noise import generator_state, load_generator, thresholds
 from isthmus.split.guards.scales import LARGEST, SMALLEST, read_scales, row_scales, scale_parts
 
 _FP16_MAX = 65504.0
@@ -141,7 +141,7 @@ class Fp8(TensorGuard):
 
     def encode_matrix(self, name: str, x: Floats, learn: bool) -> Arrays:
         """See `TensorGuard.encode_matrix`."""
-        del name, learn
+        del name
         parts, scales, saturated = row_scales(x)
         if saturated:
             self.saturated += saturated
@@ -149,10 +149,10 @@ class Fp8(TensorGuard):
         if not parts["peak"][0]:
             x = np.zeros_like(x)
         scaled = x * (np.float32(self.form.largest) / np.maximum(scales, SMALLEST))
-        code = self._round(np.abs(scaled)) | np.signbit(scaled).astype(np.uint8) << 7
+        code = self._round(np.abs(scaled), learn) | np.signbit(scaled).astype(np.uint8) << 7
         return {**parts, "codes": code}
 
-    def _round(self, a: Floats) -> npt.NDArray[np.uint8]:
+    def _round(self, a: Floats, learn: bool) -> npt.NDArray[np.uint8]:
         """Codes of `a` >= 0, at most the format's largest, each rounded down or up at random."""
         form = self.form
         shift = 23 - form.mantissa
@@ -163,7 +163,7 @@ class Fp8(TensorGuard):
         tiny = a < np.float32(2.0 ** (1 - form.bias))
         steps = a * np.float32(2.0 ** (form.bias - 1 + form.mantissa + shift))
         fixed = np.where(tiny, np.where(tiny, steps, 0).astype(np.int32), normal)
-        noise = dither(self._rng, a.shape).astype(np.int32) << (shift - 16)
+        noise = thresholds(self._rng, a.shape, learn).astype(np.int32) << (shift - 16)
         rounded: npt.NDArray[np.uint8] = ((fixed + noise) >> shift).astype(np.uint8)
         return rounded
 

@@ -14,7 +14,7 @@ import numpy as np
 from isthmus.errors import BadMessage
 from isthmus.link import Array
 from isthmus.split.guards.base import Arrays, Floats, Layout, Slot, TensorGuard
-from isthmus.split.guards.noise import dither, generator_state, load_generator
+from isthmus.split.guards.noise import generator_state, load_generator, thresholds
 from isthmus.split.guards.packing import pack, packed_bytes, unpack
 from isthmus.split.guards.scales import LARGEST, SMALLEST, read_scales, row_scales, scale_parts
 
@@ -44,7 +44,7 @@ class Integers(TensorGuard):
 
     def encode_matrix(self, name: str, x: Floats, learn: bool) -> Arrays:
         """See `TensorGuard.encode_matrix`."""
-        del name, learn
+        del name
         parts, scales, saturated = row_scales(x)
         if saturated:
             self.saturated += saturated
@@ -53,7 +53,7 @@ class Integers(TensorGuard):
             x = np.zeros_like(x)
         # In fixed point with 16 bits behind the point, which float32 holds exactly.
         fixed = np.rint(x * (self.levels * 65536.0 / np.maximum(scales, SMALLEST)))
-        rounded = (fixed.astype(np.int32) + dither(self._rng, x.shape)) >> 16
+        rounded = (fixed.astype(np.int32) + thresholds(self._rng, x.shape, learn)) >> 16
         return {**parts, "codes": pack(rounded + self.levels, self.bits)}
 
     def decode_matrix(self, parts: Arrays, rows: int, width: int) -> Array:

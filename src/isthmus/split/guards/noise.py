@@ -11,8 +11,16 @@ from isthmus.errors import JobError
 from isthmus.link import Array
 
 
-def dither(rng: np.random.Generator, shape: tuple[int, ...]) -> npt.NDArray[np.uint16]:
-    """Uniform uint16 numbers: thresholds of stochastic rounding."""
+def thresholds(
+    rng: np.random.Generator, shape: tuple[int, ...], learn: bool
+) -> npt.NDArray[np.uint16]:
+    """What is added to the 16 bits behind the point before they are cut off, uint16 of `shape`.
+
+    In training uniform numbers, so that the mean of what arrives is right. Else a half: to the
+    nearest, which errs less and draws nothing.
+    """
+    if not learn:
+        return np.full(shape, 1 << 15, np.uint16)
     count = int(np.prod(shape))
     raw: npt.NDArray[np.uint64] = rng.bit_generator.random_raw(-(-count // 4))
     return raw.view(np.uint16)[:count].reshape(shape)

@@ -41,6 +41,7 @@ _ROUNDERS: dict[str, Make] = {
     "int2": lambda _, rng, way: Integers(2, rng),
 }
 _NONE = "none"
+_SAME = {"fp8": "fp8-e4m3"}
 NAMES = (_NONE, *_REDUCERS, *_ROUNDERS, *CODERS)
 """What a spec is made of."""
 _MOST_RANK = 1024
@@ -93,31 +94,35 @@ def parse_guard(text: str) -> GuardSpec:
     rounder: str | None = None
     coder: str | None = None
     for word in words:
-        name, colon, number = word.partition(":")
-        if name not in NAMES or name == _NONE:
-            raise _unknown(name, text)
-        if bool(colon) != (name in _REDUCERS):
-            raise JobError(
-                f"{word!r} in the guard {text!r} "
-                + ("takes no number" if colon else "needs a number"),
-                mend=f"Write {_example(name)}.",
-            )
+        name, number = _read(word, text)
         # Parts come in the order of the fields: what is there already must not come again.
         if coder or (rounder and name not in CODERS) or (reducer and name in _REDUCERS):
             raise JobError(
                 f"{name!r} has no place in the guard {text!r} where it stands",
-                mend="First what leaves out, then what rounds, then what codes: topk:0.1+int8+zeros.",
+                mend="What leaves out comes first, then what rounds, then what codes: "
+                "topk:0.1+int8+zeros.",
             )
-        if name in _REDUCERS:
-            reducer = (name, _number(name, number, text))
+        if number is not None:
+            reducer = (name, number)
         elif name in _ROUNDERS:
-            rounder = "fp8-e4m3" if name == "fp8" else name
+            rounder = _SAME.get(name, name)
         else:
             coder = name
-    parts = [f"{reducer[0]}:{reducer[1]:g}"] if reducer else []
-    parts += [rounder] if rounder else []
-    parts += [coder] if coder else []
-    return GuardSpec("+".join(parts), reducer, rounder, coder)
+    parts = [f"{reducer[0]}:{reducer[1]:g}" if reducer else None, rounder, coder]
+    return GuardSpec("+".join(part for part in parts if part), reducer, rounder, coder)
+
+
+def _read(word: str, text: str) -> tuple[str, float | None]:
+    """Name and number of one part of the spec `text`."""
+    name, colon, number = word.partition(":")
+    if name not in NAMES or name == _NONE:
+        raise _unknown(name, text)
+    if bool(colon) != (name in _REDUCERS):
+        raise JobError(
+            f"{word!r} in the guard {text!r} " + ("takes no number" if colon else "needs a number"),
+            mend=f"Write {_example(name)}.",
+        )
+    return name, _number(name, number, text) if colon else None
 
 
 def _number(name: str, number: str, text: str) -> float:
