@@ -64,6 +64,8 @@ def test_gradients_are_unbiased_or_remembered_and_activations_neither():
     for direction, wanted in (("cut", False), ("gradient", True)):
         assert build("topk:0.1", direction).guard.feedback == wanted
         assert build("randomk:0.1", direction).guard.unbiased == wanted
+        assert build("int4", direction).guard.stochastic == wanted
+        assert build("fp8", direction).guard.stochastic == wanted
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ E5M2 = Fp8Format("e5m2", 2, 15, 57344.0, torch.float8_e5m2)
 
 
 class Fp8(TensorGuard):
-    """Values as eight-bit floats with a scale a row, rounded at random so that the mean is right.
+    """Values as eight-bit floats with a scale a row.
 
     Against int8, small values of a row keep their relative precision, large ones have less: the
     error of a value is below 2^-3 (E4M3) or 2^-2 (E5M2) of itself.
@@ -124,11 +124,15 @@ class Fp8(TensorGuard):
     Args:
         form: `E4M3` or `E5M2`.
         rng: draws the rounding.
+        stochastic: as for `Integers`.
     """
 
     lossy = True
 
-    def __init__(self, form: Fp8Format, rng: np.random.Generator) -> None:
+    def __init__(
+        self, form: Fp8Format, rng: np.random.Generator, *, stochastic: bool = True
+    ) -> None:
+        self.stochastic = stochastic
         self.form = form
         self._rng = rng
         self._table: Floats = (
@@ -149,11 +153,14 @@ class Fp8(TensorGuard):
         if not parts["peak"][0]:
             x = np.zeros_like(x)
         scaled = x * (np.float32(self.form.largest) / np.maximum(scales, SMALLEST))
-        code = self._round(np.abs(scaled), learn) | np.signbit(scaled).astype(np.uint8) << 7
+        code = (
+            self._round(np.abs(scaled), learn and self.stochastic)
+            | np.signbit(scaled).astype(np.uint8) << 7
+        )
         return {**parts, "codes": code}
 
-    def _round(self, a: Floats, learn: bool) -> npt.NDArray[np.uint8]:
-        """Codes of `a` >= 0, at most the format's largest, each rounded down or up at random."""
+    def _round(self, a: Floats, at_random: bool) -> npt.NDArray[np.uint8]:
+        """Codes of `a` >= 0, at most the format's largest, each rounded down or up."""
         form = self.form
         shift = 23 - form.mantissa
         # A float's bits grow with it, and between two numbers of the format they grow linearly:
@@ -163,7 +170,7 @@ class Fp8(TensorGuard):
         tiny = a < np.float32(2.0 ** (1 - form.bias))
         steps = a * np.float32(2.0 ** (form.bias - 1 + form.mantissa + shift))
         fixed = np.where(tiny, np.where(tiny, steps, 0).astype(np.int32), normal)
-        noise = thresholds(self._rng, a.shape, learn).astype(np.int32) << (shift - 16)
+        noise = thresholds(self._rng, a.shape, at_random).astype(np.int32) << (shift - 16)
         rounded: npt.NDArray[np.uint8] = ((fixed + noise) >> shift).astype(np.uint8)
         return rounded
 

@@ -1,4 +1,4 @@
-"""Two to eight bits a value, rounded at random so that the mean is right.
+"""Two to eight bits a value, rounded to the nearest or at random so that the mean is right.
 
 Alistarh et al., "QSGD", NIPS 2017, section 3.1, with the largest value of a row in place of its
 norm: x / s * L lies between two integers and goes to the upper one with a probability of its
@@ -28,11 +28,14 @@ class Integers(TensorGuard):
     Args:
         bits: 2 to 8.
         rng: draws the rounding.
+        stochastic: round at random, so that the mean is right; else to the nearest. Right for
+            gradients, wrong for activations (`docs/guards.md`).
     """
 
     lossy = True
 
-    def __init__(self, bits: int, rng: np.random.Generator) -> None:
+    def __init__(self, bits: int, rng: np.random.Generator, *, stochastic: bool = True) -> None:
+        self.stochastic = stochastic
         self.bits = bits
         self.levels = 2 ** (bits - 1) - 1
         self._rng = rng
@@ -45,6 +48,7 @@ class Integers(TensorGuard):
     def encode_matrix(self, name: str, x: Floats, learn: bool) -> Arrays:
         """See `TensorGuard.encode_matrix`."""
         del name
+        at_random = learn and self.stochastic
         parts, scales, saturated = row_scales(x)
         if saturated:
             self.saturated += saturated
@@ -53,7 +57,7 @@ class Integers(TensorGuard):
             x = np.zeros_like(x)
         # In fixed point with 16 bits behind the point, which float32 holds exactly.
         fixed = np.rint(x * (self.levels * 65536.0 / np.maximum(scales, SMALLEST)))
-        rounded = (fixed.astype(np.int32) + thresholds(self._rng, x.shape, learn)) >> 16
+        rounded = (fixed.astype(np.int32) + thresholds(self._rng, x.shape, at_random)) >> 16
         return {**parts, "codes": pack(rounded + self.levels, self.bits)}
 
     def decode_matrix(self, parts: Arrays, rows: int, width: int) -> Array:

@@ -12,14 +12,14 @@ from isthmus.link import Array
 
 
 def thresholds(
-    rng: np.random.Generator, shape: tuple[int, ...], learn: bool
+    rng: np.random.Generator, shape: tuple[int, ...], at_random: bool
 ) -> npt.NDArray[np.uint16]:
     """What is added to the 16 bits behind the point before they are cut off, uint16 of `shape`.
 
-    In training uniform numbers, so that the mean of what arrives is right. Else a half: to the
-    nearest, which errs less and draws nothing.
+    At random: uniform numbers, so that the mean of what arrives is right. Else a half, which rounds
+    to the nearest, errs less and draws nothing.
     """
-    if not learn:
+    if not at_random:
         return np.full(shape, 1 << 15, np.uint16)
     count = int(np.prod(shape))
     raw: npt.NDArray[np.uint64] = rng.bit_generator.random_raw(-(-count // 4))

@@ -6,6 +6,7 @@ import difflib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -24,6 +25,11 @@ Direction = Literal["cut", "gradient"]
 """Activations forward, or gradients back."""
 Make = Callable[[float, np.random.Generator, Direction], Guard]
 
+
+def _integers(bits: int, _: float, rng: np.random.Generator, way: Direction) -> Guard:
+    return Integers(bits, rng, stochastic=way == "gradient")
+
+
 _REDUCERS: dict[str, Make] = {
     "topk": lambda rate, rng, way: TopK(rate, feedback=way == "gradient"),
     "randomk": lambda rate, rng, way: RandomK(rate, rng, unbiased=way == "gradient"),
@@ -32,13 +38,10 @@ _REDUCERS: dict[str, Make] = {
 _ROUNDERS: dict[str, Make] = {
     "fp16": lambda _, rng, way: Fp16(),
     "bf16": lambda _, rng, way: Bf16(),
-    "fp8": lambda _, rng, way: Fp8(E4M3, rng),
-    "fp8-e4m3": lambda _, rng, way: Fp8(E4M3, rng),
-    "fp8-e5m2": lambda _, rng, way: Fp8(E5M2, rng),
-    "int8": lambda _, rng, way: Integers(8, rng),
-    "int6": lambda _, rng, way: Integers(6, rng),
-    "int4": lambda _, rng, way: Integers(4, rng),
-    "int2": lambda _, rng, way: Integers(2, rng),
+    "fp8": lambda _, rng, way: Fp8(E4M3, rng, stochastic=way == "gradient"),
+    "fp8-e4m3": lambda _, rng, way: Fp8(E4M3, rng, stochastic=way == "gradient"),
+    "fp8-e5m2": lambda _, rng, way: Fp8(E5M2, rng, stochastic=way == "gradient"),
+    **{f"int{bits}": partial(_integers, bits) for bits in range(8, 1, -1)},
 }
 _NONE = "none"
 _SAME = {"fp8": "fp8-e4m3"}
@@ -63,8 +66,8 @@ class GuardSpec:
         Args:
             rng: this guard's own, since numbers that it draws may be sent; seeds of both ends need
                 not be equal.
-            direction: `cut` or `gradient`: sparse guards of gradients are unbiased or have a
-                memory, those of activations are neither.
+            direction: `cut` or `gradient`: guards of gradients are unbiased or have a memory, those
+                of activations err as little as they can.
         """
         guards: list[Guard] = []
         if self.reducer is not None:
@@ -82,7 +85,7 @@ def parse_guard(text: str) -> GuardSpec:
     """The guard that `text` names: parts joined by `+`, each a name with perhaps `:` and a number.
 
     At most one of topk:RATE, randomk:RATE and lowrank:RANK, then at most one of fp16, bf16, fp8,
-    fp8-e4m3, fp8-e5m2, int8, int6, int4 and int2, then perhaps zeros or zlib; or `none`.
+    fp8-e4m3, fp8-e5m2 and int8 to int2, then perhaps zeros or zlib; or `none`.
 
     Raises:
         JobError: it names no guard.
