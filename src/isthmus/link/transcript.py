@@ -10,8 +10,12 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from isthmus.errors import StorageError
 from isthmus.files import storage_error
@@ -42,7 +46,19 @@ class Entry:
 
 
 _to_json = json.JSONEncoder(separators=(",", ":")).encode
-_NAMES = tuple(field.name for field in fields(Entry))
+
+
+@lru_cache(maxsize=256)
+def _what(
+    partner: str,
+    topic: str,
+    shapes: tuple[tuple[str, np.dtype[Any], tuple[int, ...]], ...],
+    header: tuple[str, ...],
+) -> str:
+    """The part of a line that messages of one kind share, as JSON without its braces."""
+    tensors = {name: (str(dtype), list(shape)) for name, dtype, shape in shapes}
+    shared = {"partner": partner, "topic": topic, "tensors": tensors, "header": header}
+    return _to_json(shared)[1:-1]
 
 
 class Transcript:
@@ -88,23 +104,17 @@ class Transcript:
         digest = hashlib.sha256()
         for piece in encoded.pieces:
             digest.update(piece)
-        shapes = {
-            name: (str(array.dtype), list(array.shape))
-            for name, array in as_arrays(tensors).items()
-        }
+        shapes = tuple((n, a.dtype, a.shape) for n, a in as_arrays(tensors).items())
+        what = _what(partner, encoded.topic, shapes, tuple(sorted(header or ())))
         with self._lock:
-            entry = Entry(
-                sequence=self._count,
-                seconds=round(self._clock() - self._opened, 6),
-                partner=partner,
-                topic=encoded.topic,
-                tensors=shapes,
-                header=sorted(header or ()),
-                bytes=encoded.size,
-                sha256=digest.hexdigest(),
-                payload=base64.b64encode(encoded.join()).decode() if self._payload else None,
+            # Not by way of an `Entry`: this is on the way of every message.
+            line = (
+                f'{{"sequence":{self._count},"seconds":{self._clock() - self._opened:.6f},{what},'
+                f'"bytes":{encoded.size},"sha256":"{digest.hexdigest()}"'
             )
-            self._write(entry)
+            if self._payload:
+                line += f',"payload":"{base64.b64encode(encoded.join()).decode()}"'
+            self._write(line + "}")
             self._count += 1
 
     def close(self) -> None:
@@ -137,13 +147,11 @@ class Transcript:
         except OSError as error:
             raise StorageError(f"cannot write the transcript {path}: {error.strerror}") from error
 
-    def _write(self, entry: Entry) -> None:
+    def _write(self, line: str) -> None:
         if self._file is None:
-            self.entries.append(entry)
-            return
-        # Not `asdict`, which copies deeply: this is on the way of every message.
-        line = {name: value for name in _NAMES if (value := getattr(entry, name)) is not None}
-        self._write_line(self._file, (_to_json(line) + "\n").encode())
+            self.entries.append(Entry(**json.loads(line)))
+        else:
+            self._write_line(self._file, (line + "\n").encode())
 
     def _write_line(self, file: int, line: bytes) -> None:
         if self._closed:

@@ -13,6 +13,9 @@ from isthmus.data.features import Layout
 from isthmus.models.batch import FeatureBatch, RowPlan, plan_rows
 from isthmus.models.layers import normal
 
+_SUM = 0
+"""Torch's number of the mode of an embedding bag."""
+
 
 class EmbeddingTable(nn.Module):
     """Rows of embeddings whose sparse gradient holds each touched row once.
@@ -69,9 +72,10 @@ def _look_up(weight: Tensor, batch: FeatureBatch, bags: Tensor | None) -> Tensor
         vectors = F.embedding(batch.index, weight)
         return vectors if batch.weights is None else vectors * batch.weights.unsqueeze(-1)
     weights = None if batch.weights is None else batch.weights.reshape(-1)
-    flat = F.embedding_bag(
-        batch.index.reshape(-1), weight, bags, mode="sum", per_sample_weights=weights
-    )
+    # Not by way of `nn.functional`, whose checks take as long as the lookup of a small batch.
+    flat = torch.embedding_bag(
+        weight, batch.index.reshape(-1), bags, mode=_SUM, per_sample_weights=weights
+    )[0]
     return flat.reshape(len(batch), -1, weight.shape[1])
 
 
@@ -93,9 +97,9 @@ class _Lookup(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
         plan: RowPlan = ctx.plan
         flat = gradients[0].reshape(-1, ctx.size[1])
-        values = F.embedding_bag(
-            plan.sources, flat, plan.offsets, mode="sum", per_sample_weights=plan.weights
-        )
+        values = torch.embedding_bag(
+            flat, plan.sources, plan.offsets, mode=_SUM, per_sample_weights=plan.weights
+        )[0]
         gradient = torch.sparse_coo_tensor(
             plan.rows.unsqueeze(0), values, ctx.size, is_coalesced=True, check_invariants=False
         )
