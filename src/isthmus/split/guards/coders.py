@@ -34,7 +34,7 @@ class Zeros:
     """A bit for each byte, which says whether it is the most frequent one, and the others.
 
     After a ReLU half of a cut tensor is zero, with dropout more, and a zero is one byte in all
-    formats of the guards. Where this helps it does most of what zlib does in a twentieth of the
+    eight-bit formats of the guards. There this does most of what zlib does in a fraction of the
     time.
     """
 

@@ -7,8 +7,8 @@ memories are keyed by the parameter. A cut has none: its rows are other samples 
 stays from batch to batch is a column, so the memory is the mean error of each column, [width]: the
 mean over the samples of what arrives then follows the mean of what was meant, which is the gradient
 of the partner's last bias, and no row's error is charged to another sample in full. A memory for
-each sample is as large as the cut of the whole table and an epoch old when it is used. `docs/
-guards.md` has the measurements; activations are better off without any memory.
+each sample is as large as the cut of the whole table and an epoch old when it is used. The
+measurements are in `docs/guards.md`; activations are better off without any memory.
 """
 
 from __future__ import annotations
