@@ -102,3 +102,9 @@ def test_a_package_that_is_not_there(workshop, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(JobError, match="the package tensorboard is not installed"):
         check_own_side(workshop.job("train.tensorboard=true"), "alice")
+
+
+def test_a_guard_that_there_is_not(workshop):
+    with pytest.raises(JobError, match=r"--set train\.guards\.cut: there is no guard 'int9'.*int8"):
+        check_own_side(workshop.job("train.guards.cut=int9"), "alice")
+    check_own_side(workshop.job("train.guards.cut=topk:0.25+int8"), "alice")

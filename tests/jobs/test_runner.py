@@ -462,3 +462,21 @@ def test_a_feature_party_must_bring_features(workshop):
     )
     with pytest.raises(JobError, match=r"parties\.alice\.features: only the label party may"):
         workshop.job()
+
+
+def test_guards_and_schedules_by_the_job_file(workshop):
+    plain = workshop.run(workshop.job())
+    pages = workshop.run(
+        workshop.job(
+            "train.guards.cut=int8", "train.guards.gradient=int8", "train.schedule=microbatch:2"
+        )
+    )
+    crossed = {}
+    for name, found in (("plain", plain), ("guarded", pages)):
+        report = json.loads((found["bob"].parent / "report.json").read_text())
+        crossed[name] = sum(
+            topic["sent_bytes"] + topic["received_bytes"]
+            for topic in report["traffic"]["topics"]
+            if topic["topic"] in ("train.valid", "predict.cut")
+        )
+    assert crossed["guarded"] < crossed["plain"] / 2

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.split.toy import make_toy
 
 from isthmus.errors import JobError, ShapeMismatch
 from isthmus.models import DeepFMTop
 from isthmus.session import run_parties
 from isthmus.split import TrainOptions, predict, train
 from isthmus.split.aggregation import TOGETHER, AggregatedTop, Aggregation, Sum
-from tests.split.toy import make_toy
 
 OPTIONS = TrainOptions(batch_size=64, epochs=3, learning_rate=0.02, patience=0, device="cpu")
 NAMES = ("alice", "carol", "dave", "eve")

@@ -259,7 +259,7 @@ def test_nan_in_the_labels_is_an_error_and_not_a_model():
         federate(alice_program(toy), bob_program(toy, labels=labels))
 
 
-def hostile(respond):
+def hostile(respond, options=OPTIONS):
     """An alice that greets well and then sends what `respond` makes of her cut."""
 
     def alice(session):
@@ -276,7 +276,7 @@ def hostile(respond):
                 session.hub.send(topic, tensors, header)
 
         lying = replace(session, links={"bob": Lying()})
-        train(lying, split=toy.split, bottom=module, data=toy.data("alice"), options=OPTIONS)
+        train(lying, split=toy.split, bottom=module, data=toy.data("alice"), options=options)
 
     return alice
 

@@ -35,6 +35,7 @@ def check_own_side(job: Job, party: str) -> None:
 def check_settings(job: Job) -> None:
     """See that the device and the packages that the job asks for are here. Raises JobError."""
     _check_device(job)
+    _check_guards(job)
     if job.spec.train.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise JobError(
             f"{job.where('train', 'tensorboard')}: the package tensorboard is not installed",
@@ -66,6 +67,19 @@ def check_values(job: Job, party: str) -> None:
         # Fitted on one row, it looks at all values of numeric columns and at the type of the rest.
         frame = read_columns(job, party, list(features), text=codes)
         fit_encoder(frame, features, np.zeros(1, dtype=np.int64), source=source)
+
+
+def _check_guards(job: Job) -> None:
+    for way, text in job.spec.train.guards.model_dump().items():
+        if text == "none":
+            continue
+        from isthmus.split.guards import parse_guard
+
+        try:
+            parse_guard(text)
+        except JobError as error:
+            where = job.where("train", "guards", way)
+            raise JobError(f"{where}: {error.message}", mend=error.mend) from None
 
 
 def _check_device(job: Job) -> None:

@@ -14,6 +14,8 @@ def options_of(spec: JobSpec) -> TrainOptions:
     train = spec.train
     return TrainOptions(
         schedule=train.schedule,
+        cut_guard=train.guards.cut,
+        gradient_guard=train.guards.gradient,
         batch_size=train.batch_size,
         epochs=train.epochs,
         learning_rate=train.learning_rate,

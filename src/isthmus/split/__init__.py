@@ -3,7 +3,7 @@
 from isthmus.split.batches import FeatureData, PartyData
 from isthmus.split.options import EpochRecord, TrainOptions, TrainResult, bce
 from isthmus.split.scoring import predict
-from isthmus.split.trainer import train, train_pooled
+from isthmus.split.training import train, train_pooled
 
 __all__ = [
     "EpochRecord",

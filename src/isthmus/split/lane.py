@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,38 +12,19 @@ from torch import Tensor
 
 from isthmus.errors import BadMessage, NotFinite, ShapeMismatch
 from isthmus.link import Array, Link, Message
+from isthmus.split.guards import Guard
 
 Tensors = Mapping[str, Tensor]
 Widths = Mapping[str, tuple[int, ...]]
 """Shape of each tensor of a cut without the batch dimension."""
 
 
+_TRAINING = ("train.cut", "train.gradient")
+"""Topics whose guards learn from what they send."""
 _YIELD = 1e-5
 """Seconds that a sender steps aside; the system makes some 60 us of it."""
 _SHOWN = 80
 """Characters of a partner's text that an error repeats."""
-
-
-class Guard(Protocol):
-    """A transform on what crosses the cut, with a side that encodes and a side that decodes."""
-
-    def encode(self, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
-        """What is sent in place of `tensors`."""
-
-    def decode(self, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
-        """What the receiver takes for the tensors that were sent."""
-
-
-class PlainGuard:
-    """Sends the tensors as they are."""
-
-    def encode(self, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
-        """See `Guard.encode`."""
-        return tensors
-
-    def decode(self, tensors: Mapping[str, Array]) -> Mapping[str, Array]:
-        """See `Guard.decode`."""
-        return tensors
 
 
 class CutLane:
@@ -54,7 +34,7 @@ class CutLane:
         link: to the partner.
         widths: the shapes that cut tensors (and their gradients) must have, batch size left out.
         device: where received tensors are put.
-        forward, backward: guards on cut tensors and on gradients.
+        cut, gradient: guards on what goes forward and back, the same at both ends; None for none.
     """
 
     def __init__(
@@ -63,13 +43,13 @@ class CutLane:
         widths: Widths,
         device: torch.device,
         *,
-        forward: Guard | None = None,
-        backward: Guard | None = None,
+        cut: Guard | None = None,
+        gradient: Guard | None = None,
     ) -> None:
         self._link = link
         self._widths = dict(widths)
         self._device = device
-        self._guards = {"cut": forward or PlainGuard(), "gradient": backward or PlainGuard()}
+        self._guards = {"cut": cut, "gradient": gradient}
 
     def send_cut(self, cut: Tensors, step: int, topic: str = "train.cut") -> None:
         """Send a batch's cut tensors, float32 [batch, ...] each."""
@@ -88,8 +68,12 @@ class CutLane:
         return self._recv("train.gradient", "gradient", batch, step)
 
     def _send(self, topic: str, what: str, tensors: Tensors, step: int) -> None:
-        arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
-        self._link.send(topic, self._guards[what].encode(arrays), {"step": step})
+        arrays: dict[str, Array] = {
+            name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()
+        }
+        if (guard := self._guards[what]) is not None:
+            arrays = guard.encode(arrays, learn=topic in _TRAINING)
+        self._link.send(topic, arrays, {"step": step})
         # The link's threads need the interpreter to put the message on the line, the partner waits
         # for it, and what this thread does next is not urgent (15 % of a small step, measured).
         time.sleep(_YIELD)
@@ -97,16 +81,47 @@ class CutLane:
     def _recv(self, topic: str, what: str, batch: int, step: int) -> dict[str, Tensor]:
         message = self._link.recv(topic)
         self._check_step(message, step)
-        arrays = self._guards[what].decode(message.tensors)
+        shapes = {name: (batch, *width) for name, width in self._widths.items()}
+        arrays = self._decoded(topic, what, message, shapes)
         if arrays.keys() != self._widths.keys():
             raise BadMessage(
                 f"{self._link.partner} sent the tensors {shown(sorted(arrays))} as {topic}, "
                 f"agreed were {sorted(self._widths)}"
             )
         return {
-            name: self._check(topic, name, arrays[name], (batch, *width), step)
-            for name, width in self._widths.items()
+            name: self._check(topic, name, arrays[name], shape, step)
+            for name, shape in shapes.items()
         }
+
+    def state(self) -> dict[str, Array]:
+        """What the guards must find again after a restart."""
+        return {
+            f"{what}/{name}": array
+            for what, guard in self._guards.items()
+            if guard is not None
+            for name, array in guard.state().items()
+        }
+
+    def load_state(self, state: Mapping[str, Array]) -> None:
+        """Continue from a state that `state` returned. Raises JobError if it is another guard's."""
+        for what, guard in self._guards.items():
+            if guard is not None:
+                prefix = f"{what}/"
+                own = {n[len(prefix) :]: a for n, a in state.items() if n.startswith(prefix)}
+                guard.load_state(own)
+
+    def _decoded(
+        self, topic: str, what: str, message: Message, shapes: Mapping[str, tuple[int, ...]]
+    ) -> Mapping[str, Array]:
+        guard = self._guards[what]
+        if guard is None:
+            return message.tensors
+        try:
+            return guard.decode(message.tensors, shapes)
+        except BadMessage as error:
+            raise BadMessage(
+                f"{self._link.partner} sent no valid {topic}: {error.message}"
+            ) from None
 
     def _check_step(self, message: Message, step: int) -> None:
         if message.header.get("step") != step:

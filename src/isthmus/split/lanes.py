@@ -7,6 +7,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from isthmus.errors import JobError
+from isthmus.link import Array
 from isthmus.session import Session
 from isthmus.split.aggregation import (
     TOGETHER,
@@ -18,10 +20,12 @@ from isthmus.split.aggregation import (
     relay_keys,
     summed_widths,
 )
+from isthmus.split.guards import Direction, Guard, parse_guard
 from isthmus.split.lane import CutLane, Widths
 from isthmus.split.options import TrainOptions
 
 Tensors = Mapping[str, Tensor]
+_NONE = "none"
 
 
 class FeatureLane(Protocol):
@@ -33,6 +37,12 @@ class FeatureLane(Protocol):
     def recv_gradient(self, batch: int, step: int) -> dict[str, Tensor]:
         """The gradient with respect to the cut tensors that we sent."""
 
+    def state(self) -> dict[str, Array]:
+        """What must be found again after a restart."""
+
+    def load_state(self, state: Mapping[str, Array]) -> None:
+        """Continue from a state that `state` returned."""
+
 
 class LabelLane(Protocol):
     """The label party's lane to one feature party, or to all of them together."""
@@ -42,6 +52,12 @@ class LabelLane(Protocol):
 
     def send_gradient(self, gradient: Tensors, step: int) -> None:
         """Send the gradient with respect to those cut tensors."""
+
+    def state(self) -> dict[str, Array]:
+        """What must be found again after a restart."""
+
+    def load_state(self, state: Mapping[str, Array]) -> None:
+        """Continue from a state that `state` returned."""
 
 
 def feature_lane(
@@ -60,7 +76,7 @@ def feature_lane(
         purpose: `train` or `predict`.
         signer: for a secure sum: proves whose keys they are.
     """
-    plain = CutLane(session.hub, widths, options.torch_device())
+    plain = _guarded(session, session.label_party, widths, options, purpose)
     if not options.secure_sum:
         return plain
     masks = agree_masks(session, purpose, signer=signer)
@@ -83,13 +99,13 @@ def label_lanes(
     Raises:
         ShapeMismatch: for a secure sum the parties' cuts must be alike, and are not.
     """
-    device = options.torch_device()
-    plain = {p: CutLane(link, widths[p], device) for p, link in session.links.items()}
+    plain = {p: _guarded(session, p, widths[p], options, purpose) for p in session.links}
     if not options.secure_sum or not plain:
         return dict(plain)
     relay_keys(session, purpose)
     together = summed_widths({party: widths[party] for party in plain})
-    hub = SecureSumHub(session.links, together, _ring(session, options), plain, device)
+    ring, device = _ring(session, options), options.torch_device()
+    hub = SecureSumHub(session.links, together, ring, plain, device)
     return {TOGETHER: hub}
 
 
@@ -103,6 +119,25 @@ def cuts_of_top(
         return here
     own = {party: cut for party, cut in here.items() if party not in linked}
     return {TOGETHER: summed_widths(linked), **own}
+
+
+def _guarded(
+    session: Session, partner: str, widths: Widths, options: TrainOptions, purpose: str
+) -> CutLane:
+    if options.secure_sum and options.cut_guard != _NONE:
+        raise JobError(
+            f"the guard {options.cut_guard!r} on cut tensors cannot be had with a secure sum",
+            mend="Masked numbers must be added as they are: guard the gradients alone.",
+        )
+    guards: dict[Direction, Guard | None] = {"cut": None, "gradient": None}
+    texts: dict[Direction, str] = {"cut": options.cut_guard, "gradient": options.gradient_guard}
+    for direction, text in texts.items():
+        if text != _NONE:
+            rng = session.rng("guard", purpose, partner, direction)
+            guards[direction] = parse_guard(text).build(rng, direction)
+    device = options.torch_device()
+    link = session.link(partner)
+    return CutLane(link, widths, device, cut=guards["cut"], gradient=guards["gradient"])
 
 
 def _ring(session: Session, options: TrainOptions) -> FixedPoint:

@@ -25,6 +25,11 @@ class TrainOptions:
     secure_sum: Literal[0, 32, 64] = 0
     """Bits of the ring in which the feature parties' masked cuts are added, so that the label party
     sees their sum alone; 0 sends them as they are. See `isthmus.split.aggregation`."""
+    cut_guard: str = "none"
+    """What is done to cut tensors on their way: `fp16`, `int8`, `topk:0.25+int8`; see
+    `isthmus.split.guards`."""
+    gradient_guard: str = "none"
+    """The same for the gradients on their way back."""
     batch_size: int = 1024
     """Samples an update."""
     epochs: int = 20

@@ -1,4 +1,4 @@
-"""Split training, SPMD: every party calls `train` on its own session."""
+"""The two roles in split training, on one frame: parts, epochs, the best epoch, checkpoints."""
 
 from __future__ import annotations
 
@@ -27,94 +27,15 @@ from isthmus.split.handshake import (
     send_decision,
     take_decision,
 )
-from isthmus.split.lanes import feature_lane, label_lanes
+from isthmus.split.lanes import FeatureLane, LabelLane, feature_lane, label_lanes
 from isthmus.split.log import EpochLog
 from isthmus.split.optim import PartyOptimizer
-from isthmus.split.options import EpochRecord, Loss, TrainOptions, TrainResult, bce
+from isthmus.split.options import EpochRecord, Loss, TrainOptions, TrainResult
 from isthmus.split.schedules import make_schedule
 from isthmus.split.scoring import label_scores, send_cuts
 from isthmus.split.sides import FeatureSide, LabelSide, Part
 
 Labels = npt.NDArray[np.float32]
-
-
-def train(
-    session: Session,
-    *,
-    split: Split,
-    bottom: nn.Module | None = None,
-    data: PartyData | None = None,
-    top: nn.Module | None = None,
-    labels: Labels | None = None,
-    loss: Loss = bce,
-    options: TrainOptions | None = None,
-    signer: Signer | None = None,
-) -> TrainResult:
-    """Train a split network; every party of the session calls this in its own role.
-
-    With the session's folder set, a checkpoint is written after each epoch, and a later call with
-    the same arguments continues from the newest epoch that all parties hold.
-
-    Args:
-        session: this party's session, with a link to each partner.
-        split: which aligned samples train, validate and test; the same at every party.
-        bottom: this party's bottom model; its output is a dict of float32 [batch, ...] tensors.
-            The label party may have none.
-        data: what the bottom reads; given if and only if `bottom` is.
-        top: the top model, at the label party only; from the parties' cuts to logits [batch].
-        labels: float32 [samples] in the aligned order, at the label party only.
-        loss: of logits and labels, both [batch].
-        options: the same at every party, but for local fields.
-        signer: at a feature party under a secure sum: proves whose keys the parties use. Without
-            one the label party must be trusted to pass them on unchanged.
-
-    Returns:
-        What was done. The modules hold the parameters of the best epoch.
-
-    Raises:
-        JobError: the parties' options, sizes or models do not fit together.
-        NotFinite, ShapeMismatch, BadMessage: something is wrong with what crossed.
-        LinkError: a partner failed or is gone.
-    """
-    options = options or TrainOptions()
-    bottoms = {} if bottom is None else {session.me: bottom}
-    inputs = {} if data is None else {session.me: data}
-    if bottoms.keys() != inputs.keys():
-        raise JobError(f"{session.me} needs both a bottom model and its data, or neither")
-    if session.is_label_party:
-        if top is None or labels is None:
-            raise JobError(f"the label party {session.me} needs a top model and labels")
-        return LabelTrainer(session, split, bottoms, inputs, options, top, labels, loss).run()
-    if top is not None or labels is not None:
-        raise JobError(f"only the label party {session.label_party} has a top model and labels")
-    if bottom is None:
-        raise JobError(f"the feature party {session.me} needs a bottom model")
-    return FeatureTrainer(session, split, bottoms, inputs, options, signer).run()
-
-
-def train_pooled(
-    session: Session,
-    *,
-    split: Split,
-    bottoms: Mapping[str, nn.Module],
-    data: Mapping[str, PartyData],
-    top: nn.Module,
-    labels: Labels,
-    loss: Loss = bce,
-    options: TrainOptions | None = None,
-) -> TrainResult:
-    """Train the same network with all parties' data in one place: the reference of a simulation.
-
-    The modules are those of the parties, with the same order of batches, so under an exact schedule
-    the result equals that of `train` to floating-point error.
-
-    Args:
-        session: a session without links whose `me` is the label party.
-        bottoms, data: every party's bottom model and data, in the agreed order of the parties.
-        split, top, labels, loss, options: as for `train`.
-    """
-    options = options or TrainOptions()
-    return LabelTrainer(session, split, bottoms, data, options, top, labels, loss).run()
 
 
 @dataclass
@@ -159,6 +80,10 @@ class _Trainer(ABC):
     @abstractmethod
     def handshake(self, resumable: list[int]) -> int:
         """Agree on the run; returns the epoch to continue from (0: the beginning)."""
+
+    @abstractmethod
+    def lanes(self) -> Mapping[str, FeatureLane | LabelLane]:
+        """The lanes that the handshake has made, by the partner's name."""
 
     @abstractmethod
     def train_epoch(self, epoch: int, task: Task) -> float | None:
@@ -250,6 +175,9 @@ class _Trainer(ABC):
             groups[f"model.{name}"] = module_state(part.module)
             assert part.optimizer is not None
             groups[f"optimizer.{name}"] = part.optimizer.tensors()
+        for name, lane in self.lanes().items():
+            state = {key: torch.from_numpy(array) for key, array in lane.state().items()}
+            groups[f"lane.{name}"] = state
         facts = {
             "history": [asdict(record) for record in self.state.history],
             "best_epoch": self.state.best_epoch,
@@ -266,6 +194,9 @@ class _Trainer(ABC):
             part.module.load_state_dict(unpack(checkpoint.tensors, f"model.{name}"))
             assert part.optimizer is not None
             part.optimizer.load_tensors(unpack(checkpoint.tensors, f"optimizer.{name}"))
+        for name, lane in self.lanes().items():
+            saved = unpack(checkpoint.tensors, f"lane.{name}")
+            lane.load_state({key: tensor.numpy() for key, tensor in saved.items()})
         facts = checkpoint.facts
         self.state = _State(
             history=[EpochRecord(**record) for record in facts["history"]],
@@ -300,6 +231,10 @@ class FeatureTrainer(_Trainer):
         lane = feature_lane(session, widths, options, "train", self.signer)
         self.side = FeatureSide(bottom, lane)
         return epoch
+
+    def lanes(self) -> Mapping[str, FeatureLane | LabelLane]:
+        """See `_Trainer.lanes`."""
+        return {self.session.label_party: self.side.lane}
 
     def train_epoch(self, epoch: int, task: Task) -> float | None:
         """See `_Trainer.train_epoch`."""
@@ -344,6 +279,10 @@ class LabelTrainer(_Trainer):
         )
         self.side.lanes = label_lanes(self.session, widths, self.options, "train")
         return epoch
+
+    def lanes(self) -> Mapping[str, FeatureLane | LabelLane]:
+        """See `_Trainer.lanes`."""
+        return self.side.lanes
 
     def train_epoch(self, epoch: int, task: Task) -> float | None:
         """See `_Trainer.train_epoch`."""

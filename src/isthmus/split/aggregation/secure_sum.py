@@ -44,7 +44,7 @@ from torch import Tensor
 
 from isthmus.crypto.masks import Masks, Words
 from isthmus.errors import BadMessage, ShapeMismatch
-from isthmus.link import Link, Message
+from isthmus.link import Array, Link, Message
 from isthmus.split.aggregation.fixed_point import FixedPoint
 from isthmus.split.lane import Widths, shown
 
@@ -58,12 +58,24 @@ class FromHub(Protocol):
     def recv_gradient(self, batch: int, step: int) -> Cut:
         """The gradient with respect to the cut tensors that we sent."""
 
+    def state(self) -> dict[str, Array]:
+        """What must be found again after a restart."""
+
+    def load_state(self, state: Mapping[str, Array]) -> None:
+        """Continue from a state that `state` returned."""
+
 
 class ToParty(Protocol):
     """What takes the gradients to one feature party, such as `CutLane`."""
 
     def send_gradient(self, gradient: Tensors, step: int) -> None:
         """Send the gradient with respect to the partner's cut tensors."""
+
+    def state(self) -> dict[str, Array]:
+        """What must be found again after a restart."""
+
+    def load_state(self, state: Mapping[str, Array]) -> None:
+        """Continue from a state that `state` returned."""
 
 
 class SecureSumLane:
@@ -111,6 +123,14 @@ class SecureSumLane:
     def recv_gradient(self, batch: int, step: int) -> Cut:
         """The gradient with respect to the sum, which is that with respect to our cut."""
         return self._gradients.recv_gradient(batch, step)
+
+    def state(self) -> dict[str, Array]:
+        """What the gradients' lane must find again; the masks are agreed anew."""
+        return self._gradients.state()
+
+    def load_state(self, state: Mapping[str, Array]) -> None:
+        """Continue from a state that `state` returned."""
+        self._gradients.load_state(state)
 
     def _encoded(self, cut: Tensors, step: int) -> tuple[Words, dict[str, Words]]:
         """All words of a cut in one piece, and the same as tensors by name."""
@@ -195,6 +215,20 @@ class SecureSumHub:
         """Send the gradient with respect to the sum to every feature party."""
         for lane in self._gradients.values():
             lane.send_gradient(gradient, step)
+
+    def state(self) -> dict[str, Array]:
+        """What the gradients' lanes must find again."""
+        return {
+            f"{party}/{name}": array
+            for party, lane in self._gradients.items()
+            for name, array in lane.state().items()
+        }
+
+    def load_state(self, state: Mapping[str, Array]) -> None:
+        """Continue from a state that `state` returned."""
+        for party, lane in self._gradients.items():
+            prefix = f"{party}/"
+            lane.load_state({n[len(prefix) :]: a for n, a in state.items() if n.startswith(prefix)})
 
 
 def summed_widths(widths: Mapping[str, Widths]) -> dict[str, tuple[int, ...]]:

@@ -1,0 +1,94 @@
+"""Split training, SPMD: every party calls `train` on its own session."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from isthmus.data.split import Split
+from isthmus.errors import JobError
+from isthmus.session import Session
+from isthmus.split.aggregation import Signer
+from isthmus.split.batches import PartyData
+from isthmus.split.options import Loss, TrainOptions, TrainResult, bce
+from isthmus.split.trainer import FeatureTrainer, Labels, LabelTrainer
+
+
+def train(
+    session: Session,
+    *,
+    split: Split,
+    bottom: nn.Module | None = None,
+    data: PartyData | None = None,
+    top: nn.Module | None = None,
+    labels: Labels | None = None,
+    loss: Loss = bce,
+    options: TrainOptions | None = None,
+    signer: Signer | None = None,
+) -> TrainResult:
+    """Train a split network; every party of the session calls this in its own role.
+
+    With the session's folder set, a checkpoint is written after each epoch, and a later call with
+    the same arguments continues from the newest epoch that all parties hold.
+
+    Args:
+        session: this party's session, with a link to each partner.
+        split: which aligned samples train, validate and test; the same at every party.
+        bottom: this party's bottom model; its output is a dict of float32 [batch, ...] tensors.
+            The label party may have none.
+        data: what the bottom reads; given if and only if `bottom` is.
+        top: the top model, at the label party only; from the parties' cuts to logits [batch].
+        labels: float32 [samples] in the aligned order, at the label party only.
+        loss: of logits and labels, both [batch].
+        options: the same at every party, but for local fields.
+        signer: at a feature party under a secure sum: proves whose keys the parties use. Without
+            one the label party must be trusted to pass them on unchanged.
+
+    Returns:
+        What was done. The modules hold the parameters of the best epoch.
+
+    Raises:
+        JobError: the parties' options, sizes or models do not fit together.
+        NotFinite, ShapeMismatch, BadMessage: something is wrong with what crossed.
+        LinkError: a partner failed or is gone.
+    """
+    options = options or TrainOptions()
+    bottoms = {} if bottom is None else {session.me: bottom}
+    inputs = {} if data is None else {session.me: data}
+    if bottoms.keys() != inputs.keys():
+        raise JobError(f"{session.me} needs both a bottom model and its data, or neither")
+    if session.is_label_party:
+        if top is None or labels is None:
+            raise JobError(f"the label party {session.me} needs a top model and labels")
+        return LabelTrainer(session, split, bottoms, inputs, options, top, labels, loss).run()
+    if top is not None or labels is not None:
+        raise JobError(f"only the label party {session.label_party} has a top model and labels")
+    if bottom is None:
+        raise JobError(f"the feature party {session.me} needs a bottom model")
+    return FeatureTrainer(session, split, bottoms, inputs, options, signer).run()
+
+
+def train_pooled(
+    session: Session,
+    *,
+    split: Split,
+    bottoms: Mapping[str, nn.Module],
+    data: Mapping[str, PartyData],
+    top: nn.Module,
+    labels: Labels,
+    loss: Loss = bce,
+    options: TrainOptions | None = None,
+) -> TrainResult:
+    """Train the same network with all parties' data in one place: the reference of a simulation.
+
+    The modules are those of the parties, with the same order of batches, so under an exact schedule
+    the result equals that of `train` to floating-point error.
+
+    Args:
+        session: a session without links whose `me` is the label party.
+        bottoms, data: every party's bottom model and data, in the agreed order of the parties.
+        split, top, labels, loss, options: as for `train`.
+    """
+    options = options or TrainOptions()
+    return LabelTrainer(session, split, bottoms, data, options, top, labels, loss).run()
