@@ -480,3 +480,6 @@ def test_guards_and_schedules_by_the_job_file(workshop):
             if topic["topic"] in ("train.valid", "predict.cut")
         )
     assert crossed["guarded"] < crossed["plain"] / 2
+    page = pages["bob"].read_text()
+    assert "Guards make what crosses smaller (cut tensors: int8, gradients: int8)" in page
+    assert "Guards make" not in plain["bob"].read_text()

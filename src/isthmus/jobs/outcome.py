@@ -213,7 +213,11 @@ def _training(job: Job, folder: PartyFolder) -> TrainingFacts:
         optimizer="Adam",
         batch_size=train.batch_size,
         learning_rate=train.learning_rate,
-        hyper_parameters=train.model_dump(include=_SETTINGS),
+        hyper_parameters={
+            **train.model_dump(include=_SETTINGS),
+            "cut_guard": train.guards.cut,
+            "gradient_guard": train.guards.gradient,
+        },
         epochs=len(epochs),
         steps=sum(epoch["steps"] for epoch in epochs),
         samples_per_second=result["samples_per_second"],

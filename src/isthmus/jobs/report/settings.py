@@ -33,6 +33,8 @@ _NAMES = {
     "epochs": "epochs at most",
     "metric": "best epoch by validation",
     "patience": "epochs of patience",
+    "cut_guard": "guard on cut tensors",
+    "gradient_guard": "guard on gradients",
 }
 """Names of the job file that need more words."""
 
@@ -40,9 +42,17 @@ _METRICS = {"auc": "AUC", "log_loss": "log loss"}
 
 
 def schedule(report: Report) -> str:
-    """The schedule in a sentence; empty for one that this page does not know."""
+    """Schedule and guards, a sentence each; none of a schedule that this page does not know."""
     kind, _, _ = report.training.schedule.partition(":")
-    return _SCHEDULES.get(kind, "")
+    chosen = report.training.hyper_parameters
+    guards = [chosen.get(name, "none") for name in ("cut_guard", "gradient_guard")]
+    said = [_SCHEDULES.get(kind, "")]
+    if guards != ["none", "none"]:
+        said.append(
+            f"Guards make what crosses smaller (cut tensors: {guards[0]}, gradients: {guards[1]}), "
+            "so that the numbers are not quite those of one machine."
+        )
+    return " ".join(filter(None, said))
 
 
 def settings(report: Report) -> tuple[tuple[str, str], ...]:

@@ -6,6 +6,7 @@ Each takes a tensor's name and the parties' tensors of that name, float32 [batch
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -18,12 +19,12 @@ from isthmus.models import seeded_linear
 Tensors = Mapping[str, Tensor]
 
 
-class Rule(nn.Module):
+class Rule(nn.Module, ABC):
     """A rule for one tensor of a cut."""
 
+    @abstractmethod
     def forward(self, name: str, tensors: Tensors) -> Tensor:
         """One tensor of the parties' tensors called `name`."""
-        raise NotImplementedError
 
 
 class Concat(Rule):
