@@ -142,7 +142,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
     toy = make_toy()
     _, reference = federate(toy, tmp_path)
     results, modules = federate(toy, tmp_path)
-    assert results["bob"].own_epochs == ()
+    assert results["bob"].resumed_from == len(results["bob"].epochs) == OPTIONS.epochs
     assert_same(modules, reference)
 
 

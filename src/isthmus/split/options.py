@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
@@ -111,8 +111,6 @@ class TrainResult:
     stop_reason: str
     resumed_from: int = 0
     """The epoch whose checkpoint this run continued from; 0 for a fresh start."""
-    own_epochs: tuple[EpochRecord, ...] = field(default=())
-    """The epochs that this process itself ran."""
 
     @property
     def steps(self) -> int:

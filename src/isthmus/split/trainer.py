@@ -124,7 +124,6 @@ class _Trainer(ABC):
             best_epoch=self.state.best_epoch,
             stop_reason=self.state.stop_reason or "all epochs done",
             resumed_from=resumed,
-            own_epochs=history[resumed:],
         )
 
     def _epoch(self, epoch: int, log: EpochLog, task: Task) -> None:

@@ -110,7 +110,8 @@ def check_protocol(theirs: Any, speaker: str) -> None:
 
 def job_mismatch(partner: str, context: str, theirs: str | None) -> JobMismatch:
     """The two sides hold different jobs."""
-    other = f" (here {context[:12]}, there {printable(theirs, 12)})" if theirs else ""
+    # Long enough for a version and the beginning of a hash.
+    other = f" (here {context[:24]}, there {printable(theirs, 24)})" if theirs else ""
     return JobMismatch(
         f"{partner} holds a different job{other}",
         mend="Compare the two job files; both sides need the same content.",
