@@ -12,7 +12,7 @@ from torch import Tensor
 
 from isthmus.errors import BadMessage, NotFinite, ShapeMismatch
 from isthmus.link import Array, Link, Message
-from isthmus.split.guards import Guard
+from isthmus.split.guards import Direction, Guard
 
 Tensors = Mapping[str, Tensor]
 Widths = Mapping[str, tuple[int, ...]]
@@ -49,7 +49,7 @@ class CutLane:
         self._link = link
         self._widths = dict(widths)
         self._device = device
-        self._guards = {"cut": cut, "gradient": gradient}
+        self._guards: dict[Direction, Guard | None] = {"cut": cut, "gradient": gradient}
 
     def send_cut(self, cut: Tensors, step: int, topic: str = "train.cut") -> None:
         """Send a batch's cut tensors, float32 [batch, ...] each."""
@@ -67,7 +67,7 @@ class CutLane:
         """The gradient with respect to the cut tensors that we sent."""
         return self._recv("train.gradient", "gradient", batch, step)
 
-    def _send(self, topic: str, what: str, tensors: Tensors, step: int) -> None:
+    def _send(self, topic: str, what: Direction, tensors: Tensors, step: int) -> None:
         arrays: dict[str, Array] = {
             name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()
         }
@@ -78,7 +78,7 @@ class CutLane:
         # for it, and what this thread does next is not urgent (15 % of a small step, measured).
         time.sleep(_YIELD)
 
-    def _recv(self, topic: str, what: str, batch: int, step: int) -> dict[str, Tensor]:
+    def _recv(self, topic: str, what: Direction, batch: int, step: int) -> dict[str, Tensor]:
         message = self._link.recv(topic)
         self._check_step(message, step)
         shapes = {name: (batch, *width) for name, width in self._widths.items()}
@@ -92,6 +92,10 @@ class CutLane:
             name: self._check(topic, name, arrays[name], shape, step)
             for name, shape in shapes.items()
         }
+
+    def guards(self) -> list[tuple[str, Direction, Guard]]:
+        """The guards that stand here, with the partner's name and the direction of each."""
+        return [(self._link.partner, way, one) for way, one in self._guards.items() if one]
 
     def state(self) -> dict[str, Array]:
         """What the guards must find again after a restart."""
@@ -111,7 +115,7 @@ class CutLane:
                 guard.load_state(own)
 
     def _decoded(
-        self, topic: str, what: str, message: Message, shapes: Mapping[str, tuple[int, ...]]
+        self, topic: str, what: Direction, message: Message, shapes: Mapping[str, tuple[int, ...]]
     ) -> Mapping[str, Array]:
         guard = self._guards[what]
         if guard is None:

@@ -20,7 +20,7 @@ from isthmus.split.aggregation import (
     relay_keys,
     summed_widths,
 )
-from isthmus.split.guards import Direction, Guard, parse_guard
+from isthmus.split.guards import Direction, Envelope, Guard, GuardRecord, parse_guard, record_of
 from isthmus.split.lane import CutLane, Widths
 from isthmus.split.options import TrainOptions
 
@@ -37,6 +37,9 @@ class FeatureLane(Protocol):
     def recv_gradient(self, batch: int, step: int) -> dict[str, Tensor]:
         """The gradient with respect to the cut tensors that we sent."""
 
+    def guards(self) -> list[tuple[str, Direction, Guard]]:
+        """The guards that stand here, with the partner's name and the direction of each."""
+
     def state(self) -> dict[str, Array]:
         """What must be found again after a restart."""
 
@@ -52,6 +55,9 @@ class LabelLane(Protocol):
 
     def send_gradient(self, gradient: Tensors, step: int) -> None:
         """Send the gradient with respect to those cut tensors."""
+
+    def guards(self) -> list[tuple[str, Direction, Guard]]:
+        """The guards that stand here, with the partner's name and the direction of each."""
 
     def state(self) -> dict[str, Array]:
         """What must be found again after a restart."""
@@ -121,23 +127,47 @@ def cuts_of_top(
     return {TOGETHER: summed_widths(linked), **own}
 
 
+def guard_records(
+    session: Session, options: TrainOptions, lanes: Mapping[str, FeatureLane | LabelLane]
+) -> tuple[GuardRecord, ...]:
+    """What the guards on this party's lanes did so far, as this end saw it."""
+    found = [guard for lane in lanes.values() for guard in lane.guards()]
+    records = []
+    for partner, way, guard in found:
+        party = partner if session.is_label_party else session.me
+        if isinstance(guard, Envelope):
+            records.append(record_of(party, way, options.guard_of(way, party), guard))
+    return tuple(records)
+
+
 def _guarded(
     session: Session, partner: str, widths: Widths, options: TrainOptions, purpose: str
 ) -> CutLane:
-    if options.secure_sum and options.cut_guard != _NONE:
-        raise JobError(
-            f"the guard {options.cut_guard!r} on cut tensors cannot be had with a secure sum",
-            mend="Masked numbers must be added as they are: guard the gradients alone.",
-        )
+    _check_guards(session, options)
+    party = partner if session.is_label_party else session.me
     guards: dict[Direction, Guard | None] = {"cut": None, "gradient": None}
-    texts: dict[Direction, str] = {"cut": options.cut_guard, "gradient": options.gradient_guard}
-    for direction, text in texts.items():
-        if text != _NONE:
+    for direction in guards:
+        if (text := options.guard_of(direction, party)) != _NONE:
             rng = session.rng("guard", purpose, partner, direction)
             guards[direction] = parse_guard(text).build(rng, direction)
     device = options.torch_device()
     link = session.link(partner)
     return CutLane(link, widths, device, cut=guards["cut"], gradient=guards["gradient"])
+
+
+def _check_guards(session: Session, options: TrainOptions) -> None:
+    for given in (options.cut_guard, options.gradient_guard):
+        if unknown := set() if isinstance(given, str) else given.keys() - session.feature_parties:
+            raise JobError(
+                f"there is a guard for {', '.join(sorted(unknown))}, which is no feature party",
+                mend=f"The feature parties are {', '.join(session.feature_parties)}.",
+            )
+    for party in session.feature_parties if options.secure_sum else ():
+        if (text := options.guard_of("cut", party)) != _NONE:
+            raise JobError(
+                f"the guard {text!r} on {party}'s cut tensors cannot be had with a secure sum",
+                mend="Masked numbers must be added as they are: guard the gradients alone.",
+            )
 
 
 def _ring(session: Session, options: TrainOptions) -> FixedPoint:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
+
+from isthmus.split.guards import Direction, GuardRecord
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """From logits [batch] and labels [batch] to the mean loss [] of the batch."""
@@ -25,10 +27,10 @@ class TrainOptions:
     secure_sum: Literal[0, 32, 64] = 0
     """Bits of the ring in which the feature parties' masked cuts are added, so that the label party
     sees their sum alone; 0 sends them as they are. See `isthmus.split.aggregation`."""
-    cut_guard: str = "none"
+    cut_guard: str | Mapping[str, str] = "none"
     """What is done to cut tensors on their way: `fp16`, `int8`, `topk:0.25+int8`; see
-    `isthmus.split.guards`."""
-    gradient_guard: str = "none"
+    `isthmus.split.guards`. Or one for each feature party by name; those left out have none."""
+    gradient_guard: str | Mapping[str, str] = "none"
     """The same for the gradients on their way back."""
     batch_size: int = 1024
     """Samples an update."""
@@ -63,7 +65,17 @@ class TrainOptions:
     def agreed(self) -> dict[str, Any]:
         """The options that all parties must hold alike."""
         local = ("device", "threads", "tensorboard")
-        return {name: value for name, value in asdict(self).items() if name not in local}
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            name: dict(value) if isinstance(value, Mapping) else value
+            for name, value in given.items()
+            if name not in local
+        }
+
+    def guard_of(self, direction: Direction, party: str) -> str:
+        """The guard on the cut tensors of the feature party `party`, or on their gradients."""
+        given = self.cut_guard if direction == "cut" else self.gradient_guard
+        return given if isinstance(given, str) else given.get(party, "none")
 
     def rate_factor(self, step: int, total: int) -> float:
         """What the learning rates are multiplied with at `step` (from 0) of `total` steps."""
@@ -111,6 +123,8 @@ class TrainResult:
     stop_reason: str
     resumed_from: int = 0
     """The epoch whose checkpoint this run continued from; 0 for a fresh start."""
+    guards: tuple[GuardRecord, ...] = ()
+    """What the guards on this party's lanes did since the run was started or resumed."""
 
     @property
     def steps(self) -> int:

@@ -46,6 +46,7 @@ from isthmus.crypto.masks import Masks, Words
 from isthmus.errors import BadMessage, ShapeMismatch
 from isthmus.link import Array, Link, Message
 from isthmus.split.aggregation.fixed_point import FixedPoint
+from isthmus.split.guards import Direction, Guard
 from isthmus.split.lane import Widths, shown
 
 Tensors = Mapping[str, Tensor]
@@ -57,6 +58,9 @@ class FromHub(Protocol):
 
     def recv_gradient(self, batch: int, step: int) -> Cut:
         """The gradient with respect to the cut tensors that we sent."""
+
+    def guards(self) -> list[tuple[str, Direction, Guard]]:
+        """The guards that stand here, with the partner's name and the direction of each."""
 
     def state(self) -> dict[str, Array]:
         """What must be found again after a restart."""
@@ -70,6 +74,9 @@ class ToParty(Protocol):
 
     def send_gradient(self, gradient: Tensors, step: int) -> None:
         """Send the gradient with respect to the partner's cut tensors."""
+
+    def guards(self) -> list[tuple[str, Direction, Guard]]:
+        """The guards that stand here, with the partner's name and the direction of each."""
 
     def state(self) -> dict[str, Array]:
         """What must be found again after a restart."""
@@ -123,6 +130,10 @@ class SecureSumLane:
     def recv_gradient(self, batch: int, step: int) -> Cut:
         """The gradient with respect to the sum, which is that with respect to our cut."""
         return self._gradients.recv_gradient(batch, step)
+
+    def guards(self) -> list[tuple[str, Direction, Guard]]:
+        """The guards that stand on gradients, with the partner's name and the direction of each."""
+        return self._gradients.guards()
 
     def state(self) -> dict[str, Array]:
         """What the gradients' lane must find again; the masks are agreed anew."""
@@ -215,6 +226,10 @@ class SecureSumHub:
         """Send the gradient with respect to the sum to every feature party."""
         for lane in self._gradients.values():
             lane.send_gradient(gradient, step)
+
+    def guards(self) -> list[tuple[str, Direction, Guard]]:
+        """The guards that stand on gradients, with the partner's name and the direction of each."""
+        return [one for lane in self._gradients.values() for one in lane.guards()]
 
     def state(self) -> dict[str, Array]:
         """What the gradients' lanes must find again."""

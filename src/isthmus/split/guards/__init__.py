@@ -6,6 +6,7 @@ from isthmus.split.guards.envelope import Envelope
 from isthmus.split.guards.floats import E4M3, E5M2, Bf16, Fp8, Fp16
 from isthmus.split.guards.integers import Integers
 from isthmus.split.guards.lowrank import LowRank
+from isthmus.split.guards.record import GuardRecord, record_of
 from isthmus.split.guards.report import GuardReport
 from isthmus.split.guards.sparse import RandomK, TopK
 from isthmus.split.guards.spec import Direction, GuardSpec, parse_guard
@@ -20,6 +21,7 @@ __all__ = [
     "Fp8",
     "Fp16",
     "Guard",
+    "GuardRecord",
     "GuardReport",
     "GuardSpec",
     "Integers",
@@ -31,5 +33,6 @@ __all__ = [
     "Slot",
     "TopK",
     "parse_guard",
+    "record_of",
     "size",
 ]

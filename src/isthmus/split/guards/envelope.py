@@ -38,6 +38,8 @@ class Envelope(Guard):
         self.lossy = guard.lossy
         self.report = GuardReport()
         """Of this end, as the sender."""
+        self.received = GuardReport()
+        """Of this end, as the receiver; it cannot know the error."""
         self._every = measure_every
 
     def layout(self, shapes: Shapes) -> Layout:
@@ -53,9 +55,7 @@ class Envelope(Guard):
         report = self.report
         if learn and self._every and report.messages % self._every == 0:
             report.measure(dict(tensors), self.guard.decode(encoded, shapes))
-        report.messages += 1
-        report.bytes_before += sum(tensor.nbytes for tensor in tensors.values())
-        report.bytes_after += len(body)
+        report.count(shapes, len(body))
         report.saturated = self.guard.saturated
         return {NAME: body}
 
@@ -65,7 +65,7 @@ class Envelope(Guard):
             raise BadMessage(f"a guarded message must hold {NAME!r} and nothing else")
         body = tensors[NAME]
         layout = self.guard.layout(shapes)
-        whole = size(layout)
+        whole, came = size(layout), len(body)
         if body.dtype != np.uint8 or body.ndim != 1 or len(body) > whole:
             raise BadMessage(
                 f"a guarded message came as {body.dtype} {list(body.shape)[:8]}, agreed were "
@@ -75,7 +75,9 @@ class Envelope(Guard):
             body = self.coder.decode(body, whole)
         if len(body) != whole:
             raise BadMessage(f"a guarded message has {len(body)} bytes, agreed were {whole}")
-        return self.guard.decode(self._split(body, layout), shapes)
+        decoded = self.guard.decode(self._split(body, layout), shapes)
+        self.received.count(shapes, came)
+        return decoded
 
     def state(self) -> Arrays:
         """See `Guard.state`."""

@@ -1,18 +1,22 @@
-"""What a guard did to the messages of a run."""
+"""What a guard did to the messages of a run, as its own end saw it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from isthmus.split.guards.base import Arrays
+from isthmus.split.guards.base import Arrays, Shapes
+
+_FLOAT = 4
+"""Bytes of a float32."""
 
 
 @dataclass
 class GuardReport:
-    """Counts since the start of the process, of the sender's end."""
+    """Counts since the start of the process, of one end: what it sent, or what it received."""
 
     messages: int = 0
     bytes_before: int = 0
@@ -35,6 +39,12 @@ class GuardReport:
     def relative_error(self) -> float:
         """|decoded - meant| / |meant|, Euclidean, over all measured messages."""
         return float(np.sqrt(self._error / self._energy)) if self._energy else 0.0
+
+    def count(self, shapes: Shapes, sent: int) -> None:
+        """One more message: tensors of these shapes went as `sent` bytes."""
+        self.messages += 1
+        self.bytes_before += _FLOAT * sum(prod(shape) for shape in shapes.values())
+        self.bytes_after += sent
 
     def measure(self, meant: Arrays, decoded: Arrays) -> None:
         """Compare what the receiver gets with what was to be sent."""
