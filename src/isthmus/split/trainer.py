@@ -27,7 +27,13 @@ from isthmus.split.handshake import (
     send_decision,
     take_decision,
 )
-from isthmus.split.lanes import FeatureLane, LabelLane, feature_lane, label_lanes
+from isthmus.split.lanes import (
+    FeatureLane,
+    LabelLane,
+    feature_lane,
+    guard_records,
+    label_lanes,
+)
 from isthmus.split.log import EpochLog
 from isthmus.split.optim import PartyOptimizer
 from isthmus.split.options import EpochRecord, Loss, TrainOptions, TrainResult
@@ -124,6 +130,7 @@ class _Trainer(ABC):
             best_epoch=self.state.best_epoch,
             stop_reason=self.state.stop_reason or "all epochs done",
             resumed_from=resumed,
+            guards=guard_records(self.session, self.options, self.lanes()),
         )
 
     def _epoch(self, epoch: int, log: EpochLog, task: Task) -> None:
