@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from tests.split.toy import PARTIES, make_toy
 from torch import nn
 
@@ -297,17 +296,6 @@ def test_a_lying_partner_is_caught(respond, error, message):
     toy = make_toy()
     with pytest.raises(error, match=message):
         federate(hostile(respond), bob_program(toy))
-
-
-def test_a_bottom_must_return_named_float32_tensors():
-    toy = make_toy()
-
-    class Bare(nn.Module):
-        def forward(self, batch):
-            return torch.zeros(len(batch), 3)
-
-    with pytest.raises(JobError, match="Bare returns a Tensor"):
-        federate(alice_program(toy, bottom=Bare()), bob_program(toy))
 
 
 def test_learning_rates_follow_warm_up_and_decay():

@@ -26,31 +26,39 @@ from isthmus.split.sides import Part
 _MAX_TENSORS = 64
 _MAX_WIDTH = 1 << 20
 """Numbers a sample in one cut tensor."""
+_PROBE = 3
+"""Samples: of one alone, a mean over the batch would look like a row."""
+_MAX_DIMS = 4
+"""Of a cut tensor, the batch left out."""
 _REASON = re.compile(r"[ -~]{0,200}")
 
 
 def cut_widths(bottom: Part, samples: Samples) -> Widths:
     """The shape of each of a bottom's cut tensors, batch dimension left out.
 
+    Args:
+        bottom: whose output is looked at.
+        samples: the first few serve as a batch.
+
     Raises:
-        JobError: the bottom's output is not a dict of float32 tensors [batch, ...].
+        JobError: the bottom returns something else than float32 tensors, or of impossible shape.
+        ShapeMismatch: a tensor's first dimension is not the batch.
     """
+    samples = samples[:_PROBE]
     bottom.module.eval()
     with torch.no_grad():
-        cut = bottom.module(bottom.batch(samples, backward=False))
-    if not isinstance(cut, dict) or not cut:
-        raise JobError(
-            f"the bottom model {type(bottom.module).__name__} returns a {type(cut).__name__}",
-            mend="Return a dict of named tensors, each float32 [batch, ...].",
-        )
-    for name, tensor in cut.items():
-        if tensor.dtype != torch.float32 or tensor.shape[:1] != (len(samples),):
+        cut = bottom.cut(bottom.batch(samples, backward=False), len(samples))
+    widths = {name: tuple(tensor.shape[1:]) for name, tensor in cut.items()}
+    if len(widths) > _MAX_TENSORS:
+        raise JobError(f"{bottom.party}'s bottom returns more than {_MAX_TENSORS} tensors")
+    for name, width in widths.items():
+        if not _possible(width):
             raise JobError(
-                f"the bottom model's {name!r} is {tensor.dtype} {list(tensor.shape)} for a batch "
-                f"of {len(samples)}",
-                mend="Return float32 tensors whose first dimension is the batch.",
+                f"{bottom.party}'s bottom returns {name!r} with shape {['batch', *width]}",
+                mend=f"1 to {_MAX_WIDTH} numbers a sample can cross the cut, in up to "
+                f"{_MAX_DIMS} dimensions.",
             )
-    return {name: tuple(tensor.shape[1:]) for name, tensor in cut.items()}
+    return widths
 
 
 def fingerprint(
@@ -195,10 +203,14 @@ def partner_widths(party: str, hello: Message) -> Widths:
     if not isinstance(given, dict) or not 0 < len(given) <= _MAX_TENSORS:
         raise BadMessage(f"{party} did not describe its cut tensors")
     for dims in given.values():
-        numbers = isinstance(dims, list) and all(type(d) is int and d > 0 for d in dims)
-        if not numbers or len(dims) > 4 or math.prod(dims) > _MAX_WIDTH:
+        if not isinstance(dims, list) or not _possible(dims):
             raise BadMessage(f"{party} described a cut tensor of impossible shape {shown(dims)}")
     return {name: tuple(dims) for name, dims in given.items()}
+
+
+def _possible(dims: Sequence[object]) -> bool:
+    numbers = [d for d in dims if type(d) is int and d > 0]
+    return len(numbers) == len(dims) <= _MAX_DIMS and math.prod(numbers) <= _MAX_WIDTH
 
 
 def _epochs(party: str, hello: Message) -> set[int]:
@@ -237,10 +249,18 @@ def check_top(top: Part, widths: Mapping[str, Widths]) -> None:
     try:
         with torch.no_grad():
             logits = top.module(zeros)
-    except (RuntimeError, KeyError) as error:
-        shapes = "; ".join(f"{party}: {dict(cut)}" for party, cut in widths.items())
-        raise ShapeMismatch(f"the top model cannot take the cuts ({shapes}): {error}") from error
-    if logits.shape != (2,):
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+        cuts = "; ".join(
+            f"{name!r} of {party} {['batch', *width]}"
+            for party, cut in widths.items()
+            for name, width in cut.items()
+        )
         raise ShapeMismatch(
-            f"the top model returns {list(logits.shape)} for a batch of 2", mend="Return [batch]."
+            f"the top model cannot take the cuts ({cuts}): {type(error).__name__}: {error}",
+            mend="They come as {party: {name: tensor}}.",
+        ) from error
+    if not isinstance(logits, Tensor) or logits.shape != (2,):
+        returned = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ShapeMismatch(
+            f"the top model returns {returned} for a batch of 2", mend="Return a tensor [batch]."
         )

@@ -22,7 +22,8 @@ def send_cuts(bottom: Part, lane: FeatureLane, samples: Samples, topic: str) -> 
     """A feature party's half: send the cut tensors of `samples`, batch by batch."""
     with torch.no_grad():
         for step, rows in enumerate(in_order(samples, _BATCH)):
-            lane.send_cut(bottom.module(bottom.batch(rows, backward=False)), step, topic)
+            cut = bottom.cut(bottom.batch(rows, backward=False), len(rows))
+            lane.send_cut(cut, step, topic)
 
 
 def label_scores(side: LabelSide, samples: Samples, topic: str) -> npt.NDArray[np.float64]:
@@ -31,7 +32,7 @@ def label_scores(side: LabelSide, samples: Samples, topic: str) -> npt.NDArray[n
     with torch.no_grad():
         for step, rows in enumerate(in_order(samples, _BATCH)):
             cuts = {
-                party: part.module(part.batch(rows, backward=False))
+                party: part.cut(part.batch(rows, backward=False), len(rows))
                 for party, part in side.bottoms.items()
             }
             for party, lane in side.lanes.items():
@@ -69,10 +70,10 @@ def predict(
     device = options.torch_device()
     bottoms = {}
     if bottom is not None:
-        bottoms[session.me] = Part(bottom.to(device).eval(), device, data)
+        bottoms[session.me] = Part(bottom.to(device).eval(), device, data, party=session.me)
     if not session.is_label_party:
         part = bottoms[session.me]
-        widths = cut_widths(part, samples[:1])
+        widths = cut_widths(part, samples)
         session.hub.send(
             "predict.hello", header={"widths": {k: list(v) for k, v in widths.items()}}
         )
@@ -85,7 +86,7 @@ def predict(
         party: partner_widths(party, link.recv("predict.hello"))
         for party, link in session.links.items()
     }
-    own = {party: cut_widths(part, samples[:1]) for party, part in bottoms.items()}
+    own = {party: cut_widths(part, samples) for party, part in bottoms.items()}
     check_top(upper, cuts_of_top(session, theirs | own, options))
     lanes = label_lanes(session, theirs, options, "predict")
     side = LabelSide(upper, bottoms, lanes, np.empty(0, np.float32), bce)

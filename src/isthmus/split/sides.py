@@ -18,12 +18,11 @@ from torch import Tensor, nn
 from isthmus.errors import NotFinite
 from isthmus.models import later_weight_gradients
 from isthmus.split.batches import PartyData, Samples
+from isthmus.split.cuts import Cut, Cuts, check_samples, named_cut
 from isthmus.split.lanes import FeatureLane, LabelLane
 from isthmus.split.optim import PartyOptimizer, sparse_parameters
 from isthmus.split.options import Loss
 
-Cut = dict[str, Tensor]
-Cuts = dict[str, Cut]
 Stash = dict[str, Tensor]
 
 
@@ -35,6 +34,8 @@ class Part:
     device: torch.device
     data: PartyData | None = None
     optimizer: PartyOptimizer | None = None
+    party: str = "this party"
+    """Whose bottom it is, for errors."""
 
     def update(self, factor: float) -> None:
         """Apply the gradients, with the learning rates multiplied by `factor`."""
@@ -45,6 +46,23 @@ class Part:
         """This bottom's input for `samples`, on its device."""
         assert self.data is not None
         return self.move(self.data.batch(samples, backward=backward))
+
+    def cut(self, batch: Any, samples: int | None = None, copies: Stash | None = None) -> Cut:
+        """This bottom's cut tensors for a batch on its device.
+
+        Args:
+            batch: what the bottom takes.
+            samples: the batch's size; not compared with the tensors' if None.
+            copies: parameters to use in place of the module's, see `copies`.
+
+        Raises:
+            JobError, ShapeMismatch: see `named_cut`.
+        """
+        if copies:
+            output = torch.func.functional_call(self.module, copies, (batch,))
+        else:
+            output = self.module(batch)
+        return named_cut(output, self.party, samples)
 
     def copies(self) -> Stash:
         """Copies of the dense parameters, by name, with gradients of their own.
@@ -108,12 +126,7 @@ class FeatureSide:
                 before it.
         """
         copies = self.bottom.copies() if stash else {}
-        batch = self.bottom.move(batches[0])
-        cut: Cut
-        if copies:
-            cut = torch.func.functional_call(self.bottom.module, copies, (batch,))
-        else:
-            cut = self.bottom.module(batch)
+        cut = self.bottom.cut(self.bottom.move(batches[0]), len(samples), copies)
         self.lane.send_cut(cut, number)
         return Flight(number, len(samples), cut, copies)
 
@@ -163,7 +176,7 @@ class LabelSide:
     def own_forward(self, batches: Sequence[Any]) -> dict[str, Cut]:
         """The cut tensors of the bottoms that are here."""
         return {
-            party: part.module(part.move(batch))
+            party: part.cut(part.move(batch))
             for (party, part), batch in zip(self.bottoms.items(), batches, strict=True)
         }
 
@@ -183,6 +196,8 @@ class LabelSide:
         Returns:
             The samples' mean loss times `share`, and the own cuts' gradients for `own_backward`.
         """
+        for party, cut in own.items():
+            check_samples(cut, party, len(samples))
         leaves = {party: _leaves(cut) for party, cut in own.items()}
         for party, lane in self.lanes.items():
             leaves[party] = _leaves(lane.recv_cut(len(samples), number))

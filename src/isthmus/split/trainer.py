@@ -71,17 +71,17 @@ class _Trainer(ABC):
         self.options = options
         self.device = options.torch_device()
         self.schedule = make_schedule(options.schedule)
-        self.bottoms = {party: self._part(module, data[party]) for party, module in bottoms.items()}
+        self.bottoms = {p: self._part(module, data[p], p) for p, module in bottoms.items()}
         self.parts = {f"bottom.{party}": part for party, part in self.bottoms.items()}
-        self.widths = {p: cut_widths(part, split.train[:1]) for p, part in self.bottoms.items()}
+        self.widths = {p: cut_widths(part, split.train) for p, part in self.bottoms.items()}
         self.state = _State([], {})
         self.steps_per_epoch = -(-len(split.train) // options.batch_size)
         if not len(split.train):
             raise DataError("there are no training samples", mend="Check the fractions of `split`.")
 
-    def _part(self, module: nn.Module, data: PartyData | None) -> Part:
+    def _part(self, module: nn.Module, data: PartyData | None, party: str) -> Part:
         module.to(self.device)
-        return Part(module, self.device, data, PartyOptimizer(module, self.options))
+        return Part(module, self.device, data, PartyOptimizer(module, self.options), party)
 
     @abstractmethod
     def handshake(self, resumable: list[int]) -> int:
@@ -235,7 +235,7 @@ class FeatureTrainer(_Trainer):
         (bottom,), (widths,) = self.bottoms.values(), self.widths.values()
         epoch = agree_as_feature(session, self.split, options, widths, resumable)
         lane = feature_lane(session, widths, options, "train", self.signer)
-        self.side = FeatureSide(bottom, lane)
+        self.side = FeatureSide(bottom, lane, session.hub)
         return epoch
 
     def lanes(self) -> Mapping[str, FeatureLane | LabelLane]:
@@ -274,9 +274,9 @@ class LabelTrainer(_Trainer):
     ) -> None:
         super().__init__(session, split, bottoms, data, options)
         self.labels, self.loss = labels, loss
-        self.top = self._part(top, None)
+        self.top = self._part(top, None, session.me)
         self.parts["top"] = self.top
-        self.side = LabelSide(self.top, self.bottoms, {}, labels, loss)
+        self.side = LabelSide(self.top, self.bottoms, {}, labels, loss, session.links)
 
     def handshake(self, resumable: list[int]) -> int:
         """See `_Trainer.handshake`."""
