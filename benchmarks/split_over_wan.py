@@ -1,0 +1,296 @@
+"""Split training over a long, narrow line against the same on loopback, on MovieLens-1M.
+
+make bench NAME=split_over_wan
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import statistics
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.environments import WORK
+from benchmarks.federation import FEATURE_PARTY, LABEL_PARTY, FinishedRun
+from benchmarks.harness import Bar, Result, machine_facts, publish, versions
+from benchmarks.process_tree import measure
+from benchmarks.shaped_line import Line, ShapedLine
+from benchmarks.split_vs_pooled import movielens_job
+from isthmus.data.sources import get
+from isthmus.jobs.job import load_job
+from isthmus.jobs.launcher import Launch, free_port, party_command, throw_away_identities
+
+SCHEDULES = ("exact", "microbatch:4", "pipeline:8", "auto")
+GUARDS = ("none", "int4")
+CHOSEN, BAR = "auto", 0.9
+"""The schedule that must keep this share of its speed on loopback, under the last of the guards."""
+AUC_BAR = 0.002
+"""What it may lose against `exact` without guards."""
+BATCH = 1024
+COLUMNS = (
+    "schedule",
+    "guards",
+    "loopback, samples/s",
+    "line, samples/s",
+    "ratio",
+    "share of the line's cap",
+    "test AUC",
+    "less than exact",
+)
+TITLE = "Split DeepFM over a line of {line} against loopback, MovieLens-1M"
+SUMMARY = """\
+The job of split_vs_pooled at batch 1024: two party processes over mutually authenticated TLS, a
+thread each, on loopback and through a proxy of its own process that behaves as a line of {line},
+the same in both directions (benchmarks/shaped_line.py: back-pressure, no loss). Samples a second of
+training, the median over the epochs after the first. The cap is the line's rate over the bytes that
+a sample takes in the busier direction. AUC on 200,042 test rows with the parameters of the epoch
+that was best on the validation rows, {epochs} epochs; under `auto`, whose choice depends on the
+line, from the run over the line. The row of the bar and its reference, `exact` without guards, are
+the means of {seeds} seeds, which draw split, initial values and order; others are one seed."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training to run."""
+
+    schedule: str
+    guard: str
+    seed: int
+    epochs: int
+    line: Line | None
+    """None is loopback."""
+
+    @property
+    def name(self) -> str:
+        """For folders and the screen."""
+        words = (self.schedule, self.guard, self.line or "loopback", f"seed {self.seed}")
+        return re.sub(r"[^a-z0-9]+", "-", " ".join(map(str, words)).lower())
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one training gave."""
+
+    speeds: list[float]
+    """Samples a second of each epoch."""
+    auc: float
+    bytes_per_sample: float
+    """Of the busier direction, in training."""
+    choice: str
+    """What `auto` said that it had chosen."""
+    other_cores: float
+    """Kept busy by the rest of the machine, the proxy among it."""
+    proxy: dict[str, Any]
+
+    @property
+    def speed(self) -> float:
+        """Samples a second, the median over the epochs after the first."""
+        return statistics.median(self.speeds[1:] or self.speeds)
+
+
+Runs = dict[Cell, Found]
+
+
+def main() -> None:
+    """Run every row on both lines and publish."""
+    args = _arguments()
+    machine = machine_facts()
+    line = Line(args.rtt, args.rate)
+    work: Path = args.work / "split_over_wan"
+    base = movielens_job(work / "tables", get("ml-1m", args.work / "data"))
+    runs: Runs = {}
+    for cell in _cells(args, line):
+        runs[cell] = _run(base, cell, work / cell.name)
+        shown = {**asdict(runs[cell]), "speeds": [round(s) for s in runs[cell].speeds]}
+        print(cell.name, json.dumps(shown), flush=True)
+    publish(_result(runs, args, line, machine), args.results)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--schedules", nargs="+", default=list(SCHEDULES))
+    parser.add_argument("--guards", nargs="+", default=list(GUARDS), help="on cut and gradient")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--epochs", type=int, default=8, help="of the runs that AUC is taken of")
+    parser.add_argument("--line-epochs", type=int, default=2, help="of those taken for speed alone")
+    parser.add_argument("--rtt", type=float, default=20.0, metavar="MS")
+    parser.add_argument("--rate", type=float, default=100.0, metavar="MBIT/S")
+    parser.add_argument("--work", type=Path, default=WORK)
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
+    return parser.parse_args()
+
+
+def _cells(args: argparse.Namespace, line: Line) -> list[Cell]:
+    """What to run, in an order that puts the two lines of a row next to each other."""
+    cells: list[Cell] = []
+    for guard in args.guards:
+        for schedule in args.schedules:
+            seeds = args.seeds if _has_all_seeds(schedule, guard, args) else args.seeds[:1]
+            for seed in seeds:
+                cells.append(Cell(schedule, guard, seed, args.epochs, None))
+                if not _is_reference(schedule, guard, args) or seed == seeds[0]:
+                    epochs = args.epochs if schedule == CHOSEN else args.line_epochs
+                    cells.append(Cell(schedule, guard, seed, epochs, line))
+    return cells
+
+
+def _is_reference(schedule: str, guard: str, args: argparse.Namespace) -> bool:
+    return (schedule, guard) == (args.schedules[0], args.guards[0])
+
+
+def _has_all_seeds(schedule: str, guard: str, args: argparse.Namespace) -> bool:
+    is_bar = (schedule, guard) == (CHOSEN, args.guards[-1])
+    return is_bar or _is_reference(schedule, guard, args)
+
+
+def _run(base: Mapping[str, Any], cell: Cell, folder: Path) -> Found:
+    """One training, the label party listening and the feature party dialling."""
+    job = {
+        **base,
+        "name": "split-over-wan",
+        "seed": cell.seed,
+        "train": {
+            **base["train"],
+            "batch_size": BATCH,
+            "epochs": cell.epochs,
+            "schedule": cell.schedule,
+            "guards": {"cut": cell.guard, "gradient": cell.guard},
+        },
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "job.yaml"
+    path.write_text(yaml.safe_dump(job, sort_keys=False))
+    with tempfile.TemporaryDirectory(dir=folder) as out, ExitStack() as stack:
+        what = Launch(job=load_job(path), out=Path(out) / "runs")
+        names = (FEATURE_PARTY, LABEL_PARTY)
+        identities = throw_away_identities(Path(out) / "identities", names, seed=cell.seed)
+        port = free_port()
+        address, proxy = f"127.0.0.1:{port}", None
+        if cell.line is not None:
+            proxy = stack.enter_context(ShapedLine(address, cell.line))
+            address = proxy.address
+        ports = {LABEL_PARTY: port, FEATURE_PARTY: int(address.rpartition(":")[2])}
+        commands = [party_command(what, name, identities[name], ports[name]) for name in names]
+        env = {**os.environ, "OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
+        usage = measure(commands, log=folder / "log", env=env, every=0.5)
+        run = FinishedRun(what.out / what.job.folder_name, usage)
+        return _found(run, folder / "log", proxy)
+
+
+def _found(run: FinishedRun, log: Path, proxy: ShapedLine | None) -> Found:
+    if proxy is not None:
+        proxy.close()
+    report = run.report(LABEL_PARTY)
+    samples = report["data"]["training_samples"]
+    seconds = run.epoch_seconds()
+    topics = {topic["topic"]: topic for topic in report["traffic"]["topics"]}
+    busier = max(topics["train.cut"]["received_bytes"], topics["train.gradient"]["sent_bytes"]) / (
+        samples * len(seconds)
+    )
+    choice = re.findall(r"[^\"]*\bchose\b[^\"]*", log.read_text())
+    return Found(
+        speeds=[samples / epoch for epoch in seconds],
+        auc=report["metrics"]["federation"]["auc"],
+        bytes_per_sample=busier,
+        choice=choice[0] if choice else "",
+        other_cores=run.usage.other_cores,
+        proxy={} if proxy is None else proxy.usage,
+    )
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row of the table: means over the seeds that it was run with."""
+
+    schedule: str
+    guard: str
+    loopback: float
+    line: float
+    ratio: float
+    cap: float
+    auc: float
+    loss: float
+    """What its AUC is less than that of the reference, seed by seed."""
+
+    def cells(self) -> list[str]:
+        return [
+            self.schedule,
+            self.guard,
+            f"{self.loopback:,.0f}",
+            f"{self.line:,.0f}",
+            f"{self.ratio:.2f}",
+            f"{self.line / self.cap:.2f}",
+            f"{self.auc:.4f}",
+            f"{self.loss:+.4f}",
+        ]
+
+
+def _row(runs: Runs, schedule: str, guard: str, reference: Mapping[int, float], line: Line) -> _Row:
+    here: dict[int, Found] = {}
+    there: dict[int, Found] = {}
+    for cell, found in runs.items():
+        if (cell.schedule, cell.guard) == (schedule, guard):
+            (here if cell.line is None else there)[cell.seed] = found
+    aucs = {
+        seed: (there if schedule == CHOSEN else here)[seed].auc
+        for seed in (there if schedule == CHOSEN else here)
+    }
+    fastest = next(iter(there.values())).bytes_per_sample
+    return _Row(
+        schedule=schedule,
+        guard=guard,
+        loopback=statistics.mean(found.speed for found in here.values()),
+        line=statistics.mean(found.speed for found in there.values()),
+        ratio=statistics.median(there[seed].speed / here[seed].speed for seed in there),
+        cap=line.bytes_per_second / fastest,
+        auc=statistics.mean(aucs.values()),
+        loss=statistics.mean(reference[seed] - auc for seed, auc in aucs.items()),
+    )
+
+
+def _result(runs: Runs, args: argparse.Namespace, line: Line, machine: dict[str, Any]) -> Result:
+    reference = {
+        cell.seed: found.auc
+        for cell, found in runs.items()
+        if _is_reference(cell.schedule, cell.guard, args) and cell.line is None
+    }
+    pairs: Sequence[tuple[str, str]] = [(s, g) for g in args.guards for s in args.schedules]
+    rows = [_row(runs, schedule, guard, reference, line) for schedule, guard in pairs]
+    best = next((r for r in rows if (r.schedule, r.guard) == (CHOSEN, args.guards[-1])), rows[-1])
+    what = f"{best.schedule} with {best.guard}"
+    words = {"line": f"{line.rtt_ms:g} ms round trip and {line.mbit:g} Mbit/s"}
+    return Result(
+        name="split_over_wan",
+        title=TITLE.format(**words),
+        summary=SUMMARY.format(epochs=args.epochs, seeds=len(args.seeds), **words),
+        bars=[
+            Bar(f"{what}, share of its loopback samples/s", best.ratio, BAR),
+            Bar(
+                f"{AUC_BAR} over the AUC that it loses",
+                AUC_BAR / max(best.loss, AUC_BAR / 1000),
+                1.0,
+            ),
+        ],
+        columns=COLUMNS,
+        rows=[row.cells() for row in rows],
+        raw={
+            "line": asdict(line),
+            "rows": [asdict(row) for row in rows],
+            "runs": [{**asdict(cell), **asdict(found)} for cell, found in runs.items()],
+        },
+        machine=machine,
+        versions=versions("torch", "grpcio", "numpy"),
+    )
+
+
+if __name__ == "__main__":
+    main()
