@@ -15,7 +15,16 @@ from isthmus.errors import BadMessage, PartnerAbsent, PartnerFailed, PartnerGone
 from isthmus.link import Deadlines, Listener, memory_links, open_links
 from isthmus.link.codec import Encoded, encode, encode_pieces
 from isthmus.link.lane import MAX_TOPICS
+from isthmus.link.remote import grpc_link
 from isthmus.link.remote.frames import Counters, Kind, pack, pack_message, pack_note
+
+
+def until(condition, seconds=30.0):
+    """Wait until `condition()` holds; fails the test if it never does."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
 
 
 def hang_up(line: socket.socket) -> None:
@@ -132,14 +141,14 @@ def test_a_cut_line_loses_and_doubles_nothing(proxied):
     ]
     for thread in threads:
         thread.start()
-    for _ in range(5):
-        time.sleep(0.2)
+    for cuts in range(5):
+        until(lambda made=cuts: proxy.connections > made)
+        time.sleep(0.15)
         proxy.cut()
     for thread in threads:
         thread.join()
     assert errors == []
     assert got["alice"] == got["bob"] == list(range(count))
-    assert proxy.connections >= 4
     for mine, theirs in ((alice, bob), (bob, alice)):
         assert mine.meter.total().sent_bytes == theirs.meter.total().received_bytes
 
@@ -149,7 +158,7 @@ def test_a_full_window_opens_again_after_a_cut(proxied):
     alice.send("t", {"x": np.zeros(9000, np.uint8)})
     waiting = threading.Thread(target=alice.send, args=("t", {"x": np.ones(9000, np.uint8)}))
     waiting.start()
-    time.sleep(0.1)
+    until(lambda: alice._asking)
     proxy.cut()
     bob.recv("t")
     assert bob.recv("t").tensors["x"].all()
@@ -157,13 +166,13 @@ def test_a_full_window_opens_again_after_a_cut(proxied):
 
 
 def test_a_failure_during_a_break_is_still_told(proxied):
-    alice, bob, proxy = proxied()
+    alice, bob, proxy = proxied(reconnect=30, close=30)
     proxy.refusing = True
     proxy.cut()
-    time.sleep(0.1)
+    until(lambda: alice._wire is None and bob._wire is None)
     failing = threading.Thread(target=bob.fail, args=(RuntimeError(),))
     failing.start()
-    time.sleep(0.2)
+    until(lambda: bob._said_goodbye)
     proxy.refusing = False
     with pytest.raises(PartnerFailed):
         alice.recv("t")
@@ -175,7 +184,7 @@ def test_a_line_that_does_not_come_back(proxied):
     alice.send("t")
     bob.recv("t")
     bob.send("t", header={"read": "first"})
-    time.sleep(0.1)
+    until(lambda: alice.meter.total().received_messages == 1)
     proxy.refusing = True
     proxy.cut()
     began = time.monotonic()
@@ -188,35 +197,54 @@ def test_a_line_that_does_not_come_back(proxied):
         alice.send("t")
 
 
-def test_a_line_that_only_flaps_is_given_up(proxied):
-    """Each time it comes back, and breaks before anything has been said."""
-    alice, _, proxy = proxied(reconnect=1.6, close=0.5, recv=30)
-    words = []
-    alice._say = words.append
-    began = time.monotonic()
-    while alice.ending is None and time.monotonic() < began + 6:
-        time.sleep(0.02)
-        if alice._wire is not None:
-            proxy.cut()
-    proxy.refusing = True
-    with pytest.raises(PartnerGone, match="the line to bob broke"):
-        alice.recv("t")
-    assert time.monotonic() - began < 5
-    assert proxy.connections > 1
-    assert words in (
-        ["the line to bob broke; waiting for it to come back"],
-        ["the line to bob broke; waiting for it to come back", "the line to bob is back"],
+def breaks(proxy, *links):
+    """Cut the line, and wait until both ends have noticed and it is back."""
+    made, old = proxy.connections, [link._wire for link in links]
+    proxy.cut()
+    until(
+        lambda: (
+            proxy.connections > made
+            and all(link._wire not in (None, wire) for link, wire in zip(links, old, strict=True))
+        )
     )
 
 
+def test_a_line_that_only_flaps_is_given_up(proxied):
+    """Each time it comes back, and breaks before anything has been said."""
+    alice, bob, proxy = proxied(reconnect=60, heartbeat=60, close=0.5)
+    words = []
+    alice._say = words.append
+    breaks(proxy, alice, bob)
+    since = alice._broken_since
+    assert since is not None
+    for _ in range(3):
+        breaks(proxy, alice, bob)
+        assert alice._broken_since == since
+    # As if the minute were over.
+    alice._broken_since -= 60
+    proxy.cut()
+    with pytest.raises(PartnerGone, match="the line to bob broke"):
+        alice.recv("t", timeout=30)
+    until(lambda: len(words) >= 2)
+    assert words[:2] == [
+        "the line to bob broke; waiting for it to come back",
+        "the line to bob is back",
+    ]
+    assert len(words) == 2
+    proxy.refusing = True
+    bob._broken_since -= 60
+
+
 def test_a_line_that_breaks_often_but_carries_data_is_kept(proxied):
-    alice, bob, proxy = proxied(reconnect=1.2)
-    began = time.monotonic()
-    while time.monotonic() < began + 2.5:
+    alice, bob, proxy = proxied(reconnect=60, heartbeat=60)
+    since = 0.0
+    for _ in range(4):
         alice.send("t")
         bob.recv("t")
-        proxy.cut()
-    assert proxy.connections > 3
+        breaks(proxy, alice, bob)
+        assert alice._broken_since > since
+        assert bob._broken_since > since
+        since = max(alice._broken_since, bob._broken_since)
 
 
 def test_a_silent_line_counts_as_broken(proxied):
@@ -233,9 +261,13 @@ def test_a_silent_line_counts_as_broken(proxied):
     assert proxy.connections > 1
 
 
-def test_heartbeats_keep_a_silent_line(proxied):
+def test_heartbeats_keep_a_silent_line(proxied, monkeypatch):
+    monkeypatch.setattr(grpc_link, "_MISSED_HEARTBEATS", 1000)  # a test may be held up
     alice, bob, proxy = proxied(heartbeat=0.1)
-    time.sleep(1.0)
+    for wire in (alice._wire, bob._wire):
+        for _ in range(3):
+            heard = wire.heard
+            until(lambda wire=wire, heard=heard: wire.heard > heard)
     assert proxy.connections == 1
     alice.send("t")
     bob.recv("t")
@@ -304,7 +336,7 @@ def test_garbage_is_refused_and_told(pair, misbehave, who):
 
 
 def test_a_partner_may_not_begin_ever_new_topics(pair):
-    alice, bob = pair.open()
+    alice, bob = pair.open(recv=60)
     for i in range(MAX_TOPICS):
         alice.send(f"topic{i}")
     alice.send("one.too.many")
@@ -328,10 +360,8 @@ def test_after_its_end_a_partner_only_acknowledges(pair, kind):
     for i in range(100):
         bob.send(f"topic{i}")
     bob._outbox.add_fleeting(b"garbage" * 10)
-    deadline = time.monotonic() + 5
-    while bob._outbox._wire is not None and bob._outbox._wire._outbound.qsize():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wire = bob._wire
+    until(lambda: wire is None or not wire._outbound.qsize())
     time.sleep(0.1)
     assert "topic0" not in alice._inbox
     assert set(alice.meter.snapshot()) == {"t"}
@@ -387,7 +417,7 @@ def test_a_restarted_dialler(pair):
             "bob",
             {"alice": address},
             context="job",
-            deadlines=Deadlines(connect=0.5),
+            deadlines=Deadlines(connect=3),
         )
     with pytest.raises(PartnerGone, match="bob has restarted"):
         alice.recv("t")

@@ -17,4 +17,4 @@ class TestGrpc(LinkContract):
         self.pair = pair
 
     def make_links(self, *, timeout, window):
-        return self.pair.open(recv=timeout, window=window)
+        return self.pair.open(recv=timeout, window=window, close=60)

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 
 import pytest
 
+from isthmus.link.remote import doorman as module
 from isthmus.link.remote.doorman import STREAMS_OF_A_PARTNER, Doorman
 
 
@@ -27,7 +29,15 @@ class Stream:
 
 
 @pytest.fixture
-def doorman():
+def clock(monkeypatch):
+    """The doorman's: it stands still until a test moves `now`."""
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+@pytest.fixture
+def doorman(clock):
     doorman = Doorman(0.1)
     yield doorman
     doorman.close()
@@ -43,7 +53,7 @@ def test_each_partner_has_a_share_of_streams(doorman):
     assert not doorman.admit("bob", Stream())
 
 
-def test_a_stream_that_does_not_get_on_is_ended(doorman):
+def test_a_stream_that_does_not_get_on_is_ended(doorman, clock):
     slow, welcome, ended = streams = [Stream() for _ in range(3)]
     for stream in streams:
         doorman.admit("bob", stream)
@@ -51,6 +61,9 @@ def test_a_stream_that_does_not_get_on_is_ended(doorman):
     ended.end()
     late = Stream()
     doorman.admit("bob", late)
+    clock.now += 0.09
+    assert not slow.cancelled.wait(0.3)
+    clock.now += 0.02
     assert slow.cancelled.wait(5)
     assert late.cancelled.wait(5)
     assert not welcome.cancelled.is_set()

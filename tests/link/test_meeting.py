@@ -8,6 +8,7 @@ import ssl
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -26,7 +27,7 @@ from isthmus.link import Deadlines, Listener, Transcript, create_identity, open_
 from isthmus.link.identity import load_identity
 from isthmus.link.remote.doorman import STREAMS_OF_A_PARTNER
 from isthmus.link.remote.frames import Counters, Kind, pack, pack_note, parse, read_note
-from isthmus.link.remote.handshake import PROTOCOL
+from isthmus.link.remote.handshake import NOT_READY, PROTOCOL
 from isthmus.link.remote.runtime import (
     CHANNEL_OPTIONS,
     METHOD,
@@ -36,7 +37,7 @@ from isthmus.link.remote.runtime import (
     grpc,
 )
 
-SOON = Deadlines(connect=3, recv=3, reconnect=1, heartbeat=1, close=1)
+SOON = Deadlines(connect=20, recv=20, reconnect=1, heartbeat=1, close=1)
 AT_ONCE = Deadlines(connect=0.6, recv=1, reconnect=1, heartbeat=1, close=1)
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -96,6 +97,14 @@ def dial_by_hand(folder, address, *frames, me="bob"):
     """What a listener answers first to a dialler that sends `frames`."""
     with channel_by_hand(folder, address, me) as channel:
         return parse(next(channel.stream_stream(PATH)(iter(frames))))
+
+
+def dial_once_served(folder, address, frame, me="bob"):
+    """The same, of a listener that is about to serve us: until then it is not ready."""
+    while True:
+        answer = dial_by_hand(folder, address, frame, me=me)
+        if answer.kind is not Kind.REFUSE or read_note(answer)["code"] != NOT_READY:
+            return answer
 
 
 def channel_by_hand(folder, address, me):
@@ -224,12 +233,12 @@ def test_a_trusted_partner_cannot_speak_for_another(folders):
         assert read_note(answer)["code"] == "link.not-ready"
         waiting = {"bob": None, "carol": None}
         a = pool.submit(
-            open_links, folders / "alice", "alice", waiting, listen=listener, deadlines=AT_ONCE
+            open_links, folders / "alice", "alice", waiting, listen=listener, deadlines=SOON
         )
-        time.sleep(0.2)
-        answer = dial_by_hand(folders / "carol", listener.address, frame, me="carol")
+        answer = dial_once_served(folders / "carol", listener.address, frame, me="carol")
         assert read_note(answer)["code"] == "link.untrusted"
-        with pytest.raises(PartnerAbsent):
+        dial_once_served(folders / "bob", listener.address, b"garbage")  # so that alice ends
+        with pytest.raises(BadMessage, match="a frame of 7 bytes"):
             a.result()
 
 
@@ -247,8 +256,9 @@ def test_a_trusted_partner_cannot_exhaust_our_threads(folders, has_part):
 
     with Listener(folders / "alice", "alice") as listener, ThreadPoolExecutor(1) as pool:
         partners = {"bob": None, **({"carol": None} if has_part else {})}
+        awaited = replace(SOON, connect=5 if has_part else 20)
         a = pool.submit(
-            open_links, folders / "alice", "alice", partners, listen=listener, deadlines=SOON
+            open_links, folders / "alice", "alice", partners, listen=listener, deadlines=awaited
         )
         channels = [channel_by_hand(folders / "carol", listener.address, "carol") for _ in "123"]
         calls = [channel.stream_stream(PATH)(silence()) for channel in channels for _ in range(20)]
@@ -340,9 +350,8 @@ def test_another_version_dials(folders):
         a = pool.submit(
             open_links, folders / "alice", "alice", {"bob": None}, listen=listener, deadlines=SOON
         )
-        time.sleep(0.1)
         frame = pack_note(Kind.HELLO, {"protocol": PROTOCOL + 1, "something": "new"})
-        answer = dial_by_hand(folders / "bob", listener.address, frame)
+        answer = dial_once_served(folders / "bob", listener.address, frame)
         assert read_note(answer)["code"] == "link.version"
         assert read_note(answer)["protocol"] == PROTOCOL
         with pytest.raises(VersionMismatch, match=f"bob speaks protocol version {PROTOCOL + 1}"):
@@ -401,8 +410,7 @@ def test_garbage_instead_of_a_hello(folders, frame):
             context="job",
             deadlines=SOON,
         )
-        time.sleep(0.1)
-        answer = dial_by_hand(folders / "bob", listener.address, frame)
+        answer = dial_once_served(folders / "bob", listener.address, frame)
         assert answer.kind is Kind.REFUSE
         assert read_note(answer)["code"] == "link.bad-message"
         with pytest.raises(BadMessage):
@@ -430,7 +438,8 @@ def test_a_dialler_waits_for_a_late_listener_with_a_word(folders):
             deadlines=SOON,
             on_wait=words.append,
         )
-        time.sleep(1.3)
+        while not words:
+            time.sleep(0.01)
         alice = open_links(
             folders / "alice", "alice", {"bob": None}, listen=address, deadlines=SOON
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 from isthmus.link import Link
 
-PATIENCE = 10.0
+PATIENCE = 20.0
 """Seconds after which a test takes a wait for a deadlock."""
 
 
@@ -42,6 +42,14 @@ def end(link: Link, how: str) -> None:
         link.close()
     else:
         link.fail(RuntimeError())
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait until `condition()` holds; fails where it never does."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.005)
 
 
 def together(*actions: Callable[[], Any]) -> list[Any]:
