@@ -1,39 +1,63 @@
 """Checkpoints of one party: whole, recognisable by digest, of one run only.
 
-A checkpoint is a safetensors file whose name carries the epoch and the digest of its content, so a
-half-written or damaged file is never taken for a good one. The last two are kept: parties may stop
-on either side of writing one, and resume from the newest epoch that all of them hold.
+A checkpoint is a safetensors file whose name carries the point it was written at and the digest of
+its content, so a half-written or damaged file is never taken for a good one. The last two are kept,
+since parties may stop on either side of writing one, and those of the last two best epochs: they
+hold the parameters that a run ends with, so that no other file need repeat them.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from isthmus.files import write_bytes
+from isthmus.errors import StorageError
+from isthmus.files import replacing, storage_error, sync_folder
 
-_NAME = re.compile(r"epoch-(\d{6})\.([0-9a-f]{32})\.safetensors")
+_NAME = re.compile(r"epoch-(\d{6})\.step-(\d{10})\.([0-9a-f]{32})\.safetensors")
+_NEW = "new.safetensors"
 _KEPT = 2
+_HEADER = 1 << 26
+"""Bytes that a checkpoint's header may have."""
+_OS_ERROR = re.compile(r"os error (\d+)")
+
+
+@dataclass(frozen=True, order=True)
+class Point:
+    """A point of a run at which nothing is in flight."""
+
+    step: int
+    """Updates made so far, over all epochs; 0 is the beginning."""
+    run: str = ""
+    """Drawn when a run begins anew and the same at all parties: only checkpoints of one run fit
+    together."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A party's state at the end of an epoch."""
+    """A party's state at one point of a run, without its tensors."""
 
-    epoch: int
-    tensors: dict[str, Tensor]
+    path: Path
+    point: Point
+    best: int
+    """The step after the best epoch so far: its checkpoint holds the best parameters. 0 if there is
+    none yet."""
     facts: dict[str, Any]
-    """JSON values: history, best epoch, fingerprint of the run."""
+    """JSON values: what a run knows beside its tensors."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors, in memory that may be the file's: copy what is to stay."""
+        return load_file(self.path)
 
 
 class CheckpointFolder:
@@ -48,57 +72,116 @@ class CheckpointFolder:
         self.folder = folder
         self.fingerprint = fingerprint
 
-    def save(self, epoch: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Write a checkpoint, then remove all but the last two.
+    def save(
+        self,
+        point: Point,
+        epoch: int,
+        tensors: Mapping[str, Tensor],
+        facts: Mapping[str, Any],
+        best: Collection[int] = (),
+    ) -> Path:
+        """Write a checkpoint, then remove all but the last two and those of the best epochs.
+
+        Args:
+            point: where the run is.
+            epoch: whole epochs done.
+            tensors: the state.
+            facts: JSON values.
+            best: the steps after the last best epochs: their checkpoints are kept; the newest of
+                them holds the parameters that this one builds on.
 
         Raises:
             StorageError: it cannot be written; older ones are untouched.
         """
-        metadata = {"fingerprint": self.fingerprint, "facts": json.dumps(facts)}
-        dense = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        content = save(dense, metadata)
-        write_bytes(self.folder / f"epoch-{epoch:06d}.{_digest(content)}.safetensors", content)
-        for old in self._files()[:-_KEPT]:
-            old.unlink(missing_ok=True)
+        marks = {"step": point.step, "run": point.run, "best": max(best, default=0)}
+        metadata = {
+            "fingerprint": self.fingerprint,
+            "marks": json.dumps(marks),
+            "facts": json.dumps(facts),
+        }
+        new = self.folder / _NEW
+        with replacing(new) as temporary:
+            _write(_apart(tensors), temporary, metadata)
+            digest = _digest(temporary)
+        path = self.folder / f"epoch-{epoch:06d}.step-{point.step:010d}.{digest}.safetensors"
+        try:
+            new.replace(path)
+            sync_folder(self.folder)
+        except OSError as error:
+            raise storage_error(path, error) from error
+        files = self._files()
+        kept = {path, *files[-_KEPT:], *(f for f in files if _step(f) in best)}
+        self._remove(set(files) - kept)
+        return path
 
-    def epochs(self) -> list[int]:
-        """The epochs of which there is a good checkpoint of this run."""
-        return sorted({c.epoch for path in self._files() if (c := self._read(path))})
+    def points(self) -> list[Point]:
+        """The points of this run that can be gone back to, oldest first.
 
-    def load(self, epoch: int) -> Checkpoint | None:
-        """The checkpoint of `epoch`, if there is a good one."""
+        Raises:
+            StorageError: the folder cannot be read.
+        """
+        found = self._whole()
+        # A best epoch that is lost takes with it what was written after it.
+        return sorted(p for p, c in found.items() if not c.best or Point(c.best, p.run) in found)
+
+    def load(self, point: Point) -> Checkpoint | None:
+        """The checkpoint of `point`, if there is a good one."""
         for path in self._files():
-            if _epoch(path) == epoch and (checkpoint := self._read(path)):
+            checkpoint = self._read(path) if _step(path) == point.step else None
+            if checkpoint is not None and checkpoint.point == point:
                 return checkpoint
         return None
 
-    def clear(self, after: int = 0) -> None:
-        """Remove the checkpoints of epochs later than `after`."""
-        for path in self._files():
-            if _epoch(path) > after:
-                path.unlink(missing_ok=True)
+    def clear(self, after: Point) -> None:
+        """Remove what is later than `after`, what is of other runs if `after` is a point of one,
+        and what a killed party left half-written.
+
+        Raises:
+            StorageError: a file cannot be removed.
+        """
+        old = [path for path in self._files() if _step(path) > after.step]
+        if after.step:
+            kept = {c.path for p, c in self._whole().items() if p.run == after.run}
+            old += [path for path in self._files() if path not in kept and path not in old]
+        if self.folder.is_dir():
+            old += [*self.folder.glob(f".{_NEW}.*.part"), *self.folder.glob(_NEW)]
+        self._remove(old)
+
+    def _whole(self) -> dict[Point, Checkpoint]:
+        return {c.point: c for path in self._files() if (c := self._read(path))}
 
     def _files(self) -> list[Path]:
-        if not self.folder.is_dir():
-            return []
-        return sorted(path for path in self.folder.iterdir() if _NAME.fullmatch(path.name))
+        try:
+            if not self.folder.is_dir():
+                return []
+            paths = self.folder.iterdir()
+            return sorted(p for p in paths if _NAME.fullmatch(p.name) and p.is_file())
+        except OSError as error:
+            raise StorageError(
+                f"cannot read the checkpoints in {self.folder}: {error.strerror}",
+                mend="See that the folder can be read, or remove it to train from the beginning.",
+            ) from error
+
+    def _remove(self, paths: Collection[Path]) -> None:
+        for path in paths:
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise storage_error(path, error) from error
 
     def _read(self, path: Path) -> Checkpoint | None:
         match = _NAME.fullmatch(path.name)
         try:
-            content = path.read_bytes()
-        except OSError:
-            return None
-        if match is None or _digest(content) != match.group(2):
-            return None
-        try:
-            size = int.from_bytes(content[:8], "little")
-            metadata = json.loads(content[8 : 8 + size])["__metadata__"]
-            if metadata["fingerprint"] != self.fingerprint:
+            if match is None or _digest(path) != match.group(3):
                 return None
-            return Checkpoint(int(match.group(1)), load(content), json.loads(metadata["facts"]))
-        except (ValueError, KeyError, TypeError, SafetensorError):
-            # The digest is right, so somebody made it: it is no checkpoint of ours.
+            metadata = _metadata(path)
+            marks = json.loads(metadata["marks"])
+            point = Point(marks["step"], marks["run"])
+            if metadata["fingerprint"] != self.fingerprint or point.step != int(match.group(2)):
+                return None
+            return Checkpoint(path, point, marks["best"], json.loads(metadata["facts"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            # It cannot be read; or the digest is right, so somebody made it: no checkpoint of ours.
             return None
 
 
@@ -113,15 +196,42 @@ def unpack(tensors: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
     return {name[len(prefix) :]: t for name, t in tensors.items() if name.startswith(prefix)}
 
 
-def module_state(module: torch.nn.Module) -> dict[str, Tensor]:
-    """A copy of a module's parameters, buffers and generator states."""
-    return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors as a file takes them: dense, in main memory, none sharing another's."""
+    apart, seen = {}, set()
+    for name, tensor in tensors.items():
+        dense = tensor.detach().cpu().contiguous()
+        place = dense.untyped_storage().data_ptr()
+        apart[name] = dense.clone() if place in seen else dense
+        seen.add(place)
+    return apart
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:32]
+def _write(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    try:
+        # Straight from the tensors' memory: a copy of a large table would not fit beside it.
+        save_file(tensors, path, metadata)
+    except SafetensorError as error:
+        told = _OS_ERROR.search(str(error))
+        raise OSError(int(told.group(1)) if told else errno.EIO, str(error)) from error
 
 
-def _epoch(path: Path) -> int:
+def _metadata(path: Path) -> dict[str, str]:
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size > _HEADER:
+            raise ValueError("no header is that long")
+        metadata = json.loads(file.read(size))["__metadata__"]
+    if not isinstance(metadata, dict):
+        raise TypeError("the metadata are none")
+    return metadata
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+
+
+def _step(path: Path) -> int:
     match = _NAME.fullmatch(path.name)
-    return int(match.group(1)) if match else -1
+    return int(match.group(2)) if match else -1

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import re
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -18,6 +19,7 @@ from isthmus.errors import BadMessage, JobError, ShapeMismatch
 from isthmus.link import Message
 from isthmus.session import Session
 from isthmus.split.batches import Samples
+from isthmus.split.checkpoint import Point
 from isthmus.split.lane import Widths, shown
 from isthmus.split.lanes import cuts_of_top
 from isthmus.split.options import EpochRecord, TrainOptions
@@ -30,6 +32,8 @@ _PROBE = 3
 """Samples: of one alone, a mean over the batch would look like a row."""
 _MAX_DIMS = 4
 """Of a cut tensor, the batch left out."""
+_MAX_POINTS = 1024
+_RUN = re.compile(r"[0-9a-f]{16}")
 _REASON = re.compile(r"[ -~]{0,200}")
 
 
@@ -74,19 +78,24 @@ def fingerprint(
 
 
 def agree_as_feature(
-    session: Session, split: Split, options: TrainOptions, widths: Widths, resumable: Sequence[int]
-) -> int:
-    """Tell the label party what we hold; returns the epoch to continue from."""
+    session: Session,
+    split: Split,
+    options: TrainOptions,
+    widths: Widths,
+    resumable: Sequence[Point],
+) -> Point:
+    """Tell the label party what we hold; returns the point to continue from."""
     hello = {
         "agreed": _agreed(session, split, options),
         "widths": {name: list(width) for name, width in widths.items()},
-        "resumable": list(resumable),
+        "resumable": [[point.step, point.run] for point in resumable],
     }
     session.hub.send("train.hello", header=hello)
-    epoch = session.hub.recv("train.hello").header.get("epoch")
-    if type(epoch) is not int or (epoch != 0 and epoch not in resumable):
-        raise BadMessage(f"{session.label_party} asks to continue from epoch {shown(epoch)}")
-    return epoch
+    given = session.hub.recv("train.hello").header.get("point")
+    point = _point(given)
+    if point is None or (point.step != 0 and point not in resumable):
+        raise BadMessage(f"{session.label_party} asks to continue from {shown(given)}")
+    return point
 
 
 def agree_as_label(
@@ -95,12 +104,13 @@ def agree_as_label(
     options: TrainOptions,
     own: Mapping[str, Widths],
     top: Part,
-    resumable: Sequence[int],
-) -> tuple[dict[str, Widths], int]:
+    resumable: Sequence[Point],
+) -> tuple[dict[str, Widths], Point]:
     """Compare what the partners hold with ours.
 
     Returns:
-        Every party's cut shapes, and the epoch to continue from: the newest that all hold.
+        Every party's cut shapes, and the point to continue from: the newest that all hold, or the
+        beginning of a new run.
 
     Raises:
         JobError: a partner's options, seed or samples differ.
@@ -118,12 +128,12 @@ def agree_as_label(
                 mend="Give all parties the same seed, split and training options.",
             )
         widths[party] = partner_widths(party, hello)
-        common &= _epochs(party, hello)
+        common &= _points(party, hello)
     check_top(top, cuts_of_top(session, widths, options))
-    epoch = max(common, default=0)
+    point = max(common, default=None) or Point(0, secrets.token_hex(8))
     for link in session.links.values():
-        link.send("train.hello", header={"epoch": epoch})
-    return widths, epoch
+        link.send("train.hello", header={"point": [point.step, point.run]})
+    return widths, point
 
 
 def send_decision(session: Session, options: TrainOptions, record: EpochRecord, stop: str) -> None:
@@ -213,11 +223,19 @@ def _possible(dims: Sequence[object]) -> bool:
     return len(numbers) == len(dims) <= _MAX_DIMS and math.prod(numbers) <= _MAX_WIDTH
 
 
-def _epochs(party: str, hello: Message) -> set[int]:
+def _points(party: str, hello: Message) -> set[Point]:
     given = hello.header.get("resumable")
-    if not isinstance(given, list) or not all(type(epoch) is int for epoch in given):
+    points = [_point(entry) for entry in given] if isinstance(given, list) else [None]
+    if None in points or len(points) > _MAX_POINTS:
         raise BadMessage(f"{party} did not say which checkpoints it has")
-    return set(given)
+    return {point for point in points if point is not None}
+
+
+def _point(given: object) -> Point | None:
+    match given:
+        case [int(step), str(run)] if type(step) is int and step >= 0 and _RUN.fullmatch(run):
+            return Point(step, run)
+    return None
 
 
 def check_top(top: Part, widths: Mapping[str, Widths]) -> None:

@@ -52,6 +52,9 @@ class TrainOptions:
     """The validation metric that picks the best epoch and stops early."""
     patience: int = 3
     """Stop after so many epochs without a better validation metric; 0 never stops early."""
+    checkpoint_steps: int = 10_000
+    """A checkpoint is written every so many updates of an epoch, and at its end; 0: at its end
+    alone. Counted in updates, not minutes, since all parties must write at the same one."""
     share_metrics: bool = True
     """Whether the label party tells the others the loss and the validation metrics."""
     device: str = "auto"
@@ -122,7 +125,9 @@ class TrainResult:
     best_epoch: int
     stop_reason: str
     resumed_from: int = 0
-    """The epoch whose checkpoint this run continued from; 0 for a fresh start."""
+    """Whole epochs that the checkpoint held from which this run continued; 0 for a fresh start."""
+    resumed_step: int = 0
+    """Updates that the checkpoint held, those of a begun epoch counted; 0 for a fresh start."""
     guards: tuple[GuardRecord, ...] = ()
     """What the guards on this party's lanes did since the run was started or resumed."""
 

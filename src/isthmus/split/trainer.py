@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from isthmus.data.split import Split
-from isthmus.errors import DataError, JobError
+from isthmus.errors import DataError
 from isthmus.metrics import auc, log_loss
 from isthmus.session import Session, Task
 from isthmus.split.aggregation import Signer
-from isthmus.split.batches import PartyData, epoch_batches
-from isthmus.split.checkpoint import CheckpointFolder, module_state, pack, unpack
+from isthmus.split.batches import PartyData, Samples, epoch_batches
+from isthmus.split.checkpoint import CheckpointFolder, Point
 from isthmus.split.handshake import (
     agree_as_feature,
     agree_as_label,
@@ -40,19 +40,16 @@ from isthmus.split.options import EpochRecord, Loss, TrainOptions, TrainResult
 from isthmus.split.schedules import make_schedule
 from isthmus.split.scoring import label_scores, send_cuts
 from isthmus.split.sides import FeatureSide, LabelSide, Part
+from isthmus.split.state import (
+    PartialEpoch,
+    Recovery,
+    RunState,
+    load_parameters,
+    parameters,
+    stretches,
+)
 
 Labels = npt.NDArray[np.float32]
-
-
-@dataclass
-class _State:
-    """What a run knows beside the parameters; all of it is in the checkpoint."""
-
-    history: list[EpochRecord]
-    best: dict[str, Tensor]
-    best_epoch: int = 0
-    best_value: float = float("-inf")
-    stop_reason: str = ""
 
 
 class _Trainer(ABC):
@@ -70,11 +67,11 @@ class _Trainer(ABC):
         self.split = split
         self.options = options
         self.device = options.torch_device()
-        self.schedule = make_schedule(options.schedule)
+        self.schedule = make_schedule(options.schedule, session.progress.say)
         self.bottoms = {p: self._part(module, data[p], p) for p, module in bottoms.items()}
         self.parts = {f"bottom.{party}": part for party, part in self.bottoms.items()}
         self.widths = {p: cut_widths(part, split.train) for p, part in self.bottoms.items()}
-        self.state = _State([], {})
+        self.state = RunState("")
         self.steps_per_epoch = -(-len(split.train) // options.batch_size)
         if not len(split.train):
             raise DataError("there are no training samples", mend="Check the fractions of `split`.")
@@ -84,16 +81,16 @@ class _Trainer(ABC):
         return Part(module, self.device, data, PartyOptimizer(module, self.options), party)
 
     @abstractmethod
-    def handshake(self, resumable: list[int]) -> int:
-        """Agree on the run; returns the epoch to continue from (0: the beginning)."""
+    def handshake(self, resumable: Sequence[Point]) -> Point:
+        """Agree on the run; returns the point to continue from (step 0: the beginning)."""
 
     @abstractmethod
     def lanes(self) -> Mapping[str, FeatureLane | LabelLane]:
         """The lanes that the handshake has made, by the partner's name."""
 
     @abstractmethod
-    def train_epoch(self, epoch: int, task: Task) -> float | None:
-        """One epoch of updates; the mean training loss where this party knows it."""
+    def train_stretch(self, batches: Sequence[Samples], first: int, task: Task) -> float | None:
+        """Updates from number `first` on; the mean training loss where this party knows it."""
 
     @abstractmethod
     def close_epoch(self, record: EpochRecord) -> tuple[EpochRecord, str]:
@@ -104,65 +101,81 @@ class _Trainer(ABC):
         if self.options.threads is not None:
             torch.set_num_threads(self.options.threads)
         folder = self._checkpoints()
-        resumed = self.handshake(folder.epochs() if folder else [])
-        if folder:
-            folder.clear(after=resumed)
-            if resumed:
-                self._restore(folder, resumed)
+        point = self.handshake(folder.points() if folder else [])
+        recovery = self._recovery(folder, point) if folder else None
         steps, epochs = self.steps_per_epoch, self.options.epochs
+        done = len(self.state.history)
+        best = None
         with (
             EpochLog(self.session.folder, self.options.tensorboard, self.state.history) as log,
             self.session.progress.task("epochs", steps * epochs) as task,
         ):
-            task.advance(steps * resumed)
-            for epoch in range(resumed + 1, epochs + 1):
+            task.advance(point.step)
+            for epoch in range(done + 1, epochs + 1):
                 if self.state.stop_reason:
                     break
-                self._epoch(epoch, log, task)
-                if folder:
-                    self._save(folder, epoch)
-        for name, part in self.parts.items():
-            part.module.load_state_dict(unpack(self.state.best, name))
+                record = self._epoch(epoch, task, recovery)
+                log.write(record)
+                if recovery:
+                    recovery.save(self.state)
+                elif record.best:
+                    best = parameters(self.parts)
+        if recovery and self.state.best_epoch:
+            recovery.load_best(self.state)
+        elif best:
+            load_parameters(self.parts, best)
+        for part in self.parts.values():
             part.module.eval()
-        history = tuple(self.state.history)
         return TrainResult(
-            epochs=history,
+            epochs=tuple(self.state.history),
             best_epoch=self.state.best_epoch,
             stop_reason=self.state.stop_reason or "all epochs done",
-            resumed_from=resumed,
+            resumed_from=done,
+            resumed_step=point.step,
             guards=guard_records(self.session, self.options, self.lanes()),
         )
 
-    def _epoch(self, epoch: int, log: EpochLog, task: Task) -> None:
+    def _epoch(self, epoch: int, task: Task, recovery: Recovery | None) -> EpochRecord:
         options, steps = self.options, self.steps_per_epoch
-        for part in self.parts.values():
-            part.module.train()
-        start = perf_counter()
-        loss = self.train_epoch(epoch, task)
-        trained = perf_counter()
+        partial = self._train(epoch, task, recovery)
+        validating = perf_counter()
         for part in self.parts.values():
             part.module.eval()
         record = EpochRecord(
             epoch=epoch,
             steps=steps,
-            samples=len(self.split.train),
-            seconds=trained - start,
+            samples=partial.samples,
+            seconds=partial.seconds,
             seconds_validation=0.0,
             learning_rate=options.learning_rate * self.rate(epoch * steps - 1),
             best=False,
-            train_loss=loss,
+            train_loss=partial.loss,
         )
         record, self.state.stop_reason = self.close_epoch(record)
-        record = replace(record, seconds_validation=perf_counter() - trained)
+        record = replace(record, seconds_validation=perf_counter() - validating)
         known = "" if record.valid_auc is None else f" AUC {record.valid_auc:.4f}"
         task.note(f"epoch {epoch}/{options.epochs}{known}")
         if record.best:
             self.state.best_epoch = epoch
-            self.state.best = pack(
-                {name: module_state(part.module) for name, part in self.parts.items()}
-            )
         self.state.history.append(record)
-        log.write(record)
+        self.state.partial = PartialEpoch()
+        return record
+
+    def _train(self, epoch: int, task: Task, recovery: Recovery | None) -> PartialEpoch:
+        """The updates of an epoch that are still to be made, with checkpoints in between."""
+        options, steps = self.options, self.steps_per_epoch
+        for part in self.parts.values():
+            part.module.train()
+        batches = epoch_batches(self.session, self.split.train, epoch, options.batch_size)
+        begin, state = (epoch - 1) * steps, self.state
+        for stretch in stretches(steps, options.checkpoint_steps, state.partial.steps):
+            start, some = perf_counter(), batches[stretch.start : stretch.stop]
+            loss = self.train_stretch(some, begin + stretch.start, task)
+            seconds, samples = perf_counter() - start, sum(map(len, some))
+            state.partial = state.partial.plus(len(stretch), samples, seconds, loss)
+            if recovery and stretch.stop < steps:
+                recovery.save(state)
+        return state.partial
 
     def rate(self, step: int) -> float:
         """The factor of the learning rates at `step`, counted from 0 over all epochs."""
@@ -175,43 +188,17 @@ class _Trainer(ABC):
         mark = fingerprint(self.session, self.split, self.options, modules)
         return CheckpointFolder(self.session.folder / "checkpoints", mark)
 
-    def _save(self, folder: CheckpointFolder, epoch: int) -> None:
-        groups: dict[str, Mapping[str, Tensor]] = {"best": self.state.best}
-        for name, part in self.parts.items():
-            groups[f"model.{name}"] = module_state(part.module)
-            assert part.optimizer is not None
-            groups[f"optimizer.{name}"] = part.optimizer.tensors()
-        for name, lane in self.lanes().items():
-            state = {key: torch.from_numpy(array) for key, array in lane.state().items()}
-            groups[f"lane.{name}"] = state
-        facts = {
-            "history": [asdict(record) for record in self.state.history],
-            "best_epoch": self.state.best_epoch,
-            "best_value": self.state.best_value,
-            "stop_reason": self.state.stop_reason,
-        }
-        folder.save(epoch, pack(groups), facts)
-
-    def _restore(self, folder: CheckpointFolder, epoch: int) -> None:
-        checkpoint = folder.load(epoch)
-        if checkpoint is None:
-            raise JobError(f"the checkpoint of epoch {epoch} was there a moment ago and is not now")
-        for name, part in self.parts.items():
-            part.module.load_state_dict(unpack(checkpoint.tensors, f"model.{name}"))
-            assert part.optimizer is not None
-            part.optimizer.load_tensors(unpack(checkpoint.tensors, f"optimizer.{name}"))
-        for name, lane in self.lanes().items():
-            saved = unpack(checkpoint.tensors, f"lane.{name}")
-            lane.load_state({key: tensor.numpy() for key, tensor in saved.items()})
-        facts = checkpoint.facts
-        self.state = _State(
-            history=[EpochRecord(**record) for record in facts["history"]],
-            best=unpack(checkpoint.tensors, "best"),
-            best_epoch=facts["best_epoch"],
-            best_value=facts["best_value"],
-            stop_reason=facts["stop_reason"],
-        )
-        self.session.progress.say(f"continuing after epoch {epoch}")
+    def _recovery(self, folder: CheckpointFolder, point: Point) -> Recovery:
+        """Clear up in the folder and go back to `point`."""
+        folder.clear(after=point)
+        recovery = Recovery(folder, self.parts, self.lanes(), self.schedule, self.steps_per_epoch)
+        self.state = RunState(point.run)
+        if point.step:
+            self.state = recovery.restore(point)
+            epochs, step = len(self.state.history), self.state.partial.steps
+            within = f"step {step} of epoch {epochs + 1}" if step else f"epoch {epochs}"
+            self.session.progress.say(f"continuing after {within}")
+        return recovery
 
 
 class FeatureTrainer(_Trainer):
@@ -229,23 +216,21 @@ class FeatureTrainer(_Trainer):
         super().__init__(session, split, bottoms, data, options)
         self.signer = signer
 
-    def handshake(self, resumable: list[int]) -> int:
+    def handshake(self, resumable: Sequence[Point]) -> Point:
         """See `_Trainer.handshake`."""
         session, options = self.session, self.options
         (bottom,), (widths,) = self.bottoms.values(), self.widths.values()
-        epoch = agree_as_feature(session, self.split, options, widths, resumable)
+        point = agree_as_feature(session, self.split, options, widths, resumable)
         lane = feature_lane(session, widths, options, "train", self.signer)
         self.side = FeatureSide(bottom, lane, session.hub)
-        return epoch
+        return point
 
     def lanes(self) -> Mapping[str, FeatureLane | LabelLane]:
         """See `_Trainer.lanes`."""
         return {self.session.label_party: self.side.lane}
 
-    def train_epoch(self, epoch: int, task: Task) -> float | None:
-        """See `_Trainer.train_epoch`."""
-        batches = epoch_batches(self.session, self.split.train, epoch, self.options.batch_size)
-        first = (epoch - 1) * self.steps_per_epoch
+    def train_stretch(self, batches: Sequence[Samples], first: int, task: Task) -> float | None:
+        """See `_Trainer.train_stretch`."""
         self.schedule.feature_epoch(self.side, batches, first, self.rate, task)
         return None
 
@@ -278,22 +263,20 @@ class LabelTrainer(_Trainer):
         self.parts["top"] = self.top
         self.side = LabelSide(self.top, self.bottoms, {}, labels, loss, session.links)
 
-    def handshake(self, resumable: list[int]) -> int:
+    def handshake(self, resumable: Sequence[Point]) -> Point:
         """See `_Trainer.handshake`."""
-        widths, epoch = agree_as_label(
+        widths, point = agree_as_label(
             self.session, self.split, self.options, self.widths, self.top, resumable
         )
         self.side.lanes = label_lanes(self.session, widths, self.options, "train")
-        return epoch
+        return point
 
     def lanes(self) -> Mapping[str, FeatureLane | LabelLane]:
         """See `_Trainer.lanes`."""
         return self.side.lanes
 
-    def train_epoch(self, epoch: int, task: Task) -> float | None:
-        """See `_Trainer.train_epoch`."""
-        batches = epoch_batches(self.session, self.split.train, epoch, self.options.batch_size)
-        first = (epoch - 1) * self.steps_per_epoch
+    def train_stretch(self, batches: Sequence[Samples], first: int, task: Task) -> float | None:
+        """See `_Trainer.train_stretch`."""
         return self.schedule.label_epoch(self.side, batches, first, self.rate, task)
 
     def close_epoch(self, record: EpochRecord) -> tuple[EpochRecord, str]:
