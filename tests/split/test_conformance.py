@@ -184,7 +184,7 @@ def test_a_pipelined_backward_pass_uses_the_weights_of_its_forward_pass():
         def recv_gradient(self, size, number):
             return gradient
 
-    side = FeatureSide(part, Lane())
+    side = FeatureSide(part, Lane(), None)
     samples = toy.split.train[:8]
     batch = part.batch(samples, backward=True)
 

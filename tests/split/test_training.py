@@ -196,7 +196,7 @@ def test_a_top_for_other_widths_names_party_tensor_and_shapes():
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("warp", "Choose exact, microbatch:4"),
+        ("warp", "Choose exact, auto, microbatch:4"),
         ("exact:2", "no schedule"),
         ("microbatch", "needs a number from 1 to 64"),
         ("microbatch:0", "needs a number"),

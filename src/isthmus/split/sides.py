@@ -6,7 +6,7 @@ The sides offer the pieces of a step; a schedule (`isthmus.split.schedules`) put
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.errors import NotFinite
+from isthmus.link import Link
 from isthmus.models import later_weight_gradients
 from isthmus.split.batches import PartyData, Samples
 from isthmus.split.cuts import Cut, Cuts, check_samples, named_cut
@@ -24,6 +25,10 @@ from isthmus.split.optim import PartyOptimizer, sparse_parameters
 from isthmus.split.options import Loss
 
 Stash = dict[str, Tensor]
+Correct = Callable[[str, Tensor, Tensor], Tensor]
+"""From a parameter's name, its stale gradient, and how far it has moved since, to the gradient."""
+Weigh = Callable[[Cut, Cut], Tensor | None]
+"""From what a batch gives now and what it gave then to the samples' weights [batch]; None for 1."""
 
 
 @dataclass(frozen=True)
@@ -100,12 +105,26 @@ class Flight:
     """Copies of the parameters that the forward pass used, by name; empty where none were made."""
 
 
+@dataclass(frozen=True)
+class Exchange:
+    """What the label party knows of a message once its gradients have left."""
+
+    loss: float
+    """The samples' mean loss, times their share of the update's batch."""
+    cuts: Cuts
+    """The cut tensors that the top took, by party."""
+    gradients: Cuts
+    """With respect to these."""
+
+
 class FeatureSide:
     """A feature party's pieces of a step."""
 
-    def __init__(self, bottom: Part, lane: FeatureLane) -> None:
+    def __init__(self, bottom: Part, lane: FeatureLane, hub: Link) -> None:
         self.bottom = bottom
         self.lane = lane
+        self.hub = hub
+        """For what a schedule has to agree on with the label party."""
 
     @property
     def feeds(self) -> Sequence[PartyData]:
@@ -130,12 +149,39 @@ class FeatureSide:
         self.lane.send_cut(cut, number)
         return Flight(number, len(samples), cut, copies)
 
-    def backward(self, flight: Flight) -> None:
-        """Wait for the gradient of a flight and add up the parameters' gradients."""
-        _run_back(flight.cut, self.lane.recv_gradient(flight.size, flight.number))
+    def backward(self, flight: Flight, correct: Correct | None = None) -> Cut:
+        """Wait for the gradient of a flight and add up the parameters' gradients.
+
+        Args:
+            flight: the oldest one.
+            correct: makes the gradient of a stashed copy one of the newest parameter.
+
+        Returns:
+            The gradient that came.
+        """
+        gradient = self.lane.recv_gradient(flight.size, flight.number)
+        _run_back(flight.cut, gradient)
         for name, copy in flight.stash.items():
-            if copy.grad is not None:
-                self.bottom.add_gradient(name, copy.grad)
+            slope = copy.grad
+            if slope is not None and correct is not None:
+                newest = self.bottom.module.get_parameter(name)
+                slope = correct(name, slope, newest.detach() - copy.detach())
+            if slope is not None:
+                self.bottom.add_gradient(name, slope)
+        return gradient
+
+    def revisit(self, batch: Any, cut: Cut, gradient: Cut, weigh: Weigh) -> None:
+        """Add the gradients of a batch of an earlier exchange, taken at the newest weights.
+
+        Args:
+            batch: what the bottom takes, on its device.
+            cut: what was sent.
+            gradient: what came back for it.
+            weigh: how much each sample still counts.
+        """
+        fresh = self.bottom.cut(batch)
+        weights = weigh(_detached(fresh), cut)
+        _run_back(fresh, gradient if weights is None else _scaled(gradient, weights))
 
     def update(self, factor: float) -> None:
         """Apply the gradients, with the learning rates multiplied by `factor`."""
@@ -152,6 +198,7 @@ class LabelSide:
         lanes: a lane per feature party, or one to all of them under a secure sum.
         labels: float32 [samples].
         loss: of logits and labels.
+        links: to the feature parties, for what a schedule has to agree on with them.
     """
 
     def __init__(
@@ -161,7 +208,9 @@ class LabelSide:
         lanes: Mapping[str, LabelLane],
         labels: npt.NDArray[np.float32],
         loss: Loss,
+        links: Mapping[str, Link] | None = None,
     ) -> None:
+        self.links = dict(links or {})
         self.top = top
         self.bottoms = dict(bottoms)
         self.lanes = dict(lanes)
@@ -182,7 +231,7 @@ class LabelSide:
 
     def top_step(
         self, samples: Samples, own: Mapping[str, Cut], number: int, share: float = 1.0
-    ) -> tuple[float, Cuts]:
+    ) -> Exchange:
         """Receive the partners' cuts, compute the loss, send their gradients.
 
         Partners get their gradient before our own bottoms run backward: they are waiting.
@@ -194,7 +243,7 @@ class LabelSide:
             share: what part of an update's batch the samples are.
 
         Returns:
-            The samples' mean loss times `share`, and the own cuts' gradients for `own_backward`.
+            The loss, what was received, and all gradients, for `own_backward`.
         """
         for party, cut in own.items():
             check_samples(cut, party, len(samples))
@@ -216,7 +265,35 @@ class LabelSide:
         for party, lane in self.lanes.items():
             lane.send_gradient(gradients[party], number)
         later.finish()
-        return value, {party: gradients[party] for party in own}
+        return Exchange(value, leaves, gradients)
+
+    def revisit(
+        self, samples: Samples, batches: Sequence[Any], past: Exchange, weigh: Weigh
+    ) -> None:
+        """Add the gradients of an earlier exchange, taken at the newest weights of what is here.
+
+        Args:
+            samples: of the exchange.
+            batches: what the own bottoms take.
+            past: the exchange; its cuts of the partners are used again.
+            weigh: how much each sample still counts: compares the gradient that the partners would
+                be sent now with the one that they were sent.
+        """
+        own = self.own_forward(batches)
+        leaves = {p: _leaves(own.get(p, cut)) for p, cut in past.cuts.items()}
+        logits = self.top.module(leaves)
+        labels = torch.from_numpy(self.labels[samples]).to(self.top.device)
+        (slope,) = torch.autograd.grad(self.loss(logits, labels), logits)
+        for party in self.lanes:
+            names, inputs = list(leaves[party]), list(leaves[party].values())
+            parts = torch.autograd.grad(
+                logits, inputs, slope, retain_graph=True, materialize_grads=True
+            )
+            weights = weigh(dict(zip(names, parts, strict=True)), past.gradients[party])
+            if weights is not None:
+                slope = slope * weights.reshape(-1, *[1] * (slope.dim() - 1))
+        torch.autograd.backward(logits, slope)
+        self.own_backward(own, {party: _gradients(leaves[party]) for party in own})
 
     def own_backward(self, own: Mapping[str, Cut], gradients: Mapping[str, Cut]) -> None:
         """Backward through the bottoms that are here."""
@@ -233,6 +310,18 @@ class LabelSide:
 def _run_back(cut: Cut, gradient: Cut) -> None:
     names = [name for name, tensor in cut.items() if tensor.requires_grad]
     torch.autograd.backward([cut[name] for name in names], [gradient[name] for name in names])
+
+
+def _detached(cut: Cut) -> Cut:
+    return {name: tensor.detach() for name, tensor in cut.items()}
+
+
+def _scaled(gradient: Cut, weights: Tensor) -> Cut:
+    """Each sample's gradient times its weight."""
+    return {
+        name: tensor * weights.reshape(-1, *[1] * (tensor.dim() - 1))
+        for name, tensor in gradient.items()
+    }
 
 
 def _leaves(cut: Cut) -> Cut:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from torch import nn
 
@@ -82,13 +83,15 @@ def train_pooled(
 ) -> TrainResult:
     """Train the same network with all parties' data in one place: the reference of a simulation.
 
-    The modules are those of the parties, with the same order of batches, so under an exact schedule
-    the result equals that of `train` to floating-point error.
+    The modules are those of the parties, with the same order of batches, so the result equals
+    that of `train` under an exact schedule to floating-point error. Other schedules are not
+    imitated.
 
     Args:
         session: a session without links whose `me` is the label party.
         bottoms, data: every party's bottom model and data, in the agreed order of the parties.
         split, top, labels, loss, options: as for `train`.
     """
-    options = options or TrainOptions()
+    # The other schedules are ways of sending; nothing is sent here.
+    options = replace(options or TrainOptions(), schedule="exact")
     return LabelTrainer(session, split, bottoms, data, options, top, labels, loss).run()
