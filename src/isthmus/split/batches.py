@@ -67,6 +67,14 @@ class Feed:
             made = [data.batch(samples, backward=True) for data in self._data]
             self._ready.append((samples, made))
 
+    def skip(self, count: int) -> None:
+        """Leave the next `count` batches out."""
+        for _ in range(count):
+            if self._ready:
+                self._ready.popleft()
+            else:
+                next(self._left, None)
+
     def take(self) -> tuple[Samples, list[Any]]:
         """The next samples and the batch of each data set."""
         if not self._ready:
