@@ -197,6 +197,8 @@ class TrainSpec(Part):
     """The validation metric that picks the best epoch and stops early."""
     patience: Annotated[int, Field(ge=0)] = 3
     """Epochs without a better validation metric before training stops; 0 never stops early."""
+    checkpoint_steps: Annotated[int, Field(ge=0)] = 10_000
+    """Updates between two checkpoints within an epoch; 0: at the ends of epochs alone."""
     device: str = Field(default="auto", json_schema_extra=LOCAL)
     """`cpu`, `cuda`, `cuda:1`; `auto` takes CUDA where there is one. Local."""
     tensorboard: bool = Field(default=False, json_schema_extra=LOCAL)

@@ -26,6 +26,7 @@ def options_of(spec: JobSpec) -> TrainOptions:
         warmup_steps=train.warmup_steps,
         metric=train.metric,
         patience=train.patience,
+        checkpoint_steps=train.checkpoint_steps,
         share_metrics=spec.evaluate.share_metrics,
         device=train.device,
         tensorboard=train.tensorboard,

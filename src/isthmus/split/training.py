@@ -30,8 +30,9 @@ def train(
 ) -> TrainResult:
     """Train a split network; every party of the session calls this in its own role.
 
-    With the session's folder set, a checkpoint is written after each epoch, and a later call with
-    the same arguments continues from the newest epoch that all parties hold.
+    With the session's folder set, checkpoints are written after each epoch and within it (see
+    `TrainOptions.checkpoint_steps`), and a later call with the same arguments continues from the
+    newest one that all parties hold.
 
     Args:
         session: this party's session, with a link to each partner.
