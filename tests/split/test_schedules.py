@@ -264,7 +264,7 @@ def test_auto_chooses_within_its_bound_tells_why_and_both_sides_agree():
 
         return run
 
-    federate(
+    results = federate(
         listening(alice_program(toy, options), "alice"), listening(bob_program(toy, options), "bob")
     )
     (chosen,) = [text for text in said["bob"] if text.startswith("schedule ")]
@@ -277,6 +277,7 @@ def test_auto_chooses_within_its_bound_tells_why_and_both_sides_agree():
         "pipeline:2",
         "pipeline:4",
     )
+    assert results["alice"].chosen_schedule == results["bob"][0].chosen_schedule == name
     assert "a round trip takes" in chosen
     assert "steps/s of exact" in chosen
     assert f"bob chose the schedule {name}" in said["alice"]

@@ -128,6 +128,8 @@ class TrainResult:
     """Whole epochs that the checkpoint held from which this run continued; 0 for a fresh start."""
     resumed_step: int = 0
     """Updates that the checkpoint held, those of a begun epoch counted; 0 for a fresh start."""
+    chosen_schedule: str = ""
+    """What the schedule `auto` has chosen; empty under another one, and where it has not."""
     guards: tuple[GuardRecord, ...] = ()
     """What the guards on this party's lanes did since the run was started or resumed."""
 

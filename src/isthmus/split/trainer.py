@@ -132,6 +132,7 @@ class _Trainer(ABC):
             stop_reason=self.state.stop_reason or "all epochs done",
             resumed_from=done,
             resumed_step=point.step,
+            chosen_schedule=self.schedule.chosen,
             guards=guard_records(self.session, self.options, self.lanes()),
         )
 

@@ -118,8 +118,6 @@ class Auto(Schedule):
 
     def __init__(self, bound: int, say: Callable[[str], None]) -> None:
         self.bound = bound
-        self.chosen = ""
-        """The name of the schedule that was chosen; empty while trials go on."""
         self._say = say
         self._schedule: Schedule = Exact()
         self._search = Search(bound)

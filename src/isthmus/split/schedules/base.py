@@ -23,6 +23,9 @@ class Schedule(ABC):
     is kept but what `state` returns, so that a checkpoint can be written there.
     """
 
+    chosen: str = ""
+    """The name of what was chosen, for a schedule that chooses."""
+
     @abstractmethod
     def feature_epoch(
         self, side: FeatureSide, batches: Sequence[Samples], first: int, rate: Rate, task: Task
