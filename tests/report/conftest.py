@@ -235,3 +235,32 @@ def make_report():
 @pytest.fixture(scope="session")
 def make_job():
     return job_facts
+
+
+def guard_facts(**changes):
+    """Int8 on alice's cut as bob received it, a lossless guard on what bob sent back."""
+    cut = {
+        "party": "alice",
+        "direction": "cut",
+        "guard": "int8",
+        "lossy": True,
+        "messages": 40,
+        "bytes_before": 400_000,
+        "bytes_after": 100_000,
+        "ratio": 4.0,
+    }
+    back = {
+        "direction": "gradient",
+        "guard": "zeros",
+        "lossy": False,
+        "bytes_after": 150_000,
+        "ratio": 400 / 150,
+        "relative_error": 0.0,
+        "saturated": 0,
+    }
+    return r.GuardFacts(**(cut | changes)), r.GuardFacts(**(cut | back))
+
+
+@pytest.fixture(scope="session")
+def make_guards():
+    return guard_facts

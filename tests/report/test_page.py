@@ -214,3 +214,22 @@ def test_a_full_disk_leaves_no_half_page(label_report, tmp_path):
     assert list(tmp_path.iterdir()) == []
     page, data = r.write_report(label_report, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [page.name, data.name]
+
+
+def test_guards_have_a_table_with_what_this_party_can_know(make_report, label_report, make_guards):
+    def table(**changes):
+        guards = make_guards(**changes)
+        training = label_report.training.model_copy(update={"guards": guards})
+        html = r.render_html(make_report(training=training))
+        return html[html.index("What the guards did") : html.index("Where the time went")]
+
+    rows = re.findall(r"(?s)<tr>(.*?)</tr>", table())[1:]
+    cells = [re.findall(r"(?s)<t[hd][^>]*>(.*?)</t[hd]>", row) for row in rows]
+    assert cells == [
+        ["alice", "cut tensors", "<code>int8</code>", "yes", "40", "400 kB", "100 kB", "4", "–"],
+        ["alice", "gradients", "<code>zeros</code>", "no", "40", "400 kB", "150 kB", "2.67", "0"],
+    ]
+    assert "too large" not in table()
+    assert "7 values were too large" in table(saturated=7)
+    assert "<img" not in table(party=HOSTILE, guard=HOSTILE)
+    assert "What the guards did" not in r.render_html(label_report)

@@ -28,6 +28,13 @@ def test_a_feature_partys_table_says_what_it_knows(feature_report):
     assert "AUC" not in text
 
 
+def test_what_guards_saved_is_told_where_there_are_any(make_report, label_report, make_guards):
+    training = label_report.training.model_copy(update={"guards": make_guards()})
+    text = shown(make_report(training=training))
+    assert "3.2 times fewer" in text
+    assert "times fewer" not in shown(label_report)
+
+
 def test_names_are_not_markup(make_report, make_job):
     text = shown(make_report(job=make_job("bob", name="[bold red]job[/nonsense]")))
     assert "[bold red]job[/nonsense]" in text

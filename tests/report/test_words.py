@@ -49,3 +49,8 @@ def test_names_in_a_sentence():
     assert words.as_list(("a",)) == "a"
     assert words.as_list(("a", "b")) == "a and b"
     assert words.as_list(("a", "b", "c")) == "a, b and c"
+
+
+def test_errors_and_ratios_are_short():
+    assert [words.as_times(ratio) for ratio in (3.7685, 17.34, 1.0)] == ["3.77", "17.3", "1"]
+    assert [words.as_error(error) for error in (None, 0.0, 0.00613)] == ["–", "0", "0.0061"]

@@ -42,11 +42,11 @@ def validate(
     """Check a job file; with `--as`, also the values in the party's table, and its settings."""
     del debug
     from isthmus.jobs.job import load_job
+    from isthmus.jobs.precheck import check_choices, check_own_side
 
     loaded = load_job(job, sets or ())
+    check_choices(loaded)
     if me is not None:
-        from isthmus.jobs.precheck import check_own_side
-
         check_own_side(loaded, me)
     if output is Format.json:
         typer.echo(json.dumps({"valid": True, "name": loaded.spec.name, "hash": loaded.hash}))

@@ -11,6 +11,7 @@ from isthmus.jobs.job import Job
 from isthmus.jobs.log import Log, silent_log
 from isthmus.jobs.spec import JobSpec
 from isthmus.session import Session
+from isthmus.split.aggregation import Signer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,8 @@ class Context:
     """Seconds; only differences are used."""
     workers: int | None = None
     """Processes for hashing ids; None lets the method choose."""
+    signer: Signer | None = None
+    """Under a secure sum, at a feature party: proves whose mask keys the parties use."""
 
     @property
     def spec(self) -> JobSpec:

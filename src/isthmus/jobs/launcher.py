@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import queue
+import secrets
 import socket
 import subprocess
 import sys
@@ -16,9 +17,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from isthmus.errors import LinkError
 from isthmus.jobs.events import Event, read_event
 from isthmus.jobs.job import Job
 from isthmus.jobs.rehearsal import rehearsal_secret
@@ -26,6 +29,9 @@ from isthmus.link.identity import create_identity, trust
 
 GRACE = 12.0
 """Seconds that the other parties have to report a failure by themselves before they are ended."""
+
+_PORTS = range(20_000, 32_000)
+_PORT_TRIALS = 100
 
 RECONNECT = 5.0
 """Seconds after which a silent partner on the same machine counts as gone."""
@@ -103,10 +109,17 @@ def throw_away_identities(folder: Path, parties: Sequence[str], *, seed: int) ->
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on just now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback port that nobody listens on just now.
+
+    It is looked for below the range from which systems give out ports by themselves: a connection
+    made by another program cannot take it before the party listens.
+    """
+    for _ in range(_PORT_TRIALS):
+        port = secrets.choice(_PORTS)
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise LinkError("this machine has no free port between 20000 and 32000 on 127.0.0.1")
 
 
 def party_command(what: Launch, party: str, identity: Path, port: int) -> list[str]:
@@ -164,7 +177,8 @@ def _attend(children: Mapping[str, subprocess.Popen[str]], on_event: OnEvent) ->
             deadline = time.monotonic() + GRACE
         if time.monotonic() > deadline:
             for party, child in children.items():
-                outcomes[party].stopped = child.poll() is None
+                # Once more, if something still holds its output: it stays what it was.
+                outcomes[party].stopped |= child.poll() is None
             _end(children.values())
             deadline = float("inf")
     for party, child in children.items():

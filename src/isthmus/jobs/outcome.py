@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from safetensors.numpy import load_file
 
@@ -23,6 +23,7 @@ from isthmus.jobs.report import (
     DataFacts,
     EpochFacts,
     FeatureFacts,
+    GuardFacts,
     JobFacts,
     Metrics,
     ModelFacts,
@@ -215,8 +216,10 @@ def _training(job: Job, folder: PartyFolder) -> TrainingFacts:
         learning_rate=train.learning_rate,
         hyper_parameters={
             **train.model_dump(include=_SETTINGS),
-            "cut_guard": train.guards.cut,
-            "gradient_guard": train.guards.gradient,
+            "aggregation": train.aggregation,
+            "secure_sum": f"{train.secure_sum} bits" if train.secure_sum else "none",
+            "cut_guard": _guards(job, "cut"),
+            "gradient_guard": _guards(job, "gradient"),
         },
         epochs=len(epochs),
         steps=sum(epoch["steps"] for epoch in epochs),
@@ -224,7 +227,16 @@ def _training(job: Job, folder: PartyFolder) -> TrainingFacts:
         best_epoch=result["best_epoch"] or None,
         stop_reason=result["stop_reason"],
         curve=tuple(_epoch(epoch) for epoch in epochs),
+        guards=tuple(GuardFacts(**guard) for guard in result.get("guards", ())),
     )
+
+
+def _guards(job: Job, direction: Literal["cut", "gradient"]) -> str:
+    """One guard where all feature parties have the same, else each one's."""
+    texts = {party: job.spec.guard_of(direction, party) for party in job.spec.feature_parties}
+    if len(set(texts.values())) == 1:
+        return next(iter(texts.values()))
+    return ", ".join(f"{text} ({party})" for party, text in texts.items())
 
 
 def _epoch(record: dict[str, Any]) -> EpochFacts:

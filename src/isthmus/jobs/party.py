@@ -16,11 +16,14 @@ from isthmus.jobs.log import Log, open_log
 from isthmus.jobs.outcome import write_party_report
 from isthmus.jobs.precheck import check_own_side
 from isthmus.jobs.runner import run_steps
+from isthmus.jobs.signing import signer_of
 from isthmus.jobs.tables import check_party
 from isthmus.jobs.times import Times
 from isthmus.link import Deadlines, Link, Transcript, load_identity, open_links
+from isthmus.link.identity import Identity
 from isthmus.link.remote.address import split_address
 from isthmus.session import Progress, Session, SilentProgress
+from isthmus.split.aggregation import Signer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +63,8 @@ def run_party(run: PartyRun) -> Path:
     # All that can be wrong on this side is found before a partner is kept waiting.
     check_party(job, run.me)
     meeting_points(run)
-    secret = load_identity(run.identity, run.me).secret
+    identity = load_identity(run.identity, run.me)
+    signer = signer_of(job, identity, run.identity)
     check_own_side(job, run.me)
     set_threads(run.threads)
     folder = PartyFolder(run.out / job.folder_name / run.me)
@@ -74,7 +78,7 @@ def run_party(run: PartyRun) -> Path:
         with times.meeting():
             links = _meet(run, transcript)
         try:
-            earlier = _work(run, folder, links, secret, log)
+            earlier = _work(run, folder, links, identity, signer, log)
         except BaseException as error:
             # Whatever it is, a request to end above all: partners are told and do not guess.
             for link in links.values():
@@ -85,7 +89,12 @@ def run_party(run: PartyRun) -> Path:
 
 
 def _work(
-    run: PartyRun, folder: PartyFolder, links: Mapping[str, Link], secret: bytes, log: Log
+    run: PartyRun,
+    folder: PartyFolder,
+    links: Mapping[str, Link],
+    identity: Identity,
+    signer: Signer | None,
+    log: Log,
 ) -> float:
     spec = run.job.spec
     session = Session(
@@ -96,10 +105,16 @@ def _work(
         seed=spec.seed,
         folder=folder.path,
         progress=run.progress,
-        secret=secret,
+        secret=identity.secret,
     )
     context = Context(
-        job=run.job, session=session, folder=folder, log=log, clock=run.clock, workers=run.workers
+        job=run.job,
+        session=session,
+        folder=folder,
+        log=log,
+        clock=run.clock,
+        workers=run.workers,
+        signer=signer,
     )
     earlier = run_steps(context, resume=run.resume)
     for link in links.values():

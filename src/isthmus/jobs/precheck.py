@@ -35,12 +35,19 @@ def check_own_side(job: Job, party: str) -> None:
 def check_settings(job: Job) -> None:
     """See that the device and the packages that the job asks for are here. Raises JobError."""
     _check_device(job)
-    _check_guards(job)
+    check_choices(job)
     if job.spec.train.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise JobError(
             f"{job.where('train', 'tensorboard')}: the package tensorboard is not installed",
             mend="Run `pip install 'isthmus[tensorboard]'`, or leave the field out.",
         )
+
+
+def check_choices(job: Job) -> None:
+    """See that there are such guards and such a schedule. Raises JobError."""
+    # Both take seconds to load, which a job without them need not wait for here.
+    _check_guards(job)
+    _check_schedule(job)
 
 
 def check_values(job: Job, party: str) -> None:
@@ -70,16 +77,35 @@ def check_values(job: Job, party: str) -> None:
 
 
 def _check_guards(job: Job) -> None:
-    for way, text in job.spec.train.guards.model_dump().items():
-        if text == "none":
-            continue
-        from isthmus.split.guards import parse_guard
+    own = {name: party.guards.model_dump() for name, party in job.spec.parties.items()}
+    places: dict[tuple[str, ...], dict[str, str | None]]
+    places = {("train",): job.spec.train.guards.model_dump()}
+    places |= {("parties", name): guards for name, guards in own.items()}
+    for above, guards in places.items():
+        for way, text in guards.items():
+            if text not in (None, "none"):
+                _check_guard(text, job.where(*above, "guards", way))
 
-        try:
-            parse_guard(text)
-        except JobError as error:
-            where = job.where("train", "guards", way)
-            raise JobError(f"{where}: {error.message}", mend=error.mend) from None
+
+def _check_guard(text: str, where: str) -> None:
+    from isthmus.split.guards import parse_guard
+
+    try:
+        parse_guard(text)
+    except JobError as error:
+        raise JobError(f"{where}: {error.message}", mend=error.mend) from None
+
+
+def _check_schedule(job: Job) -> None:
+    if job.spec.train.schedule == "exact":
+        return
+    from isthmus.split.schedules import make_schedule
+
+    try:
+        make_schedule(job.spec.train.schedule)
+    except JobError as error:
+        where = job.where("train", "schedule")
+        raise JobError(f"{where}: {error.message}", mend=error.mend) from None
 
 
 def _check_device(job: Job) -> None:

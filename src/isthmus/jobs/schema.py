@@ -32,12 +32,14 @@ def field_reference() -> str:
 TITLES = {
     "JobSpec": "The job",
     "PartySpec": "`parties.<name>`",
+    "PartyGuardsSpec": "`parties.<name>.guards`",
     "FeatureSpec": "`parties.<name>.features.<column>`",
     "LabelSpec": "`label`",
     "AlignSpec": "`align`",
     "SplitSpec": "`split`",
     "TrainSpec": "`train`",
     "ModelSpec": "`train.model`",
+    "GuardsSpec": "`train.guards`",
     "EvaluateSpec": "`evaluate`",
     "PredictSpec": "`predict`",
 }
@@ -65,6 +67,10 @@ def _default(about: dict[str, Any]) -> str:
     return "" if value is None or isinstance(value, dict) else f"`{json.dumps(value)}`"
 
 
+def _as_written(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def _values(about: dict[str, Any]) -> str:
     return " or ".join(dict.fromkeys(_kinds(about)))
 
@@ -74,7 +80,7 @@ def _kinds(about: dict[str, Any]) -> Iterator[str]:
         for option in about["anyOf"]:
             yield from _kinds(option)
     elif "enum" in about:
-        yield ", ".join(f"`{value}`" for value in about["enum"])
+        yield ", ".join(f"`{_as_written(value)}`" for value in about["enum"])
     elif "const" in about:
         yield f"`{about['const']}`"
     elif "$ref" in about or about.get("type") == "object":

@@ -7,9 +7,17 @@ are left out of the job's hash; everything else is agreed.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
@@ -35,6 +43,29 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
+Guard = Annotated[str, StringConstraints(pattern=r"^[a-z0-9:.+-]{1,40}$")]
+
+
+class GuardsSpec(Part):
+    """What is done to what crosses the cut, so that fewer bytes cross. All but `none` and the casts
+    cost accuracy; the page on guards says how much.
+    """
+
+    cut: Guard = "none"
+    """On cut tensors: `none`, `fp16`, `int8`, `topk:0.25+int8`, ..."""
+    gradient: Guard = "none"
+    """On the gradients that go back."""
+
+
+class PartyGuardsSpec(Part):
+    """What is done to what crosses one feature party's cut, in place of `train.guards`."""
+
+    cut: Guard | None = None
+    """On its cut tensors; `train.guards.cut` where left out."""
+    gradient: Guard | None = None
+    """On the gradients that go back to it; `train.guards.gradient` where left out."""
+
+
 class PartySpec(Part):
     """One party: the table it brings, its columns, and where to reach it."""
 
@@ -47,6 +78,8 @@ class PartySpec(Part):
     features: dict[str, FeatureSpec] | None = None
     """The columns to learn from; the owner's own guess from the table where left out. `{}`: none,
     for a label party that brings only the label."""
+    guards: PartyGuardsSpec = PartyGuardsSpec()
+    """What is done to what crosses this feature party's cut, in place of `train.guards`."""
 
     @property
     def has_features(self) -> bool:
@@ -150,18 +183,24 @@ class ModelSpec(Part):
     """Standard deviation of the initial embeddings."""
 
 
-Guard = Annotated[str, StringConstraints(pattern=r"^[a-z0-9:.+-]{1,40}$")]
+def _bits_of_ring(given: Any) -> Any:
+    if given is True:
+        return 32
+    if given is False or (type(given) is int and given in (32, 64)):
+        return given
+    raise ValueError(f"{given!r} is not one of true, false, 32, 64")
 
 
-class GuardsSpec(Part):
-    """What is done to what crosses the cut, so that fewer bytes cross. All but `none` and the casts
-    cost accuracy; the page on guards says how much.
-    """
+SecureSum = Annotated[
+    Literal[False, 32, 64],
+    BeforeValidator(_bits_of_ring),
+    WithJsonSchema({"enum": [True, False, 32, 64]}),
+]
+Aggregation = Literal["concat", "sum", "mean", "max", "attention"]
 
-    cut: Guard = "none"
-    """On cut tensors: `none`, `fp16`, `int8`, `topk:0.25+int8`, ..."""
-    gradient: Guard = "none"
-    """On the gradients that go back."""
+
+def _natural_aggregation(given: dict[str, Any]) -> Aggregation:
+    return "sum" if given.get("secure_sum") else "concat"
 
 
 class TrainSpec(Part):
@@ -169,14 +208,22 @@ class TrainSpec(Part):
 
     model: ModelSpec = ModelSpec()
     """The network."""
-    schedule: Annotated[
-        str, StringConstraints(pattern=r"^(exact|(microbatch|pipeline):([1-9]|[1-5][0-9]|6[0-4]))$")
-    ] = "exact"
+    schedule: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_:.,+-]{0,39}$")] = "exact"
     """When batches are sent, waited for and applied. `exact`: one batch in flight.
     `microbatch:4`: a batch goes in four messages and makes one update, the same to rounding.
-    `pipeline:3`: three batches in flight, with gradients of slightly older weights."""
+    `pipeline:3`: three batches in flight, with gradients of slightly older weights. `local:4`: four
+    updates an exchange. `adaptive:4`: the same while the loss stands still, else `exact`. `auto`:
+    tries exact, microbatch and pipeline and takes what is fastest."""
     guards: GuardsSpec = GuardsSpec()
-    """Compression of what crosses the cut."""
+    """Compression of what crosses the cut, for all feature parties that say nothing else."""
+    secure_sum: SecureSum = False
+    """Hide the feature parties' cut tensors from the label party, which gets their sum alone; needs
+    two of them. `true` is 32: the bits of the ring in which masked numbers are added. 64 sends
+    twice the bytes and rounds 16384 times finer."""
+    aggregation: Aggregation = Field(default_factory=_natural_aggregation)
+    """What the upper tower gets of the feature parties' lower towers. `concat`: one behind the
+    other, as in plain DeepFM. `sum`, `mean`, `max`, `attention`: one tensor. Where left out `sum`
+    under a secure sum, which takes no other, and else `concat`."""
     batch_size: Count = 1024
     """Samples an update."""
     epochs: Count = 20
@@ -203,6 +250,15 @@ class TrainSpec(Part):
     """`cpu`, `cuda`, `cuda:1`; `auto` takes CUDA where there is one. Local."""
     tensorboard: bool = Field(default=False, json_schema_extra=LOCAL)
     """Also write TensorBoard event files. Local."""
+
+    @model_validator(mode="after")
+    def _sums_add(self) -> Self:
+        if self.secure_sum and self.aggregation != "sum":
+            raise _misplaced(
+                ("train", "aggregation"),
+                f"{self.aggregation!r} cannot be had with a secure sum: write sum, or leave it out",
+            )
+        return self
 
 
 class JobSpec(Part):
@@ -241,6 +297,8 @@ class JobSpec(Part):
                 place = ("parties", name, "features")
                 raise _misplaced(place, "only the label party may do without features")
         self._label_is_no_feature()
+        self._guards_have_a_cut()
+        self._sum_hides()
         return self
 
     def _label_is_no_feature(self) -> None:
@@ -249,6 +307,38 @@ class JobSpec(Part):
             if column in features and features[column].kind != "ignore":
                 place = ("parties", self.label.party, "features", column)
                 raise _misplaced(place, "the label's column cannot be a feature as well")
+
+    def _guards_have_a_cut(self) -> None:
+        if self.parties[self.label.party].guards != PartyGuardsSpec():
+            place = ("parties", self.label.party, "guards")
+            raise _misplaced(place, "the label party's tensors do not cross: nothing to guard")
+
+    def _sum_hides(self) -> None:
+        if not self.train.secure_sum:
+            return
+        if len(self.feature_parties) < 2:
+            (alone,) = self.feature_parties
+            raise _misplaced(
+                ("train", "secure_sum"),
+                f"a secure sum needs two feature parties: of {alone} alone, the sum would be "
+                f"{alone}'s own tensors",
+            )
+        for name in self.feature_parties:
+            if (guard := self.guard_of("cut", name)) != "none":
+                own = self.parties[name].guards.cut is not None
+                above = ("parties", name) if own else ("train",)
+                raise _misplaced(
+                    (*above, "guards", "cut"),
+                    f"{guard!r} cannot be had with a secure sum, which adds masked numbers as they "
+                    "are: guard the gradients alone",
+                )
+
+    def guard_of(self, direction: Literal["cut", "gradient"], party: str) -> str:
+        """The guard on the cut tensors of the feature party `party`, or on their gradients."""
+        own, common = self.parties[party].guards, self.train.guards
+        if direction == "cut":
+            return common.cut if own.cut is None else own.cut
+        return common.gradient if own.gradient is None else own.gradient
 
     @property
     def order(self) -> tuple[str, ...]:

@@ -170,6 +170,30 @@ class EpochFacts(Part):
     validation_log_loss: NonNegativeFloat | None = None
 
 
+class GuardFacts(Part):
+    """What the guard on one feature party's cut or gradients did in training and validation, as
+    the party whose report this is saw it, since training was started or resumed.
+    """
+
+    party: str
+    """The feature party."""
+    direction: Literal["cut", "gradient"]
+    """`cut`: from the feature party to the label party; `gradient`: back."""
+    guard: str
+    lossy: bool
+    messages: NonNegativeInt
+    bytes_before: NonNegativeInt
+    """Of the tensors as float32, names and framing left out."""
+    bytes_after: NonNegativeInt
+    """Of what crossed for them."""
+    ratio: NonNegativeFloat
+    """How many times fewer bytes crossed."""
+    relative_error: NonNegativeFloat | None = None
+    """|received - meant| / |meant| over a sample of training messages; only the sender knows it."""
+    saturated: NonNegativeInt | None = None
+    """Values too large for the guard's format; only the sender knows it."""
+
+
 class TrainingFacts(Part):
     """How training went."""
 
@@ -189,6 +213,14 @@ class TrainingFacts(Part):
     """The epoch whose parameters were kept."""
     stop_reason: str
     curve: tuple[EpochFacts, ...]
+    guards: tuple[GuardFacts, ...] = ()
+    """On this party's lanes; empty where none stands."""
+
+    @property
+    def guarded_ratio(self) -> float | None:
+        """How many times fewer bytes the guarded messages have together; None without guards."""
+        after = sum(guard.bytes_after for guard in self.guards)
+        return sum(guard.bytes_before for guard in self.guards) / after if after else None
 
 
 class Figures(Part):

@@ -98,5 +98,7 @@ def _environment() -> Environment:
         "difference": words.as_difference,
         "percent": words.as_percent,
         "names": words.as_list,
+        "times": words.as_times,
+        "error": words.as_error,
     }
     return environment

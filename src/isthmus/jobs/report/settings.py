@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from isthmus.jobs.report.model import Report, Scalar
-from isthmus.jobs.report.words import as_count
+from isthmus.jobs.report.words import as_count, as_list
 
 _SCHEDULES = {
     "exact": (
@@ -18,8 +18,31 @@ _SCHEDULES = {
         "The pipeline schedule: a feature party begins further batches before the gradient of the "
         "first is back, so that its weights lag a few updates behind."
     ),
+    "local": (
+        "The local schedule: several updates an exchange, the further ones from what crossed "
+        "before, so that the numbers are not those of one machine."
+    ),
+    "adaptive": (
+        "The adaptive schedule: while the loss stands still exchanges are left out, and updates "
+        "are made from what crossed before."
+    ),
+    "auto": (
+        "The auto schedule: the first steps tried several schedules, and the rest of the training "
+        "kept the one that was fastest within the wanted staleness."
+    ),
 }
 """What each schedule means, in a sentence."""
+
+_AGGREGATIONS = {
+    name: f"The upper tower takes the {said} of the towers of {{}}."
+    for name, said in {
+        "sum": "sum",
+        "mean": "mean",
+        "max": "largest values",
+        "attention": "sum, weighted by attention,",
+    }.items()
+}
+"""What each aggregation means, in a sentence; that of plain DeepFM needs none."""
 
 _NAMES = {
     "dim": "embedding width",
@@ -33,6 +56,7 @@ _NAMES = {
     "epochs": "epochs at most",
     "metric": "best epoch by validation",
     "patience": "epochs of patience",
+    "aggregation": "aggregation of the towers",
     "cut_guard": "guard on cut tensors",
     "gradient_guard": "guard on gradients",
 }
@@ -42,17 +66,35 @@ _METRICS = {"auc": "AUC", "log_loss": "log loss"}
 
 
 def schedule(report: Report) -> str:
-    """Schedule and guards, a sentence each; none of a schedule that this page does not know."""
+    """Schedule, aggregation and guards, a sentence each; none of what this page does not know."""
     kind, _, _ = report.training.schedule.partition(":")
-    chosen = report.training.hyper_parameters
-    guards = [chosen.get(name, "none") for name in ("cut_guard", "gradient_guard")]
-    said = [_SCHEDULES.get(kind, "")]
-    if guards != ["none", "none"]:
-        said.append(
-            f"Guards make what crosses smaller (cut tensors: {guards[0]}, gradients: {guards[1]}), "
-            "so that the numbers are not quite those of one machine."
+    return " ".join(filter(None, (_SCHEDULES.get(kind, ""), _together(report), _guards(report))))
+
+
+def _together(report: Report) -> str:
+    """What becomes of several feature parties' tensors; nothing where there is one."""
+    chosen, parties = report.training.hyper_parameters, report.job.feature_parties
+    if len(parties) < 2:
+        return ""
+    secure = str(chosen.get("secure_sum", "none"))
+    if secure != "none":
+        return (
+            f"A secure sum ({secure}): {report.job.label_party} saw the sum of what "
+            f"{as_list(parties)} sent over the cut, and none of the parts."
         )
-    return " ".join(filter(None, said))
+    return _AGGREGATIONS.get(str(chosen.get("aggregation")), "").format(as_list(parties))
+
+
+def _guards(report: Report) -> str:
+    chosen, known = report.training.hyper_parameters, report.training.guards
+    cut, gradient = (chosen.get(name, "none") for name in ("cut_guard", "gradient_guard"))
+    if cut == gradient == "none":
+        return ""
+    said = f"Guards make what crosses smaller (cut tensors: {cut}, gradients: {gradient})"
+    # A party sees its own lanes: the label party all of them.
+    if report.job.role == "label" and known and not any(guard.lossy for guard in known):
+        return f"{said}; nothing is lost."
+    return f"{said}, so that the numbers are not quite those of one machine."
 
 
 def settings(report: Report) -> tuple[tuple[str, str], ...]:

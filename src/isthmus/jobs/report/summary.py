@@ -13,6 +13,7 @@ from isthmus.jobs.report.words import (
     as_figure,
     as_percent,
     as_seconds,
+    as_times,
 )
 
 
@@ -48,6 +49,8 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         ("bytes that crossed", as_bytes(report.traffic.bytes)),
         ("time, waiting included", as_seconds(report.seconds)),
     ]
+    if (ratio := report.training.guarded_ratio) is not None:
+        facts.insert(2, ("  by guards, at the cut", f"{as_times(ratio)} times fewer"))
     pooled = sum(phase.seconds for phase in report.phases if phase.name == "pooled")
     if pooled:
         facts.append(("and for the pooled model", as_seconds(pooled)))

@@ -55,3 +55,13 @@ def as_percent(share: float, digits: int = 1) -> str:
 def as_list(names: tuple[str, ...]) -> str:
     """Names in a sentence: a, b and c."""
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
+
+
+def as_times(ratio: float) -> str:
+    """How many times more or fewer: 3.77, 17.3."""
+    return f"{ratio:.3g}"
+
+
+def as_error(error: float | None) -> str:
+    """A relative error to two digits; a dash where it is unknown."""
+    return "–" if error is None else f"{error:.2g}"

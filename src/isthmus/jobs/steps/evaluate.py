@@ -7,6 +7,7 @@ job shares them: `shared.json` (the figures it was told).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,7 @@ def federation_scores(context: Context, samples: NDArray[np.int64]) -> Scores | 
         data=data,
         top=top,
         options=options_of(context.spec),
+        signer=context.signer,
     )
 
 
@@ -101,6 +103,8 @@ def _alone(context: Context, test: NDArray[np.int64]) -> Scores:
     features = encode.load(inputs)
     data = FeatureData(features)
     bottom, top = bottom_of(spec, session, features.layout), top_of(spec, session)
+    # The other schedules are ways of sending; nothing is sent here.
+    options = replace(options_of(spec), schedule="exact")
     with session.progress.task(f"{context.me} alone"):
         train(
             session,
@@ -109,11 +113,9 @@ def _alone(context: Context, test: NDArray[np.int64]) -> Scores:
             data=data,
             top=top,
             labels=encode.load_labels(inputs),
-            options=options_of(spec),
+            options=options,
         )
-    scores = predict(
-        session, samples=test, bottom=bottom, data=data, top=top, options=options_of(spec)
-    )
+    scores = predict(session, samples=test, bottom=bottom, data=data, top=top, options=options)
     assert scores is not None
     return scores
 

@@ -38,6 +38,7 @@ def run(context: Context) -> None:
         top=top,
         labels=encode.load_labels(inputs) if context.is_label_party else None,
         options=options_of(context.spec),
+        signer=context.signer,
     )
     parts = [("bottom", bottom), ("top", top)]
     for name, module in parts:
