@@ -60,11 +60,13 @@ def test_the_performance_page_is_up_to_date():
 
 
 def test_memory_and_processor_time_of_a_whole_tree_are_seen(tmp_path):
-    child = "import sys; kept = bytearray(60_000_000); sys.stdin.read()"
+    child = "import sys; kept = bytearray(60_000_000); print(flush=True); sys.stdin.read()"
     parent = (
         "import subprocess, sys, time\n"
         f"command = [sys.executable, '-c', {child!r}]\n"
-        "child = subprocess.Popen(command, stdin=subprocess.PIPE)\n"
+        "pipe = subprocess.PIPE\n"
+        "child = subprocess.Popen(command, stdin=pipe, stdout=pipe)\n"
+        "child.stdout.readline()\n"
         "while time.process_time() < 0.5: pass\n"
         "time.sleep(0.4)\n"
         "child.communicate()\n"

@@ -1,13 +1,15 @@
 """How the launcher attends to its children: events, noise, failures, stragglers."""
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from isthmus.errors import LinkError
 from isthmus.jobs import launcher
-from isthmus.jobs.launcher import Launch, party_command, throw_away_identities
+from isthmus.jobs.launcher import Launch, free_port, party_command, throw_away_identities
 from isthmus.jobs.rehearsal import rehearsal_secrets
 from isthmus.link.identity import load_identity, trusted_partners
 
@@ -50,6 +52,14 @@ def test_the_rest_is_ended_when_one_fails(monkeypatch):
     assert outcomes["alice"].error["message"] == "no"
     assert outcomes["bob"].stopped
     assert outcomes["bob"].failed
+
+
+def test_who_was_ended_stays_so_while_its_output_is_held_open(monkeypatch):
+    held = "import subprocess; subprocess.Popen(['sleep', '2']); print('{}', flush=True)"
+    outcomes, _ = attend(
+        monkeypatch, alice="time.sleep(0.5); sys.exit(3)", bob=f"{held}; time.sleep(60)"
+    )
+    assert outcomes["bob"].stopped
 
 
 def test_a_partner_has_time_to_explain_itself(monkeypatch):
@@ -96,6 +106,19 @@ def test_identities_trust_each_other_and_nobody_else(tmp_path):
     assert len(set(secrets.values())) == 3
     for party in parties:
         assert set(trusted_partners(folders[party])) == set(parties) - {party}
+
+
+def test_a_free_port_is_none_that_a_connection_is_given():
+    with socket.create_server(("127.0.0.1", 0)) as given:
+        assert given.getsockname()[1] not in launcher._PORTS
+    assert free_port() in launcher._PORTS
+
+
+def test_a_port_in_use_is_not_free(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setattr(launcher, "_PORTS", [taken.getsockname()[1]])
+        with pytest.raises(LinkError, match="no free port"):
+            free_port()
 
 
 def test_the_command_of_a_party(workshop):
