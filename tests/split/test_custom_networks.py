@@ -83,7 +83,15 @@ def equal(one, other):
             torch.testing.assert_close(value, other[party][1][name], rtol=0, atol=0)
 
 
-SCHEDULES = ("exact", "microbatch:3", "pipeline:3")
+SCHEDULES = (
+    "exact",
+    "microbatch:3",
+    "pipeline:3",
+    "pipeline:3+corrected",
+    "local:3",
+    "local:3+unweighted",
+    "adaptive:3",
+)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -140,7 +148,8 @@ def test_bare_tensors_are_summed(bits):
     np.testing.assert_allclose(result["bob"][0], plain["bob"][0], atol=1e-5)
 
 
-def test_one_number_a_sample_may_cross():
+@pytest.mark.parametrize("schedule", [*SCHEDULES, "auto"])
+def test_one_number_a_sample_may_cross(schedule):
     toy = make_toy()
     flat = {party: lambda t: t.sum(1) for party in PARTIES}
 
@@ -152,26 +161,28 @@ def test_one_number_a_sample_may_cross():
         def forward(self, cuts):
             return sum(cut[ONLY] for cut in cuts.values()) + self.bias
 
-    assert np.isfinite(federate(toy, flat, Adding())["bob"][0]).all()
+    options = replace(OPTIONS, schedule=schedule)
+    assert np.isfinite(federate(toy, flat, Adding(), options)["bob"][0]).all()
 
 
-def test_a_bottom_without_parameters():
+@pytest.mark.parametrize("schedule", [*SCHEDULES, "auto"])
+def test_a_bottom_without_parameters(schedule):
     """A party may send features as they are: it has nothing to learn."""
-    toy = make_toy()
+    toy, options = make_toy(), replace(OPTIONS, schedule=schedule)
 
     class Raw(nn.Module):
         def forward(self, batch):
             return batch.index[:, :1].float() / 20
 
     def alice(session):
-        given = {"bottom": Raw(), "data": toy.data("alice"), "options": OPTIONS}
+        given = {"bottom": Raw(), "data": toy.data("alice"), "options": options}
         train(session, split=toy.split, **given)
         predict(session, samples=toy.split.test, **given)
 
     def bob(session):
         top = Joining(("alice",), width=1)
-        train(session, split=toy.split, top=top, labels=toy.labels, options=OPTIONS)
-        return predict(session, samples=toy.split.test, top=top)
+        train(session, split=toy.split, top=top, labels=toy.labels, options=options)
+        return predict(session, samples=toy.split.test, top=top, options=options)
 
     programs = {"alice": alice, "bob": bob}
     assert np.isfinite(run_parties(programs, label_party="bob", seed=1)["bob"]).all()

@@ -28,7 +28,7 @@ def similarity(fresh: Cut, kept: Cut) -> Tensor:
     Local Updates" (CELU-VFL), VLDB 2022, section 4.2).
     """
     dot, now, then = (
-        sum((a[name] * b[name]).flatten(1).sum(1) for name in fresh)
+        sum((a[name] * b[name]).reshape(len(a[name]), -1).sum(1) for name in fresh)
         for a, b in ((fresh, kept), (fresh, fresh), (kept, kept))
     )
     assert isinstance(dot, Tensor)
