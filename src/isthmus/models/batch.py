@@ -8,6 +8,8 @@ pass, and the weight of each lookup.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Protocol
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +41,13 @@ class RowPlan:
         return RowPlan(*moved)  # type: ignore[arg-type]
 
 
+class RowReader(Protocol):
+    """A table that batches are looked up in."""
+
+    def fetch(self, rows: Tensor) -> None:
+        """Bring the rows `rows` int64 [touched] into the processor's caches."""
+
+
 @dataclass(frozen=True, slots=True)
 class FeatureBatch:
     """What a bottom model takes."""
@@ -50,6 +59,8 @@ class FeatureBatch:
     for a number, 1/tokens for a token of a set; None where every field is a category."""
     plan: RowPlan | None = None
     """Set where a backward pass will follow."""
+    readers: WeakSet[RowReader] | None = None
+    """Of the data set that made the batch: tables that look it up enter themselves."""
 
     def __len__(self) -> int:
         return self.index.shape[0]
@@ -57,7 +68,8 @@ class FeatureBatch:
     def to(self, device: torch.device) -> FeatureBatch:
         """The batch on another device."""
         plan = None if self.plan is None else self.plan.to(device)
-        return FeatureBatch(self.index.to(device), _move(self.weights, device), plan)
+        weights = _move(self.weights, device)
+        return FeatureBatch(self.index.to(device), weights, plan, self.readers)
 
 
 def make_batch(
@@ -66,6 +78,7 @@ def make_batch(
     values: npt.NDArray[np.float32],
     *,
     backward: bool,
+    readers: WeakSet[RowReader] | None = None,
 ) -> FeatureBatch:
     """A batch from gathered features.
 
@@ -74,13 +87,15 @@ def make_batch(
         index: int32 [batch, columns].
         values: float32 [batch, values], the z-scores of the numeric fields.
         backward: whether a backward pass will follow, which needs the row plan.
+        readers: the tables that looked earlier batches up: they fetch the rows of this one.
     """
     weights = _weights(layout, index, values)
-    return FeatureBatch(
-        torch.from_numpy(index),
-        None if weights is None else torch.from_numpy(weights),
-        plan_rows(layout, index, weights) if backward else None,
-    )
+    plan = plan_rows(layout, index, weights) if backward else None
+    if plan is not None:
+        for reader in readers or ():
+            reader.fetch(plan.rows)
+    packed = None if weights is None else torch.from_numpy(weights)
+    return FeatureBatch(torch.from_numpy(index), packed, plan, readers)
 
 
 def plan_rows(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from isthmus.data.features import Layout
 from isthmus.models.batch import FeatureBatch, RowPlan, plan_rows
 from isthmus.models.layers import normal
+from isthmus.models.rows import fetch_rows
 
 _SUM = 0
 """Torch's number of the mode of an embedding bag."""
@@ -36,6 +38,7 @@ class EmbeddingTable(nn.Module):
         weight[0] = 0.0
         self.weight = nn.Parameter(weight)
         self.layout = layout
+        self._beside: weakref.ref[Tensor] | None = None
         self._starts = torch.tensor([field.start for field in layout.fields], dtype=torch.int32)
         self._bags = torch.empty(0, dtype=torch.int32)
 
@@ -45,8 +48,25 @@ class EmbeddingTable(nn.Module):
         if not torch.is_grad_enabled():
             return _look_up(self.weight, batch, bags)
         plan = batch.plan or self._plan(batch)
+        if batch.readers is not None:
+            batch.readers.add(self)
         vectors: Tensor = _Lookup.apply(self.weight, batch, bags, plan)  # type: ignore[no-untyped-call]
         return vectors
+
+    def fetch(self, rows: Tensor) -> None:
+        """See `RowReader.fetch`."""
+        fetch_rows(self.weight, rows)
+        beside = None if self._beside is None else self._beside()
+        if beside is not None:
+            fetch_rows(beside, rows)
+
+    def keep_beside(self, kept: Tensor) -> None:
+        """Fetch with the rows what an optimiser keeps of each, [rows, ...], while it is there."""
+        self._beside = weakref.ref(kept)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the optimiser's memory, which is of this table alone."""
+        return {**self.__dict__, "_beside": None}
 
     def _bags_of(self, batch: int, device: torch.device) -> Tensor | None:
         """int32 [batch * fields]: where each field's columns start in the flat index.

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
 
 from isthmus.data.features import Features
-from isthmus.models.batch import FeatureBatch, make_batch
+from isthmus.models.batch import FeatureBatch, RowReader, make_batch
 from isthmus.session import Session
 
 Samples = npt.NDArray[np.int64]
@@ -31,6 +32,7 @@ class FeatureData:
 
     def __init__(self, features: Features) -> None:
         self.features = features
+        self._readers: WeakSet[RowReader] = WeakSet()
 
     def __len__(self) -> int:
         return len(self.features)
@@ -38,7 +40,8 @@ class FeatureData:
     def batch(self, samples: Samples, *, backward: bool) -> FeatureBatch:
         """See `PartyData.batch`."""
         index, values = self.features.gather(samples)
-        return make_batch(self.features.layout, index, values, backward=backward)
+        layout, readers = self.features.layout, self._readers
+        return make_batch(layout, index, values, backward=backward, readers=readers)
 
 
 def epoch_batches(session: Session, rows: Samples, epoch: int, size: int) -> list[Samples]:

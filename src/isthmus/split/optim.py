@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
 from isthmus.models import EmbeddingTable
+from isthmus.models.rows import put_rows, take_rows
 from isthmus.split.options import TrainOptions
 
 _BETA1, _BETA2, _EPS = 0.9, 0.999, 1e-8
@@ -74,6 +76,9 @@ class RowAdam:
     `torch.optim.SparseAdam`, made faster and with weight decay. Gradients must be sparse over the
     first dimension.
 
+    A row's two moments lie side by side, so that a step reaches into memory at two places a row,
+    and each of them once: in a table larger than the caches that is what a step costs.
+
     Args:
         parameters: two-dimensional tables.
         lr: step size.
@@ -86,8 +91,8 @@ class RowAdam:
         self.parameters = list(parameters)
         self.lr = lr
         self._decay = weight_decay
-        self._mean = [torch.zeros_like(p) for p in self.parameters]
-        self._square = [torch.zeros_like(p) for p in self.parameters]
+        self.moments = [_no_moments(p) for p in self.parameters]
+        """Of each parameter, [rows, 2, width]: mean and square."""
         self._step = torch.zeros(len(self.parameters), dtype=torch.int64)
 
     @torch.no_grad()
@@ -98,26 +103,48 @@ class RowAdam:
                 self._update(i, parameter, self.lr * factor)
                 parameter.grad = None
 
-    def _update(self, i: int, parameter: Tensor, lr: float) -> None:
+    def _update(self, i: int, parameter: nn.Parameter, lr: float) -> None:
         rows, values = _row_gradient(parameter)
         self._step[i] += 1
         step = int(self._step[i])
-        if self._decay:
-            values = values.add(parameter.index_select(0, rows), alpha=self._decay)
-        mean = self._mean[i].index_select(0, rows).lerp_(values, 1.0 - _BETA1)
-        square = self._square[i].index_select(0, rows)
-        square.mul_(_BETA2).addcmul_(values, values, value=1.0 - _BETA2)
-        self._mean[i].index_copy_(0, rows, mean)
-        self._square[i].index_copy_(0, rows, square)
-        # The form at the end of the paper's section 2: both corrections in the rate.
-        rate = lr * (1.0 - _BETA2**step) ** 0.5 / (1.0 - _BETA1**step)
-        parameter.index_add_(0, rows, mean.div_(square.sqrt_().add_(_EPS)), alpha=-rate)
+        count, width = values.shape
+        both = self.moments[i].view(-1, width)
+        # First all means, then all squares: two dense blocks for the kernel.
+        pairs = torch.cat((rows * 2, rows * 2 + 1))
+        weight, moments = take_rows(parameter, rows), take_rows(both, pairs)
+        mean, square = moments[:count], moments[count:]
+        torch._fused_adam_(
+            [weight],
+            [values],
+            [mean],
+            [square],
+            [],
+            [torch.tensor(float(step), device=weight.device)],
+            lr=lr,
+            beta1=_BETA1,
+            beta2=_BETA2,
+            weight_decay=self._decay,
+            # The kernel divides the square's root by its correction before it adds eps; the form
+            # at the end of the paper's section 2 has both corrections in the rate.
+            eps=_EPS / (1.0 - _BETA2**step) ** 0.5,
+            amsgrad=False,
+            maximize=False,
+        )
+        put_rows(parameter, rows, weight)
+        put_rows(both, pairs, moments)
 
     def tensors(self) -> dict[str, Tensor]:
         """The state, by name."""
-        groups = {"mean": self._mean, "square": self._square}
-        flat = {f"{name}.{i}": t for name, group in groups.items() for i, t in enumerate(group)}
-        return flat | {"step": self._step}
+        return {f"moments.{i}": t for i, t in enumerate(self.moments)} | {"step": self._step}
+
+
+def _no_moments(parameter: Tensor) -> Tensor:
+    shape = (len(parameter), 2, *parameter.shape[1:])
+    if parameter.device.type == "cpu" and parameter.dtype == torch.float32:
+        # Numpy asks for large pages, with which rows far apart are found faster; like torch's,
+        # its zeros take no memory before they are written.
+        return torch.from_numpy(np.zeros(shape, dtype=np.float32))
+    return parameter.new_zeros(shape)
 
 
 def _row_gradient(parameter: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,9 +154,9 @@ def _row_gradient(parameter: Tensor) -> tuple[Tensor, Tensor]:
     rows = gradient._indices()[0]
     # Autograd's accumulation drops the flag that says so, but one lookup's rows are ascending.
     if bool((rows[1:] > rows[:-1]).all()):
-        return rows, gradient._values()
+        return rows, gradient._values().contiguous()
     gradient = gradient.coalesce()
-    return gradient._indices()[0], gradient._values()
+    return gradient._indices()[0], gradient._values().contiguous()
 
 
 class PartyOptimizer:
@@ -148,7 +175,9 @@ class PartyOptimizer:
         self._parts: dict[str, RowAdam | DenseAdam] = {}
         if sparse:
             rate = options.embedding_learning_rate or options.learning_rate
-            self._parts["rows"] = RowAdam(sparse, lr=rate, weight_decay=options.embedding_decay)
+            rows = RowAdam(sparse, lr=rate, weight_decay=options.embedding_decay)
+            self._parts["rows"] = rows
+            _keep_beside(module, rows)
         if dense:
             self._parts["dense"] = DenseAdam(
                 dense, lr=options.learning_rate, weight_decay=options.weight_decay
@@ -171,6 +200,13 @@ class PartyOptimizer:
         """Continue from what `tensors` returned."""
         for key, tensor in self.tensors().items():
             tensor.copy_(saved[key])
+
+
+def _keep_beside(module: nn.Module, rows: RowAdam) -> None:
+    moments = {id(p): m for p, m in zip(rows.parameters, rows.moments, strict=True)}
+    for part in module.modules():
+        if isinstance(part, EmbeddingTable):
+            part.keep_beside(moments[id(part.weight)])
 
 
 def sparse_parameters(module: nn.Module) -> Iterator[nn.Parameter]:
