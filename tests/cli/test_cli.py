@@ -357,6 +357,40 @@ def test_the_demo_writes_its_job_beside_the_data(tmp_path, monkeypatch):
     assert {"demo", "demo-entity"} <= {path.name for path in folder.iterdir()}
 
 
+def test_the_demo_of_three_splits_alices_columns(tmp_path, monkeypatch, capsys):
+    import isthmus.cli.run
+    import isthmus.data.demo
+    import isthmus.data.sources
+
+    people = {"ID": range(20), "Age": range(20), "Occupation": ["x"] * 20, "Zip-code": ["007"] * 20}
+
+    def two(_, out, **__):
+        (out / "alice").mkdir()
+        pl.DataFrame(people).write_csv(out / "alice" / "ratings.csv")
+
+    started = []
+    monkeypatch.setattr(isthmus.data.sources, "get", lambda *_, **__: tmp_path)
+    monkeypatch.setattr(isthmus.data.demo, "two_organisations", two)
+    monkeypatch.setattr(
+        isthmus.cli.run, "launch_and_show", lambda what, _, again: started.append(what)
+    )
+    folder = tmp_path / "demo"
+    shown = call("demo", "--folder", folder, "--three")
+    assert shown.exit_code == 0, shown.output
+    assert "three organisations" in shown.output
+    assert "alice, carol and bob are 3 processes" in shown.output
+    assert started[0].job.spec.train.secure_sum == 32
+    assert started[0].job.spec.feature_parties == ("alice", "carol")
+    alice = pl.read_csv(folder / "alice" / "ratings.csv")
+    carol = pl.read_csv(folder / "carol" / "ratings.csv", schema_overrides={"Zip-code": pl.String})
+    assert (alice.columns, len(alice)) == (["ID", "Age"], 20)
+    assert (carol.columns, len(carol)) == (["ID", "Occupation", "Zip-code"], 18)
+    assert carol["ID"].to_list() != sorted(carol["ID"])
+    assert set(carol["Zip-code"]) == {"007"}
+    code, said = fails(monkeypatch, capsys, "demo", "--three", "--entity", "--folder", folder)
+    assert (code, "do not go together" in said) == (2, True)
+
+
 def test_the_demo_keeps_an_edited_job(tmp_path):
     place = claim(tmp_path / "demo", keys="row", force=False)
     assert place.write_job("name: a")
@@ -365,7 +399,7 @@ def test_the_demo_keeps_an_edited_job(tmp_path):
     place.job_file.write_text("name: mine")
     assert not claim(tmp_path / "demo", keys="row", force=False).write_job("name: c")
     assert place.job_file.read_text() == "name: mine"
-    with pytest.raises(JobError, match="the other kind of demo"):
+    with pytest.raises(JobError, match="another kind of demo"):
         claim(tmp_path / "demo", keys="entity", force=False)
     assert claim(tmp_path / "demo", keys="row", force=True).write_job("name: d")
     assert place.job_file.read_text() == "name: d"

@@ -1,4 +1,4 @@
-"""`isthmus demo`: two organisations train one recommender, from the data to the report."""
+"""`isthmus demo`: organisations train one recommender, from the data to the report."""
 
 from __future__ import annotations
 
@@ -11,18 +11,31 @@ import typer
 
 from isthmus.cli.options import Debug, Format, Output, Sets, examples
 
-EXAMPLES = examples("isthmus demo", "isthmus demo --entity", "isthmus demo --source ~/ml-100k")
+EXAMPLES = examples(
+    "isthmus demo",
+    "isthmus demo --entity",
+    "isthmus demo --three",
+    "isthmus demo --source ~/ml-100k",
+)
 
 
 def demo(
     folder: Annotated[
         Path | None,
-        typer.Option(help="Where the demo's files go; demo, or demo-entity, if unset."),
+        typer.Option(help="Where the demo's files go; demo, demo-entity or demo-three if unset."),
     ] = None,
     entity: Annotated[
         bool,
         typer.Option(
             "--entity", metavar="", help="One profile row per user at alice, many events at bob."
+        ),
+    ] = False,
+    three: Annotated[
+        bool,
+        typer.Option(
+            "--three",
+            metavar="",
+            help="Alice's columns at alice and carol; bob gets a secure sum of theirs.",
         ),
     ] = False,
     force: Annotated[
@@ -41,34 +54,46 @@ def demo(
     output: Output = Format.text,
     debug: Debug = False,
 ) -> None:
-    """Get MovieLens-100K, split it between two organisations, train, evaluate, report."""
-    from isthmus.cli.demo_folder import claim
+    """Get MovieLens-100K, split it between organisations, train, evaluate, report."""
+    from isthmus.cli.demo_folder import add_carol, claim
     from isthmus.cli.run import launch_and_show
     from isthmus.data.demo import two_organisations
     from isthmus.data.sources import get
+    from isthmus.errors import JobError
     from isthmus.jobs.examples import example
     from isthmus.jobs.job import load_job
     from isthmus.jobs.launcher import Launch
 
     began = time.monotonic()
+    if entity and three:
+        raise JobError(
+            "--entity and --three do not go together", mend="There is a demo of each: choose one."
+        )
+    kind = "entity" if entity else "three" if three else "row"
     keys: Literal["row", "entity"] = "entity" if entity else "row"
-    place = claim(folder or Path("demo-entity" if entity else "demo"), keys=keys, force=force)
+    suffix = "" if kind == "row" else kind
+    place = claim(folder or Path("-".join(filter(None, ("demo", suffix)))), keys=kind, force=force)
     _say(output, "Getting MovieLens-100K")
     data = get("ml-100k", source=source, say=lambda text: _say(output, text))
-    _say(output, f"Splitting it into two organisations in {place.path}")
+    _say(output, f"Splitting it into {'three' if three else 'two'} organisations in {place.path}")
     two_organisations(data, place.path, seed=seed, keys=keys)
+    if three:
+        add_carol(place.path, seed=seed)
     job_file, out = place.job_file, place.path / "runs"
-    if not place.write_job(example("movielens_entity" if entity else "movielens")):
+    if not place.write_job(example("_".join(filter(None, ("movielens", suffix))))):
         _say(output, f"Keeping {job_file}, which was changed since the demo wrote it")
     job = load_job(job_file, sets or ())
-    _say(output, f"Running {job_file}: alice and bob are two processes that talk over TLS")
+    parties = job.spec.order
+    names = f"{', '.join(parties[:-1])} and {parties[-1]}"
+    _say(output, f"Running {job_file}: {names} are {len(parties)} processes that talk over TLS")
     changes = "".join(f" --set {shlex.quote(change)}" for change in sets or ())
     launch_and_show(
         Launch(job=job, overrides=sets or (), out=out, debug=debug),
         output,
         again=f"`isthmus run {job_file} --out {out}{changes} --resume`",
     )
-    _say(output, f"Look around: {place.path}/alice, {place.path}/bob, {job_file}")
+    folders = ", ".join(f"{place.path}/{party}" for party in parties)
+    _say(output, f"Look around: {folders}, {job_file}")
     _say(output, f"The demo took {time.monotonic() - began:.0f} s as a whole")
 
 

@@ -13,13 +13,16 @@ from isthmus.files import write_json, write_text
 MARK = ".isthmus-demo.json"
 """Says that the demo made a folder, and which job file it last wrote there."""
 
+CAROL = ("Occupation", "Zip-code")
+"""Columns that the third organisation has and the first one has not."""
+
 
 @dataclass(frozen=True)
 class Mark:
     """What the mark holds."""
 
     keys: str
-    """`row` or `entity`: the demo's two kinds."""
+    """`row`, `entity` or `three`: the demo's kinds."""
     job_sha256: str = ""
     """Of the job file that the demo last wrote."""
 
@@ -54,7 +57,7 @@ def claim(path: Path, *, keys: str, force: bool) -> DemoFolder:
 
     Args:
         path: a folder that is not there yet, is empty, or was made by the same kind of demo.
-        keys: `row` or `entity`.
+        keys: `row`, `entity` or `three`.
         force: take any folder, and write the job file anew even if it was edited.
 
     Raises:
@@ -71,12 +74,35 @@ def claim(path: Path, *, keys: str, force: bool) -> DemoFolder:
         )
     elif found is not None and found.keys != keys:
         raise JobError(
-            f"the folder {path} holds the other kind of demo",
+            f"the folder {path} holds another kind of demo",
             mend="Choose another with --folder, or use this one with --force.",
         )
     mark = found or Mark(keys)
     _write(path, mark)
     return DemoFolder(path, mark)
+
+
+def add_carol(folder: Path, *, seed: int) -> None:
+    """Move some of alice's columns to a third organisation, which lacks a tenth of her rows.
+
+    Args:
+        folder: holds `alice/ratings.csv`; gets `carol/ratings.csv` in another order.
+        seed: of the order, and of the rows that carol lacks.
+
+    Raises:
+        DataError, StorageError: a table cannot be read or written.
+    """
+    import numpy as np
+
+    from isthmus.data.tables import load_table, write_table
+
+    path = folder / "alice" / "ratings.csv"
+    people = load_table(path, text=CAROL)
+    order = np.random.default_rng(seed).permutation(len(people))
+    write_table(
+        people[order[len(order) // 10 :]].select("ID", *CAROL), folder / "carol" / path.name
+    )
+    write_table(people.drop(CAROL), path)
 
 
 def _holds_something(path: Path) -> bool:

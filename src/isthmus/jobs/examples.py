@@ -6,7 +6,7 @@ from importlib.resources import files
 
 from isthmus.errors import JobError
 
-NAMES = ("movielens", "movielens_entity")
+NAMES = ("movielens", "movielens_entity", "movielens_three")
 
 
 def example(name: str) -> str:

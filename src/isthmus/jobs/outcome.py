@@ -211,6 +211,7 @@ def _training(job: Job, folder: PartyFolder) -> TrainingFacts:
     epochs = result["epochs"]
     return TrainingFacts(
         schedule=train.schedule,
+        chosen_schedule=result.get("chosen_schedule") or None,
         optimizer="Adam",
         batch_size=train.batch_size,
         learning_rate=train.learning_rate,

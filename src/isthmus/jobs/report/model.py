@@ -198,6 +198,8 @@ class TrainingFacts(Part):
     """How training went."""
 
     schedule: str
+    chosen_schedule: str | None = None
+    """What the schedule `auto` chose; None under another one, and where it did not come to it."""
     optimizer: str
     batch_size: Annotated[int, Field(ge=1)]
     learning_rate: NonNegativeFloat

@@ -105,7 +105,9 @@ def settings(report: Report) -> tuple[tuple[str, str], ...]:
     training = report.training
     chosen: dict[str, Scalar | tuple[Scalar, ...]] = {
         "model": report.model.name,
-        "schedule": training.schedule,
+        "schedule": ", which chose ".join(
+            filter(None, (training.schedule, training.chosen_schedule))
+        ),
         "optimiser": training.optimizer,
         "batch": f"{as_count(training.batch_size)} samples",
         "learning_rate": training.learning_rate,
