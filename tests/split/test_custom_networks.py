@@ -47,7 +47,7 @@ class Joining(nn.Module):
         return self.layer(together).squeeze(1)
 
 
-def federate(toy, shapes=None, top=None, options=OPTIONS, parties=PARTIES):
+def federate(toy, shapes=None, top=None, options=OPTIONS, parties=PARTIES, folder=None):
     """Scores, and the bottoms' parameters."""
     shapes = shapes or {}
 
@@ -73,7 +73,8 @@ def federate(toy, shapes=None, top=None, options=OPTIONS, parties=PARTIES):
 
         return run
 
-    return run_parties({p: program(p) for p in parties}, label_party="bob", seed=toy.seed)
+    programs = {party: program(party) for party in parties}
+    return run_parties(programs, label_party="bob", seed=toy.seed, folder=folder)
 
 
 def equal(one, other):
@@ -292,3 +293,24 @@ class Wrong(Joining):
 def test_a_top_that_returns_something_else(change, said):
     with pytest.raises(ShapeMismatch, match=f"the top model .*{said}"):
         federate(make_toy(), top=Wrong(change))
+
+
+def normed(toy, folder, options):
+    """A run with batch normalisation at both parties, and the two layers."""
+    shapes = {party: nn.BatchNorm1d(WIDTH) for party in PARTIES}
+    return federate(toy, shapes, options=options, folder=folder), shapes
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_moving_figures_are_kept_and_found_again(tmp_path, schedule):
+    toy, options = make_toy(), replace(OPTIONS, schedule=schedule)
+    whole, norms = normed(toy, tmp_path / "a", options)
+    assert norms["alice"].num_batches_tracked > 0
+    assert norms["alice"].running_mean.abs().sum() > 0
+    normed(toy, tmp_path / "b", options)
+    newest = list((tmp_path / "b").glob("*/checkpoints/epoch-000002*"))
+    assert len(newest) >= len(PARTIES)
+    for path in newest:
+        path.unlink()
+    again, _ = normed(toy, tmp_path / "b", options)
+    equal(whole, again)

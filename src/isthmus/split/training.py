@@ -37,7 +37,8 @@ def train(
     Args:
         session: this party's session, with a link to each partner.
         split: which aligned samples train, validate and test; the same at every party.
-        bottom: this party's bottom model; its output is a dict of float32 [batch, ...] tensors.
+        bottom: this party's bottom model; it returns a float32 tensor [batch, ...], which the top
+            finds as `"cut"`, or a dict of such.
             The label party may have none.
         data: what the bottom reads; given if and only if `bottom` is.
         top: the top model, at the label party only; from the parties' cuts to logits [batch].
