@@ -100,14 +100,21 @@ def test_a_rerun_after_a_crash_ends_bitwise_like_an_undisturbed_run(tmp_path, cr
 
 @pytest.mark.parametrize(
     ("schedule", "guard"),
-    [("exact", "none"), ("microbatch:2", "int8"), ("pipeline:3", "topk:0.5+int8")],
+    [
+        ("exact", "none"),
+        ("microbatch:2", "int8"),
+        ("pipeline:3", "topk:0.5+int8"),
+        ("pipeline:2+corrected", "lowrank:2"),
+        ("local:2", "none"),
+        ("adaptive:3", "fp8"),
+    ],
 )
 def test_a_run_goes_on_from_within_an_epoch(tmp_path, schedule, guard):
     options = replace(OFTEN, schedule=schedule, gradient_guard=guard)
     toy = make_toy()
     undisturbed, reference = federate(toy, tmp_path / "a", options)
     for crasher, crash_at in (("bob", 6), ("alice", 5), ("bob", 7)):
-        crash_at *= 2 if schedule == "microbatch:2" else 1
+        crash_at *= 2 if schedule in ("microbatch:2", "local:2") else 1
         with pytest.raises(Crash):
             federate(toy, tmp_path / "b", options, crash_at=crash_at, crasher=crasher)
     results, modules = federate(toy, tmp_path / "b", options)

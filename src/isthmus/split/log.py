@@ -66,7 +66,12 @@ class EpochLog:
         trace: TracebackType | None,
     ) -> None:
         if self._file is not None:
-            self._file.close()
+            try:
+                self._file.close()
+            except OSError as failure:
+                # A line that a full disk did not take is still in the buffer; that has been told.
+                if error is None:
+                    raise storage_error(self._path, failure) from failure
         if self._events is not None:
             self._events.close()
 
