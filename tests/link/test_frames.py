@@ -11,8 +11,10 @@ from isthmus.link.remote.frames import (
     BODY_BYTES,
     HEAD_BYTES,
     MAX_NOTE_BYTES,
+    SMALL_BODY_BYTES,
     Counters,
     Kind,
+    cut_small,
     pack,
     pack_message,
     pack_note,
@@ -42,6 +44,20 @@ def test_a_message_survives_its_frames(sizes):
     assert [w.topic for w in wholes] == ["t"]
     for name, array in tensors.items():
         np.testing.assert_array_equal(wholes[0].tensors[name], array)
+
+
+@pytest.mark.parametrize("size", [1, SMALL_BODY_BYTES - 200, BODY_BYTES, 3 * BODY_BYTES + 1])
+def test_a_message_survives_being_cut_again(size):
+    array = np.random.default_rng(0).integers(0, 255, size, np.uint8)
+    frames = cut_small(pack_message(encode_pieces("t", {"x": array}), 7, Counters(3, 4)))
+    assert max(map(len, frames)) <= HEAD_BYTES + SMALL_BODY_BYTES
+    assert cut_small(frames) is frames
+    inflow = Inflow()
+    inflow.expects = 7
+    *unfinished, whole = [inflow.take(parse(data)) for data in frames]
+    assert not any(unfinished)
+    np.testing.assert_array_equal(decode(whole).tensors["x"], array)
+    assert parse(frames[-1]).counters == (3, 4)
 
 
 @given(st.binary(max_size=200))

@@ -11,6 +11,7 @@ import threading
 import time
 from abc import abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 from isthmus.errors import (
@@ -113,7 +114,7 @@ class Lane(Link):
         try:
             payload = queue.get_nowait()
         except Empty:
-            payload = self._wait_for(topic, queue, self._timeout if timeout is None else timeout)
+            payload = self._wait_for(topic, queue, timeout)
         if payload is None or self._closed:
             queue.put(None)  # for whoever asks next
             raise self._ending()
@@ -188,6 +189,14 @@ class Lane(Link):
     def _ask_for_room(self) -> None:
         """The window is full: a carrier may ask the partner to report what it reads at once."""
 
+    def _coming(self) -> object:
+        """Changes while a message is on its way in, chunk by chunk."""
+        return None
+
+    def _leaving(self) -> object:
+        """Changes while messages are on their way out."""
+        return None
+
     # Inside.
 
     def _leave(self, error: BaseException | None) -> None:
@@ -214,15 +223,20 @@ class Lane(Link):
                     queue.put(None)
             return queue
 
-    def _wait_for(self, topic: str, queue: Inbox, timeout: float) -> Buffer | None:
+    def _wait_for(self, topic: str, queue: Inbox, timeout: float | None) -> Buffer | None:
         began = time.perf_counter()
+        seconds = self._timeout if timeout is None else max(timeout, 0.0)
         try:
-            return queue.get(timeout=max(timeout, 0.0))
-        except Empty:
-            raise PartnerSlow(
-                f"{self.partner} is connected but sent no {topic} within {timeout:g} s",
-                mend="Look at what it is doing; a longer deadline can be set for the job.",
-            ) from None
+            while True:
+                came = self._coming()
+                with suppress(Empty):
+                    return queue.get(timeout=seconds)
+                # A caller's own deadline holds as it is; ours is for a line that brings nothing.
+                if timeout is not None or came == self._coming():
+                    raise PartnerSlow(
+                        f"{self.partner} is connected but sent no {topic} within {seconds:g} s",
+                        mend="Look at what it is doing; a longer deadline can be set for the job.",
+                    )
         finally:
             self.meter.waited(topic, time.perf_counter() - began)
 
@@ -237,7 +251,7 @@ class Lane(Link):
         began = time.perf_counter()
         self._ask_for_room()
         with self._room:
-            ready = self._room.wait_for(lambda: self._end or self._fits(cost), self._timeout)
+            ready = self._wait_for_room(cost)
             if self._end is not None:
                 raise self._ending()
             if not ready:
@@ -248,6 +262,15 @@ class Lane(Link):
                 )
             self._sent_cost += cost
         return time.perf_counter() - began
+
+    def _wait_for_room(self, cost: int) -> bool:
+        """Wait, with the lock held, while the window moves; whether there is an end or room."""
+        while True:
+            before = (self._freed_cost, self._leaving())
+            if self._room.wait_for(lambda: self._end or self._fits(cost), self._timeout):
+                return True
+            if before == (self._freed_cost, self._leaving()):
+                return False
 
     def _fits(self, cost: int) -> bool:
         outstanding = self._sent_cost - self._freed_cost

@@ -21,6 +21,9 @@ HEAD_BYTES = _HEAD.size
 BODY_BYTES = 512 << 10
 """Where a message is cut. Half of what a receiver takes: while one chunk is decrypted, the next is
 encrypted, which nearly halves the time of a message of 1 MiB."""
+SMALL_BODY_BYTES = 64 << 10
+"""Where it is cut once the line has broken. A frame is heard of only when it is whole: on a line so
+slow that one takes longer than three heartbeats, large ones would break it for ever."""
 MAX_NOTE_BYTES = 4096
 """The longest JSON text of a control frame."""
 _MARK = 0x49
@@ -76,15 +79,36 @@ def pack(
     return b"".join((head, *body))
 
 
-def pack_message(encoded: Encoded, sequence: int, counters: Counters) -> list[bytes]:
-    """A message as the frames that carry it: one where it fits."""
+def pack_message(
+    encoded: Encoded, sequence: int, counters: Counters, size: int = BODY_BYTES
+) -> list[bytes]:
+    """A message as the frames that carry it, of `size` bytes each: one where it fits."""
     total = encoded.size
-    if total <= BODY_BYTES:
+    if total <= size:
         return [pack(Kind.DATA, counters, encoded.pieces, sequence=sequence, total=total)]
     return [
-        pack(Kind.DATA, counters, body, sequence=sequence, total=total, offset=i * BODY_BYTES)
-        for i, body in enumerate(_cut(encoded.pieces, BODY_BYTES))
+        pack(Kind.DATA, counters, body, sequence=sequence, total=total, offset=i * size)
+        for i, body in enumerate(_cut(encoded.pieces, size))
     ]
+
+
+def cut_small(frames: list[bytes]) -> list[bytes]:
+    """The same item in frames of at most `SMALL_BODY_BYTES`."""
+    if all(len(frame) <= HEAD_BYTES + SMALL_BODY_BYTES for frame in frames):
+        return frames
+    return [part for frame in map(parse, frames) for part in _smaller(frame)]
+
+
+def _smaller(frame: Frame) -> Iterator[bytes]:
+    for at in range(0, len(frame.body), SMALL_BODY_BYTES):
+        yield pack(
+            frame.kind,
+            frame.counters,
+            (frame.body[at : at + SMALL_BODY_BYTES],),
+            sequence=frame.sequence,
+            total=frame.total,
+            offset=frame.offset + at,
+        )
 
 
 def pack_note(

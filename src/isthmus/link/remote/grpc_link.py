@@ -12,6 +12,8 @@ from isthmus.link.codec import Encoded
 from isthmus.link.deadlines import Deadlines
 from isthmus.link.lane import WINDOW, Lane, partner_failed, partner_left
 from isthmus.link.remote.frames import (
+    BODY_BYTES,
+    SMALL_BODY_BYTES,
     Counters,
     Frame,
     Kind,
@@ -65,6 +67,7 @@ class GrpcLink(Lane):
         self._outbox = Outbox()
         self._inflow = Inflow()
         self._own_window = window
+        self._body_bytes = BODY_BYTES
         self._wire: Wire | None = None
         # Lock order: `_receiving` before the outbox's lock and before `_state`.
         self._receiving = threading.RLock()
@@ -86,7 +89,9 @@ class GrpcLink(Lane):
     # What the lane asks for.
 
     def _transmit(self, encoded: Encoded) -> None:
-        self._outbox.add(pack_message(encoded, self._outbox.next, self._counters()))
+        self._outbox.add(
+            pack_message(encoded, self._outbox.next, self._counters(), self._body_bytes)
+        )
 
     def _after_read(self) -> None:
         if self._asked:
@@ -103,13 +108,20 @@ class GrpcLink(Lane):
     def _say_goodbye(self, error: BaseException | None) -> None:
         self._put_goodbye(error)
         if self.is_connected and not self._partner_ended:
-            self._outbox.flush(self._deadlines.close)
+            self._flush(patient=error is None)
         self.over.set()
         self._stirred.set()
         wire = self._wire
         if wire is not None:
             wire.end()
         self.release()
+
+    def _coming(self) -> object:
+        return self._inflow.came
+
+    def _leaving(self) -> object:
+        wire = self._wire
+        return (self._outbox.acknowledged, 0 if wire is None else wire.left)
 
     def _finish(self, error: IsthmusError) -> None:
         super()._finish(error)
@@ -180,6 +192,7 @@ class GrpcLink(Lane):
             if wire is not self._wire:
                 return
             self._wire = None
+            self._body_bytes = SMALL_BODY_BYTES
             self._inflow.forget_partial()
             self._outbox.detach()
             self._note_break(time.monotonic())
@@ -269,6 +282,22 @@ class GrpcLink(Lane):
                 note = {"code": code_of(error), "reason": public_reason(error)}
                 frame = pack_note(Kind.FAIL, note, counters, sequence=sequence)
             self._outbox.add([frame])
+
+    def _flush(self, *, patient: bool) -> None:
+        """Wait until the partner has everything, or there is little hope that it will.
+
+        The deadline `close` holds where the line is broken. Over one that stands a patient side
+        waits on while frames leave or arrive there, and beyond that as long as for a message: what
+        is in buffers below us is seen by nobody.
+        """
+        state, since = self._leaving(), time.monotonic()
+        while not self._outbox.flush(min(0.1, self._deadlines.close)):
+            now = time.monotonic()
+            if patient and state != self._leaving():
+                state, since = self._leaving(), now
+            lives = patient and self._wire is not None
+            if now - since > (self._timeout if lives else self._deadlines.close):
+                return
 
     def _watch(self) -> None:
         """Heartbeats on a silent line, and the end of patience with a broken one."""

@@ -15,6 +15,8 @@ class Inflow:
     def __init__(self) -> None:
         self.expects = 0
         """The sequence number of the item that is awaited or being put together."""
+        self.came = 0
+        """Bytes of messages in several chunks that have come so far."""
         self._partial: memoryview | None = None
         self._filled = 0
 
@@ -53,6 +55,7 @@ class Inflow:
             raise BadMessage("a message changed its size")
         self._partial[self._filled : self._filled + size] = frame.body
         self._filled += size
+        self.came += size
         if self._filled < frame.total:
             return None
         whole = self._partial

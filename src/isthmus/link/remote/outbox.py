@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from isthmus.errors import BadMessage
+from isthmus.link.remote.frames import cut_small
 from isthmus.link.remote.wire import Wire
 
 
@@ -84,9 +85,10 @@ class Outbox:
         self.acknowledge(received)
 
     def attach(self, wire: Wire, first: Iterable[bytes]) -> None:
-        """Go on over `wire`: `first`, then every item that is not acknowledged."""
+        """Go on over `wire`: `first`, then every item that is not acknowledged, cut small."""
         with self._lock:
             self._wire = wire
+            self._kept = deque((number, cut_small(frames)) for number, frames in self._kept)
             for frame in first:
                 wire.put(frame)
             for _, frames in self._kept:
@@ -106,7 +108,6 @@ class Outbox:
             self._changed.notify_all()
 
     def flush(self, timeout: float) -> bool:
-        """Wait until the partner has everything; whether it has."""
+        """Wait until the partner has everything or nobody will ask for it; whether that is so."""
         with self._lock:
-            self._changed.wait_for(lambda: not self._kept or self._hopeless, timeout)
-            return not self._kept and not self._hopeless
+            return self._changed.wait_for(lambda: not self._kept or self._hopeless, timeout)
