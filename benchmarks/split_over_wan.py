@@ -29,10 +29,12 @@ from isthmus.data.sources import get
 from isthmus.jobs.job import load_job
 from isthmus.jobs.launcher import Launch, free_port, party_command, throw_away_identities
 
-SCHEDULES = ("exact", "microbatch:4", "pipeline:8", "auto")
+SCHEDULES = ("exact", "microbatch:4", "pipeline:8", "local:4", "auto")
+"""The first, without guards, is the reference; the last must reach the bars."""
 GUARDS = ("none", "int4")
-CHOSEN, BAR = "auto", 0.9
-"""The schedule that must keep this share of its speed on loopback, under the last of the guards."""
+"""On cuts and gradients alike; the bars are for the last."""
+BAR = 0.9
+"""The share of its samples/s on loopback that must be kept."""
 AUC_BAR = 0.002
 """What it may lose against `exact` without guards."""
 BATCH = 1024
@@ -54,8 +56,9 @@ the same in both directions (benchmarks/shaped_line.py: back-pressure, no loss).
 training, the median over the epochs after the first. The cap is the line's rate over the bytes that
 a sample takes in the busier direction. AUC on 200,042 test rows with the parameters of the epoch
 that was best on the validation rows, {epochs} epochs; under `auto`, whose choice depends on the
-line, from the run over the line. The row of the bar and its reference, `exact` without guards, are
-the means of {seeds} seeds, which draw split, initial values and order; others are one seed."""
+line, from the run over the line. The last row, which the bars are for, and the first, which AUC is
+compared with seed by seed, are means over {seeds} seeds, which draw split, initial values and
+order; the others are one seed."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,9 @@ class Found:
     bytes_per_sample: float
     """Of the busier direction, in training."""
     choice: str
-    """What `auto` said that it had chosen."""
+    """The schedule that `auto` chose."""
+    cpu_seconds: float
+    """Of both parties, from start to end."""
     other_cores: float
     """Kept busy by the rest of the machine, the proxy among it."""
     proxy: dict[str, Any]
@@ -138,7 +143,7 @@ def _cells(args: argparse.Namespace, line: Line) -> list[Cell]:
             for seed in seeds:
                 cells.append(Cell(schedule, guard, seed, args.epochs, None))
                 if not _is_reference(schedule, guard, args) or seed == seeds[0]:
-                    epochs = args.epochs if schedule == CHOSEN else args.line_epochs
+                    epochs = args.epochs if _is_auto(schedule) else args.line_epochs
                     cells.append(Cell(schedule, guard, seed, epochs, line))
     return cells
 
@@ -148,8 +153,12 @@ def _is_reference(schedule: str, guard: str, args: argparse.Namespace) -> bool:
 
 
 def _has_all_seeds(schedule: str, guard: str, args: argparse.Namespace) -> bool:
-    is_bar = (schedule, guard) == (CHOSEN, args.guards[-1])
+    is_bar = (schedule, guard) == (args.schedules[-1], args.guards[-1])
     return is_bar or _is_reference(schedule, guard, args)
+
+
+def _is_auto(schedule: str) -> bool:
+    return schedule.partition(":")[0] == "auto"
 
 
 def _run(base: Mapping[str, Any], cell: Cell, folder: Path) -> Found:
@@ -183,10 +192,10 @@ def _run(base: Mapping[str, Any], cell: Cell, folder: Path) -> Found:
         env = {**os.environ, "OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
         usage = measure(commands, log=folder / "log", env=env, every=0.5)
         run = FinishedRun(what.out / what.job.folder_name, usage)
-        return _found(run, folder / "log", proxy)
+        return _found(run, proxy)
 
 
-def _found(run: FinishedRun, log: Path, proxy: ShapedLine | None) -> Found:
+def _found(run: FinishedRun, proxy: ShapedLine | None) -> Found:
     if proxy is not None:
         proxy.close()
     report = run.report(LABEL_PARTY)
@@ -196,12 +205,12 @@ def _found(run: FinishedRun, log: Path, proxy: ShapedLine | None) -> Found:
     busier = max(topics["train.cut"]["received_bytes"], topics["train.gradient"]["sent_bytes"]) / (
         samples * len(seconds)
     )
-    choice = re.findall(r"[^\"]*\bchose\b[^\"]*", log.read_text())
     return Found(
         speeds=[samples / epoch for epoch in seconds],
         auc=report["metrics"]["federation"]["auc"],
         bytes_per_sample=busier,
-        choice=choice[0] if choice else "",
+        choice=report["training"]["chosen_schedule"] or "",
+        cpu_seconds=run.usage.cpu_seconds,
         other_cores=run.usage.other_cores,
         proxy={} if proxy is None else proxy.usage,
     )
@@ -212,6 +221,8 @@ class _Row:
     """A row of the table: means over the seeds that it was run with."""
 
     schedule: str
+    chosen: str
+    """What `auto` chose over the line."""
     guard: str
     loopback: float
     line: float
@@ -223,7 +234,7 @@ class _Row:
 
     def cells(self) -> list[str]:
         return [
-            self.schedule,
+            f"{self.schedule} ({self.chosen})" if self.chosen else self.schedule,
             self.guard,
             f"{self.loopback:,.0f}",
             f"{self.line:,.0f}",
@@ -240,18 +251,17 @@ def _row(runs: Runs, schedule: str, guard: str, reference: Mapping[int, float], 
     for cell, found in runs.items():
         if (cell.schedule, cell.guard) == (schedule, guard):
             (here if cell.line is None else there)[cell.seed] = found
-    aucs = {
-        seed: (there if schedule == CHOSEN else here)[seed].auc
-        for seed in (there if schedule == CHOSEN else here)
-    }
-    fastest = next(iter(there.values())).bytes_per_sample
+    judged = there if _is_auto(schedule) else here
+    aucs = {seed: found.auc for seed, found in judged.items()}
+    sample = next(iter(there.values())).bytes_per_sample
     return _Row(
         schedule=schedule,
+        chosen=", ".join(sorted({found.choice for found in there.values()} - {""})),
         guard=guard,
         loopback=statistics.mean(found.speed for found in here.values()),
         line=statistics.mean(found.speed for found in there.values()),
         ratio=statistics.median(there[seed].speed / here[seed].speed for seed in there),
-        cap=line.bytes_per_second / fastest,
+        cap=line.bytes_per_second / sample,
         auc=statistics.mean(aucs.values()),
         loss=statistics.mean(reference[seed] - auc for seed, auc in aucs.items()),
     )
@@ -265,7 +275,7 @@ def _result(runs: Runs, args: argparse.Namespace, line: Line, machine: dict[str,
     }
     pairs: Sequence[tuple[str, str]] = [(s, g) for g in args.guards for s in args.schedules]
     rows = [_row(runs, schedule, guard, reference, line) for schedule, guard in pairs]
-    best = next((r for r in rows if (r.schedule, r.guard) == (CHOSEN, args.guards[-1])), rows[-1])
+    best = rows[-1]
     what = f"{best.schedule} with {best.guard}"
     words = {"line": f"{line.rtt_ms:g} ms round trip and {line.mbit:g} Mbit/s"}
     return Result(
