@@ -1,5 +1,6 @@
 """Checkpoints: a broken-off run ends with the same parameters as an undisturbed one."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -9,8 +10,8 @@ from tests.split.test_secure_training import federate as federate_securely
 from tests.split.toy import make_toy
 
 from isthmus.errors import BadMessage, JobError, PartnerFailed
-from isthmus.session import run_parties
-from isthmus.split import TrainOptions, train
+from isthmus.session import Session, run_parties
+from isthmus.split import TrainOptions, train, train_pooled
 from isthmus.split.state import PartialEpoch, stretches
 
 OPTIONS = TrainOptions(
@@ -25,7 +26,7 @@ class Crash(Exception):
     pass
 
 
-def federate(toy, folder, options=OPTIONS, crash_at=None, crasher="bob", dropout=0.3, bottoms=None):
+def federate(toy, folder, options=OPTIONS, crash_at=None, crasher="bob", dropout=0.3):
     """Run both parties; `crasher` stops in the forward pass number `crash_at`."""
     modules = {}
 
@@ -41,14 +42,11 @@ def federate(toy, folder, options=OPTIONS, crash_at=None, crasher="bob", dropout
         modules[party] = module
         return module
 
-    def bottom(party):
-        return breaking(party, (bottoms or {}).get(party) or toy.bottom(party, dropout))
-
     def alice(session):
         return train(
             session,
             split=toy.split,
-            bottom=bottom("alice"),
+            bottom=breaking("alice", toy.bottom("alice", dropout)),
             data=toy.data("alice"),
             options=options,
         )
@@ -58,7 +56,7 @@ def federate(toy, folder, options=OPTIONS, crash_at=None, crasher="bob", dropout
         return train(
             session,
             split=toy.split,
-            bottom=bottom("bob"),
+            bottom=breaking("bob", toy.bottom("bob", dropout)),
             data=toy.data("bob"),
             top=modules["top"],
             labels=toy.labels,
@@ -200,11 +198,32 @@ class TorchDropout(torch.nn.Module):
 
 
 def test_torchs_own_generator_goes_on_too(tmp_path):
+    # Alone: parties that are threads of one process share that generator.
     toy = make_toy()
 
-    def run(folder, **crash):
-        bottoms = {"bob": TorchDropout(toy.bottom("bob"))}
-        return federate(toy, folder, OFTEN, dropout=0.0, bottoms=bottoms, **crash)
+    def run(folder, crash_at=None):
+        bottom = TorchDropout(toy.bottom("bob"))
+        calls = itertools.count(1)
+
+        def hook(*_):
+            if next(calls) == crash_at:
+                raise Crash
+
+        bottom.register_forward_pre_hook(hook)
+        top = toy.top(parties=("bob",))
+        session = Session(
+            me="bob", parties=("bob",), label_party="bob", seed=toy.seed, folder=folder
+        )
+        result = train_pooled(
+            session,
+            split=toy.split,
+            bottoms={"bob": bottom},
+            data={"bob": toy.data("bob")},
+            top=top,
+            labels=toy.labels,
+            options=OFTEN,
+        )
+        return result, {"bob": bottom, "top": top}
 
     before = torch.get_rng_state()
     try:
@@ -214,8 +233,8 @@ def test_torchs_own_generator_goes_on_too(tmp_path):
         with pytest.raises(Crash):
             run(tmp_path / "b", crash_at=16)
         torch.manual_seed(2)
-        results, modules = run(tmp_path / "b")
-        assert results["bob"].resumed_step > 7
+        result, modules = run(tmp_path / "b")
+        assert result.resumed_step > 7
         assert_same(modules, reference)
     finally:
         torch.set_rng_state(before)

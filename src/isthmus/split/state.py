@@ -98,7 +98,8 @@ class Recovery:
         for name, lane in self.lanes.items():
             arrays = lane.state()
             groups[f"lane.{name}"] = {key: torch.from_numpy(a) for key, a in arrays.items()}
-        # Ours draw from generators of their own; a module of the user's may use the global ones.
+        # Ours draw from generators of their own; a module of the user's may use the global ones,
+        # which are one party's own where each party is a process.
         now = _global_generators(self.parts)
         groups["torch"] = {k: v for k, v in now.items() if not torch.equal(v, self._generators[k])}
         step = len(state.history) * self.steps_per_epoch + state.partial.steps
