@@ -70,7 +70,7 @@ def _codes(moment):
 def test_who_loses_its_partner_is_told_how_to_go_on(tmp_path, undisturbed, victim):
     survivor = "bob" if victim == "alice" else "alice"
     stage = Stage(made_site(tmp_path), undisturbed[1])
-    ended = stage.disturbed(Moment("train", 0.5, f"kill {victim}"))[survivor]
+    ended = stage.disturbed(Moment("checkpoint", 0.5, f"kill {victim}"))[survivor]
     assert ended.code == 8
     assert ended.said.count("error [") == 1
     assert "error [link.gone]" in ended.said
