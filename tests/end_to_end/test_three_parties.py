@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 from safetensors.numpy import load_file
-from tests.end_to_end.conftest import QUICK, TEXT, Site
+from tests.end_to_end.conftest import PATIENCE, QUICK, TEXT, Site
 
 from isthmus.data.synthetic import SyntheticOptions, synthetic_tables
 from isthmus.errors import IdentityError, UntrustedPartner
@@ -69,14 +69,16 @@ class ThreeSite(Site):
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(60)
+            thread.join(PATIENCE)
         return outcome
 
 
 @pytest.fixture
 def three(tmp_path):
     synthetic_tables(1, SyntheticOptions(rows=600, users=60, items=30)).write(tmp_path)
-    return ThreeSite(tmp_path)
+    site = ThreeSite(tmp_path)
+    yield site
+    site.end()
 
 
 def scores(folder):
@@ -138,21 +140,38 @@ def test_a_mask_key_of_somebody_else_is_refused(three):
     assert not list((three.folder / "runs").rglob("scores*"))
 
 
+@pytest.fixture
+def start(three):
+    """Start a party as a process; what still runs in the end is killed."""
+    started = []
+
+    def start(party, *options):
+        started.append(three.start(party, *LONG, *options))
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
 @pytest.mark.slow
-def test_a_killed_party_is_resumed_under_a_secure_sum(three, until):
+@pytest.mark.timeout(600)
+def test_a_killed_party_is_resumed_under_a_secure_sum(three, start, until):
     overrides = LONG[1::2]
-    parties = {party: three.start(party, *LONG, "--reconnect", "2") for party in PARTIES}
+    parties = {party: start(party, "--reconnect", "2") for party in PARTIES}
     checkpoints = three.results("alice", *overrides) / "train" / "checkpoints"
-    until(lambda: len(list(checkpoints.glob("epoch-*"))) >= 2)
+    until(lambda: len(list(checkpoints.glob("epoch-*"))) >= 2, 200)
     parties["carol"].send_signal(signal.SIGKILL)
-    said = {party: process.communicate(timeout=60)[1] for party, process in parties.items()}
+    said = {party: process.communicate(timeout=100)[1] for party, process in parties.items()}
     for survivor in ("alice", "bob"):
         assert parties[survivor].returncode == 8, said
         assert said[survivor].count("error [") == 1
     assert "carol" in said["bob"]  # who alone had a link to carol
     assert "bob" in said["alice"]
-    again = [three.start(party, *LONG, "--resume") for party in PARTIES]
-    ended = [party.communicate(timeout=100) for party in again]
+    again = [start(party, "--resume") for party in PARTIES]
+    ended = [party.communicate(timeout=200) for party in again]
     assert [party.returncode for party in again] == [0, 0, 0], ended
     result = json.loads((three.results("bob", *overrides) / "train" / "result.json").read_text())
     assert result["resumed_step"] > 0

@@ -74,6 +74,46 @@ def test_gradients_may_be_guarded_under_a_secure_sum_and_cuts_may_not():
         federate_securely(replace(options, cut_guard="int8"))
 
 
+def test_each_party_may_have_a_guard_of_its_own():
+    options = replace(
+        SECURE, epochs=1, cut_guard={"alice": "int8"}, gradient_guard={"carol": "zlib"}
+    )
+    result, _ = federate_securely(options)
+    seen = {(one.party, one.direction): one for one in result.guards}
+    assert seen.keys() == {("alice", "cut"), ("carol", "gradient")}
+    cut, gradient = seen["alice", "cut"], seen["carol", "gradient"]
+    assert (cut.guard, cut.lossy, cut.relative_error) == ("int8", True, None)
+    assert (gradient.guard, gradient.lossy, gradient.relative_error) == ("zlib", False, 0.0)
+    assert cut.ratio > 2
+    toy = make_toy()
+    steps = -(-len(toy.split.train) // options.batch_size)
+    assert gradient.messages == steps
+    assert gradient.bytes_before == 4 * len(toy.split.train) * 11  # deep 6, sum 4, first 1
+    assert cut.messages == steps + -(-len(toy.split.valid) // 8192)
+
+
+def test_a_guard_for_all_is_one_for_each():
+    for_all, _ = federate_securely(replace(SECURE, epochs=1, cut_guard="int4"))
+    each = replace(SECURE, epochs=1, cut_guard={"alice": "int4", "carol": "int4"})
+    for_each, _ = federate_securely(each)
+    assert for_each.epochs[0].train_loss == for_all.epochs[0].train_loss
+    assert for_each.guards == for_all.guards
+
+
+def test_a_guard_of_nobody_is_refused():
+    with pytest.raises(JobError, match=r"a guard for dave, which is no feature party") as caught:
+        federate_securely(replace(SECURE, cut_guard={"alice": "int8", "dave": "int8"}))
+    assert "alice, carol" in caught.value.mend
+    with pytest.raises(JobError, match=r"a guard for bob, which is no feature party"):
+        federate_securely(replace(SECURE, gradient_guard={"bob": "int8"}))
+
+
+def test_one_partys_guard_on_its_cut_is_enough_to_refuse_a_secure_sum():
+    options = replace(SECURE, secure_sum=32, cut_guard={"carol": "fp16"})
+    with pytest.raises(JobError, match=r"'fp16' on carol's cut tensors cannot be had"):
+        federate_securely(options)
+
+
 def test_guards_do_not_touch_torchs_generator():
     toy = make_toy()
     torch.manual_seed(5)

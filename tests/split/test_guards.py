@@ -1,6 +1,7 @@
 """Round trips, error bounds, means, sizes and states of the guards, each at both of its ends."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,9 +24,11 @@ from isthmus.split.guards import (
     RandomK,
     TopK,
     parse_guard,
+    record_of,
     size,
 )
 from isthmus.split.guards.coders import CODERS
+from isthmus.split.guards.envelope import NAME
 from isthmus.split.guards.packing import (
     columns_bytes,
     pack,
@@ -352,6 +355,23 @@ def test_the_report_counts_and_measures():
     assert facts["bytes_after"] == 3 * (1024 * 52 + 12)
     assert facts["ratio"] == pytest.approx(3.768, abs=0.001)
     assert 0.001 < facts["relative_error"] < 0.02
+
+
+def test_the_receiver_counts_too_and_knows_no_error():
+    sender, receiver = (parse_guard("int8+zeros").build(rng(), "cut") for _ in range(2))
+    assert record_of("alice", "cut", "int8+zeros", receiver).ratio == 1.0
+    for seed in range(3):
+        tensors = cut(rows=256, seed=seed)
+        receiver.decode(sender.encode(tensors), {name: x.shape for name, x in tensors.items()})
+    sent, received = (record_of("alice", "cut", "int8+zeros", one) for one in (sender, receiver))
+    assert sent.relative_error > 0
+    assert sent.saturated == 0
+    unknown = {"relative_error": None, "saturated": None}
+    assert received == replace(sent, **unknown)
+    assert (received.messages, received.bytes_before) == (3, 3 * 256 * 49 * 4)
+    with pytest.raises(BadMessage):
+        receiver.decode({NAME: np.zeros(3, np.uint8)}, {"a": (4, 4)})
+    assert receiver.received.messages == 3  # what is refused does not count
 
 
 @pytest.mark.parametrize("coder", ["zeros", "zlib"])
