@@ -78,7 +78,7 @@ def test_bytes_are_counted_up_to_the_first_epoch_that_is_good_enough():
     result = schedule_accuracy._result(
         {"exact": exact, "local:4": local, "microbatch:4": exact}, {}
     )
-    assert [row[-2:] for row in result.rows] == [["6", "6"], ["6", "6"], ["12", "8"]]
+    assert [row[-2:] for row in result.rows] == [["6", "6"], ["12", "8"], ["6", "6"]]
     never = {1: record(Trial(seed=1, schedule="local:4"), auc=0.7, valid=[0.7])}
     result = schedule_accuracy._result(
         {"exact": exact, "local:4": never, "microbatch:4": exact}, {}
