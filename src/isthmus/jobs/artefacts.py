@@ -124,7 +124,8 @@ class PartyFolder:
     path: Path
 
     def create(self) -> None:
-        """Make the folder, readable by its owner alone; one that is there stays as it is.
+        """Make the folder, readable by its owner alone; one that is there stays as it is, less what
+        a killed process left half-written.
 
         Raises:
             StorageError: it cannot be made.
@@ -132,6 +133,8 @@ class PartyFolder:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.mkdir(mode=0o700, exist_ok=True)
+            for left in self.path.rglob(".*.part"):
+                left.unlink(missing_ok=True)
         except OSError as error:
             raise storage_error(self.path, error) from error
 
