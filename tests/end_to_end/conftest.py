@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +40,16 @@ train:
 evaluate: {resamples: 50}
 """
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1", "COLUMNS": "200"}
-QUICK = Deadlines(connect=20, recv=30, reconnect=2, heartbeat=1, close=5)
+QUICK = Deadlines(connect=60, recv=60, reconnect=5, heartbeat=2, close=5)
+PATIENCE = 200.0
+"""Seconds for what takes a few where nothing else runs."""
+
+
+def pytest_collection_modifyitems(items):
+    """Starting processes takes long on a machine that is busy."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.timeout(300), append=False)
 
 
 @dataclass
@@ -50,6 +60,7 @@ class Site:
 
     def __post_init__(self):
         self.port = free_port()
+        self.started: list[subprocess.Popen] = []
         folder, parties = self.folder / "identities", ("alice", "bob")
         self.identities = throw_away_identities(folder, parties, seed=3)  # as the job's
         self.write(TEXT)
@@ -70,13 +81,13 @@ class Site:
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "isthmus", *map(str, arguments)]
 
-    def isthmus(self, *arguments: str, timeout: float = 100) -> subprocess.CompletedProcess:
+    def isthmus(self, *arguments: str) -> subprocess.CompletedProcess:
         return subprocess.run(
             self.command(*arguments),
             env=ENVIRONMENT,
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=PATIENCE,
             check=False,
         )
 
@@ -85,10 +96,28 @@ class Site:
         address = f"127.0.0.1:{self.port}"
         end = ("--listen", address) if party == "bob" else ("--dial", address)
         options = ("--identity", self.identities[party], "--out", self.folder / "runs")
-        command = self.command("party", self.job_file, "--as", party, *options, *end, *more)
-        return subprocess.Popen(
-            command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        return self.launch("party", self.job_file, "--as", party, *options, *end, *more)
+
+    def launch(self, *arguments: str) -> subprocess.Popen:
+        """A command as a process, which is ended with the test at the latest."""
+        process = subprocess.Popen(
+            self.command(*arguments),
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
+        self.started.append(process)
+        return process
+
+    def end(self) -> None:
+        """End what a failed test has left."""
+        for process in self.started:
+            if process.poll() is None:
+                process.terminate()  # so that a launcher ends its parties too
+        for process in self.started:
+            with suppress(ValueError):  # its output has been read already
+                process.communicate(timeout=PATIENCE)
 
     def run_threads(self, jobs=None, **changes):
         """Both parties as threads with TLS between them; each one's page, or its error."""
@@ -116,11 +145,12 @@ class Site:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(60)
+            thread.join(PATIENCE)
+        assert not any(thread.is_alive() for thread in threads)
         return outcome
 
 
-def wait_for(condition, seconds=60.0):
+def wait_for(condition, seconds=PATIENCE):
     """Wait until `condition()` holds; fails the test if it never does."""
     end = time.monotonic() + seconds
     while not condition():
@@ -131,7 +161,9 @@ def wait_for(condition, seconds=60.0):
 @pytest.fixture
 def site(tmp_path):
     synthetic_tables(1, SyntheticOptions(rows=600, users=60, items=30)).write(tmp_path)
-    return Site(tmp_path)
+    site = Site(tmp_path)
+    yield site
+    site.end()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from safetensors.numpy import load_file
-from tests.end_to_end.conftest import ENVIRONMENT, Site
+from tests.end_to_end.conftest import ENVIRONMENT, PATIENCE, Site
 
 PARTIES = ("alice", "bob")
 OVERRIDES = (
@@ -27,36 +27,37 @@ OVERRIDES = (
 )
 OPTIONS = ("--resume", *(part for override in OVERRIDES for part in ("--set", override)))
 """Of every command: the first is given as those after it."""
-PATIENCE = 100.0
-"""Seconds for a party to end."""
-WRITES = 5
-"""What a party asks of the disk for a checkpoint: sync, rename, sync, rename, sync."""
-
 TOPICS = {"align": "align.", "train": "train.", "validation": "train.valid", "predict": "predict."}
 """Phases whose moments are messages, and how their topics begin."""
 EVENTS = {"encode": ("step.start", "encode"), "evaluate": ("step.start", "evaluate"),
           "report": ("end", None)}  # fmt: skip
 """Phases whose moments are lines of the log: event and step."""
 
-DYING = """\
+DEADLY = """\
 import os, signal
 
-count = int(os.environ["DIE_AT_WRITE"])
+FOLDER, COUNT, NOTES = (os.environ[name] for name in ("DIE_IN", "DIE_AT", "DIE_NOTES"))
+left = int(COUNT)
 
 def deadly(call):
     def wrapped(first, *rest):
         path = os.readlink(f"/proc/self/fd/{first}") if isinstance(first, int) else str(first)
-        global count
-        if "/train/checkpoints" in path:
-            count -= 1
-            if count == 0:
+        if FOLDER in path:
+            global left
+            left -= 1
+            if left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
+            with open(NOTES, "a") as notes:
+                notes.write(path + chr(10))
         return call(first, *rest)
     return wrapped
 
 os.fsync, os.replace = deadly(os.fsync), deadly(os.replace)
 """
-"""Read by Python at its start: kills the process before its n-th write in the checkpoints."""
+"""Read by Python at its start: notes each time a file or folder under DIE_IN is synced or renamed,
+and kills the process before the one that is number DIE_AT."""
+WRITES = {"checkpoint": "/train/checkpoints", "write": "/runs/"}
+"""Phases whose moments are such writes, and in which folders."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,10 @@ def draw(seed):
     plan = [
         *(("train", what) for what in ("kill alice", "kill bob", "kill both", "drop", "blink")),
         *(("train", what) for what in ("silence", "run: kill alice", "run: kill all")),
-        *(("checkpoint", what) for what in ("kill alice", "kill bob", "kill alice", "kill bob")),
+        *(("checkpoint", what) for what in ("kill alice", "kill bob", "kill alice")),
+        *(("write", what) for what in ("kill alice", "kill bob")),
         *(("validation", what) for what in ("kill both", "drop")),
-        *((phase, None) for phase in ("align", "align", "encode", "evaluate", "predict", "report")),
+        *((phase, None) for phase in ("align", "encode", "evaluate", "predict", "report")),
     ]
     kills = ("kill alice", "kill bob", "kill both", "run: kill bob")
     return [Moment(phase, rng.random(), what or rng.choice(kills)) for phase, what in plan]
@@ -158,15 +160,19 @@ class Stage:
 
     site: Site
     totals: dict = field(default_factory=dict)
-    """How many messages each party sends in each phase of an undisturbed run."""
+    """How many messages a party sends, or how often it writes, in a phase of an undisturbed run."""
 
     def folder(self, party: str) -> Path:
         return self.site.results(party, *OVERRIDES)
 
     def undisturbed(self) -> dict:
         """Run all to the end; gives what is to be the same in every other run."""
-        self._whole(self._start_parties())
+        never = {party: self._deadly(party, "write", 0) for party in PARTIES}
+        self._whole(self._start_parties(deadly=never))
         for party in PARTIES:
+            notes = Path(never[party]["DIE_NOTES"]).read_text().splitlines()
+            for phase, folder in WRITES.items():
+                self.totals[party, phase] = sum(folder in path for path in notes)
             topics = [entry["topic"] for entry in self._lines(party, "transcript.jsonl")]
             for phase, begin in TOPICS.items():
                 self.totals[party, phase] = sum(topic.startswith(begin) for topic in topics)
@@ -180,8 +186,8 @@ class Stage:
             if moment.what.startswith("run:"):
                 running = {"run": self._start_run()}
             else:
-                running = self._start_parties(proxy, self._deadly(moment))
-            if moment.phase != "checkpoint":
+                running = self._start_parties(proxy, self._deaths(moment))
+            if moment.phase not in WRITES:
                 self._await(moment, list(running.values()))
                 if proxy:
                     proxy.disturb(moment.what)
@@ -235,17 +241,23 @@ class Stage:
         out = self.site.folder / "runs"
         return _start(self.site.command("run", self.site.job_file, "--out", out, *OPTIONS), {})
 
-    def _deadly(self, moment: Moment) -> dict[str, dict[str, str]]:
-        """What makes a party die in the midst of writing a checkpoint."""
-        if moment.phase != "checkpoint":
+    def _deaths(self, moment: Moment) -> dict[str, dict[str, str]]:
+        """Which party is to die in the midst of a write, by what it is told at its start."""
+        if moment.phase not in WRITES:
             return {}
+        victim = moment.what.split()[1]
+        at = 1 + int(moment.share * self.totals[victim, moment.phase])
+        return {victim: self._deadly(victim, moment.phase, at)}
+
+    def _deadly(self, party: str, phase: str, at: int) -> dict[str, str]:
         folder = self.site.folder / "deadly"
         folder.mkdir(exist_ok=True)
-        (folder / "sitecustomize.py").write_text(DYING)
-        steps = -(-self.totals["alice", "train"] // 8)
-        at = 1 + int(moment.share * steps * WRITES)
+        (folder / "sitecustomize.py").write_text(DEADLY)
         path = os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
-        return {moment.what.split()[1]: {"PYTHONPATH": path, "DIE_AT_WRITE": str(at)}}
+        notes = str(folder / f"{party}.txt")
+        return {
+            "PYTHONPATH": path, "DIE_IN": WRITES[phase], "DIE_AT": str(at), "DIE_NOTES": notes
+        }  # fmt: skip
 
     def _await(self, moment: Moment, running: list[subprocess.Popen]) -> None:
         """Return as soon as the watched party has come to the moment."""

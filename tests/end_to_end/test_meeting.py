@@ -20,6 +20,8 @@ from isthmus.link import Deadlines
 from isthmus.link.identity import create_identity, trust
 
 SHORT = Deadlines(connect=4, recv=10, reconnect=1, heartbeat=1, close=1)
+ENOUGH = Deadlines(connect=60, recv=60, reconnect=5, heartbeat=2, close=5)
+"""For what ends by itself."""
 
 
 def test_a_certificate_that_is_not_the_trusted_one(site):
@@ -48,7 +50,7 @@ def test_an_expired_certificate(site):
 
 
 def test_parties_with_different_jobs(site):
-    outcome = site.run_threads({"alice": site.job("train.epochs=3")}, deadlines=SHORT)
+    outcome = site.run_threads({"alice": site.job("train.epochs=3")}, deadlines=ENOUGH)
     assert all(isinstance(error, JobMismatch) for error in outcome.values()), outcome
     assert not list((site.folder / "runs").rglob("align"))
 
@@ -60,7 +62,7 @@ def test_parties_with_different_versions(site, monkeypatch):
     monkeypatch.setattr(
         party, "agreed_context", lambda job: f"0.{next(versions)}.0:{job.hash}", raising=True
     )
-    outcome = site.run_threads(deadlines=SHORT)
+    outcome = site.run_threads(deadlines=ENOUGH)
     for error in outcome.values():
         assert isinstance(error, JobMismatch)
         assert "0.1.0:" in error.message
@@ -86,7 +88,7 @@ def test_an_absent_partner_is_waited_for_and_then_named(site):
                 identity=site.identities["alice"],
                 dial={"bob": f"127.0.0.1:{site.port}"},
                 out=site.folder / "runs",
-                deadlines=Deadlines(connect=2),
+                deadlines=Deadlines(connect=4),
                 progress=Progress(),
             )
         )

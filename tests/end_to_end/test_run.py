@@ -9,6 +9,7 @@ import subprocess
 import polars as pl
 import pytest
 from safetensors.numpy import load_file
+from tests.end_to_end.conftest import PATIENCE
 
 from isthmus.jobs.local import run_here
 
@@ -112,14 +113,13 @@ def test_a_disk_that_is_really_full(site, small_disk):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopping_the_launcher_stops_the_parties(site, until, number):
-    command = site.command(
+    launcher = site.launch(
         "run", site.job_file, "--out", site.folder / "runs", "--set", "train.epochs=9999",
         "--set", "train.patience=0",
     )  # fmt: skip
-    launcher = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     until(lambda: list((site.folder / "runs").rglob("epoch-*")))
     launcher.send_signal(number)
-    _, said = launcher.communicate(timeout=30)
+    _, said = launcher.communicate(timeout=PATIENCE)
     assert launcher.returncode == 128 + number
     assert "Traceback" not in said
 
@@ -127,4 +127,4 @@ def test_stopping_the_launcher_stops_the_parties(site, until, number):
         found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
         return [line for line in found.stdout.splitlines() if str(site.job_file) in line]
 
-    until(lambda: not parties(), 20)
+    until(lambda: not parties())

@@ -1,9 +1,9 @@
 """Ctrl-C and requests to end at one party: a line at that party, a right reason at the other."""
 
 import signal
-import subprocess
 
 import pytest
+from tests.end_to_end.conftest import PATIENCE
 
 LONG = ("--set", "train.epochs=9999", "--set", "train.patience=0", "--set", "train.batch_size=8")
 LINE = "Stopped. The same command with --resume goes on from here."
@@ -19,7 +19,7 @@ def test_a_party_that_is_stopped_tells_its_partner(site, until, victim, number):
     checkpoints = site.results(survivor, *LONG[1::2]) / "train" / "checkpoints"
     until(lambda: list(checkpoints.glob("epoch-*")))
     parties[victim].send_signal(number)
-    said = {party: process.communicate(timeout=60)[1] for party, process in parties.items()}
+    said = {party: process.communicate(timeout=PATIENCE)[1] for party, process in parties.items()}
     assert parties[victim].returncode == 128 + number
     assert said[victim].splitlines()[-1] == LINE
     assert "train done" not in said[victim]
@@ -35,7 +35,7 @@ def test_a_party_that_is_stopped_while_it_waits(site, until):
     log = site.results("bob") / "log.jsonl"
     until(log.exists)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert said.splitlines()[-1] == LINE
     assert "Traceback" not in said
@@ -45,14 +45,13 @@ def test_a_party_that_is_stopped_while_it_waits(site, until):
 def test_stopping_the_pooled_phase_leaves_the_reports(site, until):
     overrides = ("train.epochs=400", "train.patience=0", "evaluate.alone=false")
     sets = [part for override in overrides for part in ("--set", override)]
-    command = site.command(
+    process = site.launch(
         "run", site.job_file, "--out", site.folder / "runs", *sets, "--set", "evaluate.pooled=true"
     )
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     bob = site.results("bob", *overrides, "evaluate.pooled=true")
     until((bob / "pooled").exists)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130
     assert f"{LINE} All parties have finished; their reports:" in said
     for party in ("alice", "bob"):

@@ -71,6 +71,7 @@ class CheckpointFolder:
     def __init__(self, folder: Path, fingerprint: str) -> None:
         self.folder = folder
         self.fingerprint = fingerprint
+        self._found: dict[Point, Checkpoint] = {}
 
     def save(
         self,
@@ -120,7 +121,8 @@ class CheckpointFolder:
         Raises:
             StorageError: the folder cannot be read.
         """
-        found = self._whole()
+        self._found = {c.point: c for path in self._files() if (c := self._read(path))}
+        found = self._found
         # A best epoch that is lost takes with it what was written after it.
         return sorted(p for p, c in found.items() if not c.best or Point(c.best, p.run) in found)
 
@@ -133,22 +135,21 @@ class CheckpointFolder:
         return None
 
     def clear(self, after: Point) -> None:
-        """Remove what is later than `after`, what is of other runs if `after` is a point of one,
-        and what a killed party left half-written.
+        """Remove what is later than `after`, what is damaged or of other runs if `after` is one of
+        the `points`, and what a killed party left half-written.
 
         Raises:
             StorageError: a file cannot be removed.
         """
         old = [path for path in self._files() if _step(path) > after.step]
         if after.step:
-            kept = {c.path for p, c in self._whole().items() if p.run == after.run}
+            if after not in self._found:
+                self.points()
+            kept = {c.path for p, c in self._found.items() if p.run == after.run}
             old += [path for path in self._files() if path not in kept and path not in old]
         if self.folder.is_dir():
             old += [*self.folder.glob(f".{_NEW}.*.part"), *self.folder.glob(_NEW)]
         self._remove(old)
-
-    def _whole(self) -> dict[Point, Checkpoint]:
-        return {c.point: c for path in self._files() if (c := self._read(path))}
 
     def _files(self) -> list[Path]:
         try:
