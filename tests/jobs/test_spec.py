@@ -70,6 +70,16 @@ def test_a_good_job():
         ("seed: 7", "train: {learning_rate: .nan}", "job.yaml:3: train.learning_rate"),
         ("seed: 7", "train: {model: {dropot: 1}}", "Did you mean 'dropout'?"),
         ("seed: 7", "align: {keys: rows}", "'rows' is not one of row, entity. Did you mean 'row'?"),
+        (
+            "seed: 7",
+            "train: {schedule: Pipeline 3}",
+            "'Pipeline 3' is not a schedule. Such as exact",
+        ),
+        (
+            "seed: 7",
+            "train: {guards: {cut: INT 8}}",
+            "job.yaml:3: train.guards.cut: 'INT 8' is not a guard. Such as int8",
+        ),
         ("seed: 7", "align: 3", "job.yaml:3: align: must hold fields, not a value"),
         ("  alice:", "  ../alice:", "'../alice' is not a name"),
     ],

@@ -6,12 +6,12 @@ import polars as pl
 import pytest
 from safetensors.numpy import load_file
 
-from isthmus.errors import JobError, StorageError
+from isthmus.errors import JobError, PartnerFailed, StorageError
 from isthmus.jobs.artefacts import PartyFolder
 from isthmus.jobs.outcome import write_party_report
 from isthmus.jobs.pooled import add_pooled
 from isthmus.jobs.precheck import check_own_side
-from isthmus.jobs.steps import train as train_step
+from isthmus.split.aggregation import SecureSumLane
 
 CAROL = """\
   carol:
@@ -96,19 +96,23 @@ def test_a_secure_sum_is_resumed_bit_for_bit(three, monkeypatch):
     three.run(job)
     whole = scores_of(three, job)
 
-    real = train_step.save_module
+    real = SecureSumLane.send_cut
 
-    def fails_once(module, path):
-        monkeypatch.setattr(train_step, "save_module", real)
-        raise StorageError("the disk is gone")
+    def fails_once(lane, cut, step, topic="train.cut"):
+        if lane._masks.me == "carol" and (topic, step) == ("train.cut", 8):
+            monkeypatch.setattr(SecureSumLane, "send_cut", real)
+            raise StorageError("the disk is gone")
+        real(lane, cut, step, topic)
 
-    monkeypatch.setattr(train_step, "save_module", fails_once)
-    assert any(isinstance(error, StorageError) for error in three.run(job).values())
+    monkeypatch.setattr(SecureSumLane, "send_cut", fails_once)
+    outcome = three.run(job)
+    assert isinstance(outcome["carol"], StorageError)
+    assert all(isinstance(outcome[party], PartnerFailed) for party in ("alice", "bob"))
     three.run(job, resume=True)
     for name, values in scores_of(three, job).items():
         assert (values == whole[name]).all()
     result = json.loads((three.results(job, "bob") / "train" / "result.json").read_text())
-    assert result["resumed_from"] == 2
+    assert result["resumed_from"] == 1
 
 
 def test_each_party_has_its_own_guard_and_the_report_says_what_it_did(three):

@@ -17,6 +17,15 @@ from isthmus.jobs.spec import JobSpec
 LIMIT = 5
 """More findings than this are counted, not printed."""
 
+_NAME = ("a name", "Use small letters, digits, - and _; begin with a letter or digit.")
+_GUARD = ("a guard", "Such as int8, or topk:0.25+int8.")
+_PATTERNS = {
+    "cut": _GUARD,
+    "gradient": _GUARD,
+    "schedule": ("a schedule", "Such as exact, pipeline:4 or auto."),
+}
+"""What a text should be that does not look like it, by its field; elsewhere a name."""
+
 
 def explain(error: ValidationError, document: Document) -> JobError:
     """All findings as one JobError, a line each."""
@@ -61,10 +70,8 @@ def _say(details: ErrorDetails, place: Place) -> tuple[str, str]:
         case "literal_error":
             return _not_one_of(given, details["ctx"]["expected"])
         case "string_pattern_mismatch":
-            return (
-                f"{given!r} is not a name",
-                "Use small letters, digits, - and _; begin with a letter or digit.",
-            )
+            what, mend = _PATTERNS.get(str(place[-1]), _NAME)
+            return f"{given!r} is not {what}", mend
         case "model_type" | "dict_type" | "model_attributes_type":
             return "must hold fields, not a value", ""
         case _:
