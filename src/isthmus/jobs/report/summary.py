@@ -50,7 +50,7 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         ("time, waiting included", as_seconds(report.seconds)),
     ]
     if (ratio := report.training.guarded_ratio) is not None:
-        facts.insert(2, ("  by guards, at the cut", f"{as_times(ratio)} times fewer"))
+        facts.insert(2, ("  times fewer by guards", as_times(ratio)))
     pooled = sum(phase.seconds for phase in report.phases if phase.name == "pooled")
     if pooled:
         facts.append(("and for the pooled model", as_seconds(pooled)))
