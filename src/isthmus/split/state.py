@@ -162,7 +162,7 @@ def stretches(steps: int, length: int, start: int) -> Sequence[range]:
         length: steps between two checkpoints; 0 for one stretch.
         start: steps done, at the end of a stretch.
     """
-    length = length or steps
+    length = length if length > 0 else steps
     return [range(a, min(a + length, steps)) for a in range(start, steps, length)]
 
 
