@@ -4,11 +4,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
-
-# A busy machine is no failure.
-settings.register_profile("isthmus", deadline=None)
-settings.load_profile("isthmus")
 
 
 @pytest.fixture(scope="session")
