@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -138,9 +138,9 @@ def bottom_of(layout: Layout) -> DeepFMBottom:
     return DeepFMBottom(layout, dim=DIM, hidden=(128, 32), seed=1)
 
 
-def top_of() -> DeepFMTop:
-    """The top of the demo's widths."""
-    return DeepFMTop(dict.fromkeys(PARTIES, 32), dim=DIM, hidden=(64, 32), seed=2)
+def top_of(parties: Sequence[str]) -> DeepFMTop:
+    """The top of the demo's widths, over the parties that have features."""
+    return DeepFMTop(dict.fromkeys(parties, 32), dim=DIM, hidden=(64, 32), seed=2)
 
 
 def _draw(layout: Layout, draws: str, samples: int) -> Features:
@@ -173,7 +173,7 @@ def _train(session: Session, rows: int, draws: str) -> dict[str, Any]:
         split=Split(np.arange(samples), none, none),
         bottom=bottom,
         data=FeatureData(data),
-        top=top_of() if is_label else None,
+        top=top_of(PARTIES) if is_label else None,
         labels=labels if is_label else None,
         options=TrainOptions(batch_size=BATCH, epochs=EPOCHS, patience=0, device="cpu"),
     )

@@ -71,7 +71,13 @@ def test_rows_that_point_outside_are_refused(row):
 
 def test_rows_of_another_dtype_are_refused():
     with pytest.raises(DataError, match="wanted int64"):
-        features(np.array([0, 1], dtype=np.int32))
+        features(np.array([0, 1], dtype=np.uint32))
+
+
+def test_rows_may_be_of_32_bits():
+    data = features(np.array([3, 0, 6], dtype=np.int32))
+    index, _ = data.gather(np.array([2, 0], dtype=np.int32))
+    np.testing.assert_array_equal(index, data.index[[6, 3]])
 
 
 @pytest.mark.parametrize(

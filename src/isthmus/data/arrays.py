@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import mmap
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -60,3 +61,47 @@ def open_array(path: Path, dtype: DTypeLike) -> NDArray[np.generic]:
     if array.dtype != np.dtype(dtype) or array.ndim != 2:
         raise StorageError(f"{path} is {array.dtype} {list(array.shape)}, not {np.dtype(dtype)}")
     return np.asarray(array)
+
+
+class MappedPages:
+    """Gives pages of memory-mapped arrays back before they fill the process's memory.
+
+    A page that was read once counts as the process's own until the system needs it elsewhere. Given
+    back, it stays in the system's cache for as long as there is room, and comes again when it is
+    read. Small arrays, arrays in memory, and systems without `/proc` are left alone.
+
+    Args:
+        arrays: of which some may be memory maps.
+        limit: bytes of mapped files that the process may hold.
+    """
+
+    def __init__(self, arrays: Sequence[NDArray[np.generic]], limit: int = 1 << 30) -> None:
+        large = sum(array.nbytes for array in arrays) > limit and _STATM.exists()
+        found = (_mapping(array) for array in arrays)
+        self._maps = [m for m in found if m is not None] if large else []
+        self._limit = limit
+        self._rows = 0
+
+    def touched(self, rows: int) -> None:
+        """Say that `rows` rows have been read since the last call."""
+        if not self._maps:
+            return
+        self._rows += rows
+        if self._rows < _LOOK_EVERY:
+            return
+        self._rows = 0
+        if int(_STATM.read_text().split()[2]) * mmap.PAGESIZE > self._limit:
+            for mapping in self._maps:
+                mapping.madvise(mmap.MADV_DONTNEED)
+
+
+_STATM = Path("/proc/self/statm")
+_LOOK_EVERY = 8192
+"""Rows; a row that is read brings up to 64 KiB of neighbours with it."""
+
+
+def _mapping(array: NDArray[np.generic]) -> mmap.mmap | None:
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return base if isinstance(base, mmap.mmap) else None

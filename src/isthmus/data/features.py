@@ -7,7 +7,7 @@ are multiplied by. A batch is a gather of rows; nothing else happens between a t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,8 +72,8 @@ class Features:
     """Encoded rows of one party, gathered by sample.
 
     `index` is int32 [local_rows, columns], `values` float32 [local_rows, values]; both may be views
-    of memory-mapped files. `rows` int64 [samples] maps a sample to its local row, as with entity
-    keys, where many samples share one profile row; None means that sample i is row i.
+    of memory-mapped files. `rows` int32 or int64 [samples] maps a sample to its local row, as with
+    entity keys, where many samples share one profile row; None means that sample i is row i.
 
     Raises:
         DataError: shapes or dtypes do not fit the layout, or `rows` points outside the arrays.
@@ -82,7 +82,7 @@ class Features:
     layout: Layout
     index: NDArray[np.int32]
     values: NDArray[np.float32]
-    rows: NDArray[np.int64] | None = None
+    rows: NDArray[np.signedinteger[Any]] | None = None
 
     def __post_init__(self) -> None:
         # A plain view gathers faster than np.memmap, whose every result runs __array_finalize__.
@@ -100,16 +100,19 @@ class Features:
         """Number of samples."""
         return len(self.index) if self.rows is None else len(self.rows)
 
-    def with_rows(self, rows: NDArray[np.int64]) -> Features:
-        """The same local rows seen through another sample order, `rows` int64 [samples]."""
+    def with_rows(self, rows: NDArray[np.signedinteger[Any]]) -> Features:
+        """The same local rows seen through another sample order, `rows` [samples]."""
         return Features(self.layout, self.index, self.values, rows)
 
-    def gather(self, samples: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """The batch of `samples` int64 [b]: index int32 [b, columns], values float32 [b, values].
+    def gather(
+        self, samples: NDArray[np.signedinteger[Any]]
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """The batch of `samples` [b]: index int32 [b, columns], values float32 [b, values].
 
         Raises:
             IndexError: a sample is negative or past the end.
         """
+        samples = samples.astype(np.int64, copy=False)
         # Seen as unsigned, a negative number is huge: one reduction checks both ends.
         if samples.size and int(samples.view(np.uint64).max()) >= len(self):
             raise IndexError(f"a sample is outside 0..{len(self) - 1}")
@@ -127,8 +130,8 @@ def _check_array(name: str, array: NDArray[np.generic], dtype: np.dtype, columns
         )
 
 
-def _check_rows(rows: NDArray[np.int64], local_rows: int) -> None:
-    if rows.dtype != np.int64 or rows.ndim != 1:
+def _check_rows(rows: NDArray[np.signedinteger[Any]], local_rows: int) -> None:
+    if rows.dtype not in (np.int32, np.int64) or rows.ndim != 1:
         raise DataError(f"rows is {rows.dtype} {list(rows.shape)}, wanted int64 [samples]")
     if rows.size and (int(rows.min()) < 0 or int(rows.max()) >= local_rows):
         raise DataError(f"rows points outside the {local_rows} encoded rows")

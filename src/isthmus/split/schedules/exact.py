@@ -29,7 +29,7 @@ class Microbatch(Schedule):
         self, side: FeatureSide, batches: Sequence[Samples], first: int, rate: Rate, task: Task
     ) -> None:
         """See `Schedule.feature_epoch`."""
-        feed = Feed(side.feeds, [part for batch in batches for part in self._cut(batch)])
+        feed = Feed(side.feeds, (part for batch in batches for part in self._cut(batch)))
         for step, batch in enumerate(batches, first):
             flights = []
             for number in self._numbers(step, batch):
@@ -44,7 +44,7 @@ class Microbatch(Schedule):
         self, side: LabelSide, batches: Sequence[Samples], first: int, rate: Rate, task: Task
     ) -> float:
         """See `Schedule.label_epoch`."""
-        feed = Feed(side.feeds, [part for batch in batches for part in self._cut(batch)])
+        feed = Feed(side.feeds, (part for batch in batches for part in self._cut(batch)))
         total = 0.0
         for step, batch in enumerate(batches, first):
             for number in self._numbers(step, batch):
