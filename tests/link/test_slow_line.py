@@ -39,34 +39,34 @@ def slow(pair):
 
 
 def test_the_deadline_of_recv_is_for_a_line_that_brings_nothing(slow):
-    alice, bob = slow(8, recv=1.2)
+    alice, bob = slow(5.5, recv=2)
+    began = time.monotonic()
     bob.send("t", {"x": BLOCK})
     with pytest.raises(PartnerSlow):
         alice.recv("t", timeout=0.1)  # a caller's own deadline holds
-    began = time.monotonic()
     np.testing.assert_array_equal(alice.recv("t").tensors["x"], BLOCK)
-    assert time.monotonic() - began > 1.3
-    with pytest.raises(PartnerSlow, match=r"sent no t within 1\.2 s"):
+    assert time.monotonic() - began > 2.7
+    with pytest.raises(PartnerSlow, match=r"sent no t within 2 s"):
         alice.recv("t")
 
 
 def test_the_deadline_of_send_is_for_a_window_that_does_not_move(slow):
-    alice, bob = slow(8, recv=1.2, window=1 << 21)
-    reading = threading.Thread(target=lambda: [alice.recv("t", timeout=20) for _ in range(2)])
+    alice, bob = slow(5.5, recv=2, window=1 << 21)
+    reading = threading.Thread(target=lambda: [alice.recv("t", timeout=60) for _ in range(2)])
     reading.start()
-    bob.send("t", {"x": BLOCK})
     began = time.monotonic()
     bob.send("t", {"x": BLOCK})
-    assert time.monotonic() - began > 1.3
+    bob.send("t", {"x": BLOCK})
+    assert time.monotonic() - began > 2.7
     reading.join()
     bob.send("t", {"x": BLOCK})  # alice has it, and does not read it
     with pytest.raises(PartnerSlow, match="read nothing"):
         bob.send("t", {"x": BLOCK})
-    alice.recv("t", timeout=20)
+    alice.recv("t", timeout=60)
 
 
 def test_close_delivers_for_as_long_as_the_line_carries(slow):
-    alice, bob = slow(8, close=0.2)
+    alice, bob = slow(4, close=2)
     for _ in range(4):
         bob.send("t", {"x": BLOCK[:500_000]})
     closing = threading.Thread(target=bob.close)
@@ -79,13 +79,13 @@ def test_close_delivers_for_as_long_as_the_line_carries(slow):
 
 
 def test_a_frame_that_outlasts_three_heartbeats_breaks_the_line_once(slow):
-    alice, bob = slow(2, heartbeat=0.5, recv=20)
+    alice, bob = slow(2, heartbeat=0.5, recv=60)
     words = []
     alice._say = words.append
     bob.send("t", {"x": BLOCK[:600_000]})
     began = time.monotonic()
     np.testing.assert_array_equal(alice.recv("t").tensors["x"], BLOCK[:600_000])
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 40
     assert words == [
         "the line to bob broke; waiting for it to come back",
         "the line to bob is back",
