@@ -378,7 +378,7 @@ def test_a_label_party_that_sends_no_valid_decision_is_caught(decision):
 
 def test_errors_repeat_little_of_what_a_partner_sent():
     toy = make_toy()
-    lie = speaking("train.hello", {"epoch": "\x1b" * 2_000})
+    lie = speaking("train.hello", {"point": "\x1b" * 2_000})
     with pytest.raises(BadMessage) as caught:
         federate(alice_program(toy), lambda session: bob_program(toy)(lie(session)))
     assert len(str(caught.value)) < 200

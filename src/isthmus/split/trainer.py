@@ -120,10 +120,12 @@ class _Trainer(ABC):
                     recovery.save(self.state)
                 elif record.best:
                     best = parameters(self.parts)
-        if recovery and self.state.best_epoch:
-            recovery.load_best(self.state)
-        elif best:
-            load_parameters(self.parts, best)
+        if self.state.best_epoch < len(self.state.history):
+            # The modules hold a later epoch's.
+            if recovery:
+                recovery.load_best(self.state)
+            elif best:
+                load_parameters(self.parts, best)
         for part in self.parts.values():
             part.module.eval()
         return TrainResult(
