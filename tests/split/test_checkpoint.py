@@ -4,7 +4,9 @@ import hashlib
 import os
 import shutil
 import subprocess
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -191,15 +193,15 @@ def test_clearing_removes_what_is_later_of_other_runs_or_half_written(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-def test_a_checkpoint_that_may_not_be_read_is_passed_over(tmp_path_factory, as_nobody):
-    folder = as_nobody(tmp_path_factory.mktemp("shared"))
+def test_a_checkpoint_that_may_not_be_read_is_passed_over(as_nobody):
+    folder = as_nobody
     write(folder, 1)
     write(folder, 2).chmod(0)
     assert steps(folder) == [1]
 
 
-def test_a_folder_that_may_not_be_used_is_one_clear_error(tmp_path_factory, as_nobody):
-    folder = as_nobody(tmp_path_factory.mktemp("shared"))
+def test_a_folder_that_may_not_be_used_is_one_clear_error(as_nobody):
+    folder = as_nobody
     write(folder, 1)
     folder.chmod(0o500)
     with pytest.raises(StorageError, match="cannot write"):
@@ -213,21 +215,22 @@ def test_a_folder_that_may_not_be_used_is_one_clear_error(tmp_path_factory, as_n
 
 
 @pytest.fixture
-def as_nobody():
-    """Gives a folder up to a user for whom permissions count, and becomes that user."""
+def as_nobody(tmp_path):
+    """A folder of a user for whom permissions count; the process is that user."""
     if os.geteuid():
-        yield lambda folder: folder
+        yield tmp_path
         return
-
-    def become(folder):
-        for place in (folder, *folder.parents[:2]):
-            place.chmod(0o755)
+    # Not below `tmp_path`: pytest closes what lies above it to other users.
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         os.chown(folder, 65534, 65534)
         os.seteuid(65534)
-        return folder
-
-    yield become
-    os.seteuid(0)
+        try:
+            if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+                pytest.skip("temporary folders are closed to other users here")
+            yield folder
+        finally:
+            os.seteuid(0)
 
 
 @pytest.fixture
