@@ -10,7 +10,7 @@ from tests.models.reference import by_torch
 from isthmus.data import fit_encoder
 from isthmus.models import DeepFMBottom, DeepFMTop, FeatureBatch
 from isthmus.models.batch import make_batch
-from isthmus.models.deepfm import _Interaction, _Terms
+from isthmus.models.deepfm import _Bottom, _Top
 
 KINDS = {
     "alice": {"user": "categorical", "age": "numeric"},
@@ -144,11 +144,38 @@ def test_a_batch_of_padding_alone_has_no_gradient():
 @pytest.mark.parametrize("party", ["alice", "bob"])
 def test_the_hand_written_gradients_are_right(party):
     bottoms, batches, _ = bottoms_and_batches()
-    fields = bottoms[party].table(batches[party]).detach().double().requires_grad_()
-    assert torch.autograd.gradcheck(_Terms.apply, (fields,))
-    sums = [torch.randn(4, 3, dtype=torch.float64, requires_grad=True) for _ in range(3)]
-    firsts = [torch.randn(4, 1, dtype=torch.float64, requires_grad=True) for _ in range(3)]
-    assert torch.autograd.gradcheck(_Interaction.apply, (*sums, *firsts))
+    bottom = bottoms[party]
+    fields = bottom.table(batches[party]).detach().double().requires_grad_()
+    bottom.double()
+    masks = bottom.tower.masks(fields)
+    weights = bottom.tower.flat_parameters()
+    assert torch.autograd.gradcheck(
+        lambda *x: _Bottom.apply(x[0], masks, *x[1:]), (fields, *weights)
+    )
+
+
+@pytest.mark.parametrize("parties", [1, 2, 3])
+def test_the_tops_gradients_are_right(parties):
+    top = DeepFMTop({f"p{i}": 5 for i in range(parties)}, dim=3, hidden=(4,), seed=9).double()
+    cuts = [
+        torch.randn(4, width, dtype=torch.float64, requires_grad=True)
+        for width in (5, 3, 1)
+        for _ in range(parties)
+    ]
+    masks = top.tower.masks(cuts[0])
+    inputs = (*cuts, *top.tower.flat_parameters())
+    assert torch.autograd.gradcheck(lambda *x: _Top.apply(parties, masks, *x), inputs)
+
+
+def test_gradients_can_be_taken_twice():
+    bottoms, batches, _ = bottoms_and_batches()
+    top = DeepFMTop({"alice": 5, "bob": 5}, dim=3, hidden=(4,), seed=9)
+    cuts = {party: bottoms[party](batches[party]) for party in bottoms}
+    logits = top(cuts)
+    inputs = [tensor for cut in cuts.values() for tensor in cut.values()]
+    first = torch.autograd.grad(logits.sum(), inputs, retain_graph=True)
+    for one, other in zip(first, torch.autograd.grad(logits.sum(), inputs), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_initial_values_depend_on_the_seed_alone():

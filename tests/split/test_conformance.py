@@ -11,6 +11,7 @@ from isthmus.session import Session, run_parties
 from isthmus.split import TrainOptions, bce, train, train_pooled
 from isthmus.split.batches import epoch_batches
 from isthmus.split.optim import PartyOptimizer, RowAdam
+from isthmus.split.options import bce_slope
 from isthmus.split.sides import FeatureSide, Part
 
 OPTIONS = TrainOptions(batch_size=42, epochs=5, learning_rate=0.01, patience=0, device="cpu")
@@ -226,3 +227,13 @@ def test_row_adam_decays_only_the_touched_rows():
     optimizer.step()
     assert table[1, 0] < 1
     assert torch.equal(table[[0, 2]], torch.ones(2, 2))
+
+
+def test_the_slope_of_the_loss_is_what_autograd_finds():
+    logits = torch.linspace(-30, 30, 41, requires_grad=True)
+    labels = (torch.arange(41) % 2).float()
+    loss = bce(logits, labels)
+    loss.backward()
+    value, slope = bce_slope(logits.detach(), labels)
+    assert value == pytest.approx(loss.item(), rel=1e-6)
+    torch.testing.assert_close(slope, logits.grad, rtol=1e-5, atol=1e-8)

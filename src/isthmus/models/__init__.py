@@ -1,6 +1,7 @@
 """Torch modules, bottoms and tops of split networks: no files, no parties, no messages."""
 
 from isthmus.models.batch import FeatureBatch, RowPlan, plan_rows
+from isthmus.models.by_hand import RunCut, hand_written
 from isthmus.models.deepfm import DeepFMBottom, DeepFMTop
 from isthmus.models.layers import Dropout, seeded_linear
 from isthmus.models.mlp import Mlp, later_weight_gradients
@@ -14,6 +15,8 @@ __all__ = [
     "FeatureBatch",
     "Mlp",
     "RowPlan",
+    "RunCut",
+    "hand_written",
     "later_weight_gradients",
     "plan_rows",
     "seeded_linear",

@@ -22,6 +22,9 @@ from isthmus.models.products import linear, product
 
 _state = threading.local()
 
+Masks = Sequence[Tensor | None]
+"""For each layer with ReLU a dropout mask, already divided by the keep rate, or None."""
+
 
 class LaterGradients:
     """Weight gradients that a backward pass has put off."""
@@ -86,11 +89,20 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """From float32 [batch, inputs] to [batch, last width]."""
-        masks = [self._mask(i, x) for i in range(self.activated)]
-        # Looked up each time: a pipelined schedule puts copies in the parameters' place.
-        parameters = [p for layer in self.layers for p in (layer.weight, layer.bias)]
-        output: Tensor = _Layers.apply(x, masks, *parameters)  # type: ignore[no-untyped-call]
+        output: Tensor = _Layers.apply(  # type: ignore[no-untyped-call]
+            x, self.masks(x), *self.flat_parameters()
+        )
         return output
+
+    def flat_parameters(self) -> list[Tensor]:
+        """Weight and bias of each layer in turn."""
+        # Looked up each time: a pipelined schedule puts copies in the parameters' place.
+        layers = cast(list[nn.Linear], list(self.layers))
+        return [p for layer in layers for p in (layer.weight, layer.bias)]
+
+    def masks(self, x: Tensor) -> Masks:
+        """What the next pass multiplies each layer's output by, for an input x [batch, ...]."""
+        return [self._mask(i, x) for i in range(self.activated)]
 
     def _mask(self, i: int, x: Tensor) -> Tensor | None:
         if not self.dropouts:
@@ -100,48 +112,80 @@ class Mlp(nn.Module):
         return None if mask is None else mask.to(x.device, x.dtype)
 
 
-class _Layers(torch.autograd.Function):
-    """All layers of an `Mlp` at once.
+class Pass:
+    """One pass through the layers of an `Mlp`: what its backward pass needs.
 
-    `masks` has an entry per layer with ReLU: a dropout mask already divided by the keep rate, or
-    None.
+    Plain attributes in place of autograd's saved tensors: weights do not change between the passes
+    of one step, and the bookkeeping costs as much as a small product.
+
+    Args:
+        x: the input, [batch, inputs].
+        masks: of the layers with ReLU.
+        parameters: weight and bias of each layer in turn.
     """
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, masks: Sequence[Tensor | None], *parameters: Tensor) -> Tensor:
-        inputs: list[Tensor] = []
+    def __init__(self, x: Tensor, masks: Masks, parameters: Sequence[Tensor]) -> None:
+        self.masks, self.parameters = masks, parameters
+        self.inputs: list[Tensor] = []
         for i in range(len(parameters) // 2):
-            inputs.append(x)
+            self.inputs.append(x)
             x = linear(x, parameters[2 * i], parameters[2 * i + 1], relu=i < len(masks))
             if i < len(masks) and (mask := masks[i]) is not None:
                 x.mul_(mask)
-        # Plain attributes: weights do not change between the passes of one step, and the
-        # bookkeeping of saved tensors costs as much as a small product.
-        ctx.inputs, ctx.output, ctx.masks, ctx.weights = inputs, x.detach(), masks, parameters
-        return x
+        self.output = x
+        """[batch, last width]."""
+
+    def back(
+        self, gradient: Tensor, *, to_input: bool = True
+    ) -> tuple[Tensor | None, list[Tensor | None]]:
+        """From the output's gradient to those of the input, if wanted, and of the parameters.
+
+        Where weight gradients are put off the parameters' are None.
+        """
+        later: LaterGradients | None = getattr(_state, "later", None)
+        found: list[Tensor | None] = [None] * len(self.parameters)
+        after = self.output
+        for i in reversed(range(len(self.inputs))):
+            if i < len(self.masks):
+                # Where dropout set a zero, `after` is zero too.
+                gradient = torch.ops.aten.threshold_backward(gradient, after, 0)
+                if (mask := self.masks[i]) is not None:
+                    gradient = gradient.mul_(mask)
+            before, weight, bias = self.inputs[i], *self.parameters[2 * i : 2 * i + 2]
+            if later is not None:
+                later.add(_accumulation(weight, bias, gradient, before))
+            else:
+                found[2 * i], found[2 * i + 1] = product(gradient.t(), before), gradient.sum(0)
+            if i > 0 or to_input:
+                gradient = product(gradient, weight)
+            after = before
+        return gradient if to_input else None, found
+
+    def accumulate(self, gradient: Tensor) -> Tensor:
+        """The input's gradient; those of the parameters are added to their `grad`."""
+        of_input, found = self.back(gradient)
+        assert of_input is not None
+        for parameter, slope in zip(self.parameters, found, strict=True):
+            if slope is not None and parameter.requires_grad:
+                add_gradient(parameter, slope)
+        return of_input
+
+
+class _Layers(torch.autograd.Function):
+    """All layers of an `Mlp` at once."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, masks: Masks, *parameters: Tensor) -> Tensor:
+        ctx.made = Pass(x, masks, parameters)
+        output: Tensor = ctx.made.output
+        # Without the detour the pass and the graph would hold each other.
+        ctx.made.output = output.detach()
+        return output
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
-        gradient: Tensor = gradients[0]
-        later: LaterGradients | None = getattr(_state, "later", None)
-        found: list[Tensor | None] = [None] * len(ctx.weights)
-        after: Tensor = ctx.output
-        for i in reversed(range(len(ctx.inputs))):
-            if i < len(ctx.masks):
-                # Where dropout set a zero, `after` is zero too.
-                gradient = torch.ops.aten.threshold_backward(gradient, after, 0)
-                if ctx.masks[i] is not None:
-                    gradient = gradient.mul_(ctx.masks[i])
-            before: Tensor = ctx.inputs[i]
-            weight: Tensor = ctx.weights[2 * i]
-            if later is not None:
-                later.add(_accumulation(weight, ctx.weights[2 * i + 1], gradient, before))
-            else:
-                found[2 * i], found[2 * i + 1] = product(gradient.t(), before), gradient.sum(0)
-            if i > 0 or ctx.needs_input_grad[0]:
-                gradient = product(gradient, weight)
-            after = before
-        return gradient if ctx.needs_input_grad[0] else None, None, *found
+        gradient, found = ctx.made.back(gradients[0], to_input=ctx.needs_input_grad[0])
+        return gradient, None, *found
 
 
 def _accumulation(
@@ -150,12 +194,13 @@ def _accumulation(
     @torch.no_grad()
     def accumulate() -> None:
         if weight.requires_grad:
-            _add(weight, product(gradient.t(), before))
+            add_gradient(weight, product(gradient.t(), before))
         if bias.requires_grad:
-            _add(bias, gradient.sum(0))
+            add_gradient(bias, gradient.sum(0))
 
     return accumulate
 
 
-def _add(parameter: Tensor, gradient: Tensor) -> None:
+def add_gradient(parameter: Tensor, gradient: Tensor) -> None:
+    """Add to a parameter's `grad`."""
     parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient

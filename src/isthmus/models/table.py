@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,21 @@ class EmbeddingTable(nn.Module):
             batch.readers.add(self)
         vectors: Tensor = _Lookup.apply(self.weight, batch, bags, plan)  # type: ignore[no-untyped-call]
         return vectors
+
+    def run(self, batch: FeatureBatch) -> tuple[Tensor, Callable[[Tensor], None]]:
+        """The vectors without autograd, and the way back, which adds to the weight's `grad`."""
+        plan = batch.plan or self._plan(batch)
+        if batch.readers is not None:
+            batch.readers.add(self)
+        vectors = _look_up(self.weight, batch, self._bags_of(len(batch), batch.index.device))
+
+        def back(gradient: Tensor) -> None:
+            weight = self.weight
+            if weight.requires_grad:
+                slope = _row_gradient(plan, weight.shape, gradient)
+                weight.grad = slope if weight.grad is None else weight.grad + slope
+
+        return vectors, back
 
     def fetch(self, rows: Tensor) -> None:
         """See `RowReader.fetch`."""
@@ -115,12 +131,14 @@ class _Lookup(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
-        plan: RowPlan = ctx.plan
-        flat = gradients[0].reshape(-1, ctx.size[1])
-        values = torch.embedding_bag(
-            flat, plan.sources, plan.offsets, mode=_SUM, per_sample_weights=plan.weights
-        )[0]
-        gradient = torch.sparse_coo_tensor(
-            plan.rows.unsqueeze(0), values, ctx.size, is_coalesced=True, check_invariants=False
-        )
-        return gradient, None, None, None
+        return _row_gradient(ctx.plan, ctx.size, gradients[0]), None, None, None
+
+
+def _row_gradient(plan: RowPlan, size: torch.Size, of_vectors: Tensor) -> Tensor:
+    flat = of_vectors.reshape(-1, size[1])
+    values = torch.embedding_bag(
+        flat, plan.sources, plan.offsets, mode=_SUM, per_sample_weights=plan.weights
+    )[0]
+    return torch.sparse_coo_tensor(
+        plan.rows.unsqueeze(0), values, size, is_coalesced=True, check_invariants=False
+    )

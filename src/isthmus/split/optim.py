@@ -153,7 +153,7 @@ def _row_gradient(parameter: Tensor) -> tuple[Tensor, Tensor]:
     assert gradient is not None
     rows = gradient._indices()[0]
     # Autograd's accumulation drops the flag that says so, but one lookup's rows are ascending.
-    if bool((rows[1:] > rows[:-1]).all()):
+    if gradient.is_coalesced() or bool((rows[1:] > rows[:-1]).all()):
         return rows, gradient._values().contiguous()
     gradient = gradient.coalesce()
     return gradient._indices()[0], gradient._values().contiguous()

@@ -152,3 +152,10 @@ class TrainResult:
 def bce(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean binary cross-entropy of logits [batch] against labels 0/1 [batch]."""
     return torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)
+
+
+@torch.no_grad()
+def bce_slope(logits: Tensor, labels: Tensor) -> tuple[float, Tensor]:
+    """`bce` and its gradient with respect to the logits [batch], without autograd."""
+    loss = torch.nn.functional.softplus(logits).addcmul_(logits, labels, value=-1.0).mean().item()
+    return loss, torch.sigmoid(logits).sub_(labels).div_(len(logits))

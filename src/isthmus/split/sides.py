@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from isthmus.errors import NotFinite
 from isthmus.link import Link
-from isthmus.models import later_weight_gradients
+from isthmus.models import RunCut, hand_written, later_weight_gradients
 from isthmus.split.batches import PartyData, Samples
 from isthmus.split.cuts import Cut, Cuts, check_samples, named_cut
 from isthmus.split.lanes import FeatureLane, LabelLane
 from isthmus.split.optim import PartyOptimizer, sparse_parameters
-from isthmus.split.options import Loss
+from isthmus.split.options import Loss, bce, bce_slope
 
 Stash = dict[str, Tensor]
 Correct = Callable[[str, Tensor, Tensor], Tensor]
@@ -63,6 +63,9 @@ class Part:
         Raises:
             JobError, ShapeMismatch: see `named_cut`.
         """
+        if not copies and (run := hand_written(self.module)) is not None:
+            cut: Cut = run(batch)
+            return cut
         if copies:
             output = torch.func.functional_call(self.module, copies, (batch,))
         else:
@@ -247,25 +250,43 @@ class LabelSide:
         """
         for party, cut in own.items():
             check_samples(cut, party, len(samples))
-        leaves = {party: _leaves(cut) for party, cut in own.items()}
+        cuts: Cuts = dict(own)
         for party, lane in self.lanes.items():
-            leaves[party] = _leaves(lane.recv_cut(len(samples), number))
-        logits = self.top.module(leaves)
-        loss = self.loss(logits, torch.from_numpy(self.labels[samples]).to(self.top.device))
-        loss = loss if share == 1.0 else loss * share
-        value = loss.item()
-        if not math.isfinite(value):
-            raise NotFinite(
-                f"the loss is {value} at message {number}",
-                mend="Lower the learning rate, or look for extreme values in numeric columns.",
-            )
+            cuts[party] = lane.recv_cut(len(samples), number)
         with later_weight_gradients() as later:
-            loss.backward()  # type: ignore[no-untyped-call]
-        gradients = {party: _gradients(cut) for party, cut in leaves.items()}
+            value, gradients = self._slopes(cuts, self._labels_of(samples), number, share)
         for party, lane in self.lanes.items():
             lane.send_gradient(gradients[party], number)
         later.finish()
-        return Exchange(value, leaves, gradients)
+        return Exchange(value, {p: _detached(cut) for p, cut in cuts.items()}, gradients)
+
+    def _slopes(self, cuts: Cuts, labels: Tensor, number: int, share: float) -> tuple[float, Cuts]:
+        """The loss times `share`, and its gradients with respect to the cuts."""
+        run = hand_written(self.top.module)
+        if run is None:
+            leaves = {party: _leaves(cut) for party, cut in cuts.items()}
+            loss = self.loss(self.top.module(leaves), labels)
+            loss = loss if share == 1.0 else loss * share
+            value = _finite(loss.item(), number)
+            loss.backward()  # type: ignore[no-untyped-call]
+            return value, {party: _gradients(cut) for party, cut in leaves.items()}
+        logits, back = run(cuts)
+        value, slope = self._slope(logits, labels)
+        if share != 1.0:
+            value, slope = value * share, slope * share
+        _finite(value, number)
+        gradients: Cuts = back(slope)
+        return value, gradients
+
+    def _slope(self, logits: Tensor, labels: Tensor) -> tuple[float, Tensor]:
+        if self.loss is bce:
+            return bce_slope(logits, labels)
+        loss = self.loss(logits.requires_grad_(), labels)
+        (slope,) = torch.autograd.grad(loss, logits)
+        return loss.item(), slope
+
+    def _labels_of(self, samples: Samples) -> Tensor:
+        return torch.from_numpy(self.labels[samples]).to(self.top.device)
 
     def revisit(
         self, samples: Samples, batches: Sequence[Any], past: Exchange, weigh: Weigh
@@ -307,7 +328,19 @@ class LabelSide:
             bottom.update(factor)
 
 
+def _finite(loss: float, number: int) -> float:
+    if not math.isfinite(loss):
+        raise NotFinite(
+            f"the loss is {loss} at message {number}",
+            mend="Lower the learning rate, or look for extreme values in numeric columns.",
+        )
+    return loss
+
+
 def _run_back(cut: Cut, gradient: Cut) -> None:
+    if isinstance(cut, RunCut):
+        cut.back(gradient)
+        return
     names = [name for name, tensor in cut.items() if tensor.requires_grad]
     torch.autograd.backward([cut[name] for name in names], [gradient[name] for name in names])
 
