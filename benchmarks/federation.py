@@ -1,4 +1,4 @@
-"""MovieLens-100K as two parties' tables, and a job on them run as two processes over TLS."""
+"""MovieLens as two parties' tables, and a job on them run as two processes over TLS."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ USER_COLUMNS = ("UserID", "Gender", "Age", "Occupation")
 FILM_COLUMNS = ("MovieID", "Genres")
 
 
-def ratings(folder: Path) -> pl.DataFrame:
-    """All 100,000 ratings with their users' and films' columns and an `ID`; kept in `folder`."""
-    source = get("ml-100k", folder)
+def ratings(folder: Path, name: str = "ml-100k") -> pl.DataFrame:
+    """All ratings with their users' and films' columns and an `ID`; kept in `folder`."""
+    source = get(name, folder)
     users, films = (pl.read_parquet(source / f"{name}.parquet") for name in ("users", "movies"))
     table = pl.read_parquet(source / "ratings.parquet").join(users, on="UserID", how="left")
     return table.join(films, on="MovieID", how="left").with_row_index("ID")
