@@ -1,6 +1,7 @@
 """Schedules that visit batches again, choose, or correct: each against its formula."""
 
 import copy
+from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -16,11 +17,12 @@ from isthmus.errors import BadMessage, JobError
 from isthmus.session import Session
 from isthmus.split import bce, train
 from isthmus.split.batches import epoch_batches
+from isthmus.split.foresight import Foresight
 from isthmus.split.optim import PartyOptimizer
 from isthmus.split.schedules import Adaptive, Auto, make_schedule
 from isthmus.split.schedules.auto import Search
 from isthmus.split.schedules.local import similarity
-from isthmus.split.schedules.pipeline import DelayCompensation
+from isthmus.split.sides import Part
 
 STALE = ["pipeline:3", "pipeline:3+corrected", "local:3", "local:2+unweighted", "adaptive:3"]
 
@@ -111,34 +113,72 @@ def test_weights_of_samples_are_cosines_and_zero_beyond_60_degrees():
     assert similarity(now, then).tolist() == pytest.approx([1.0, 0.5**0.5, 0.0, 0.0])
 
 
-def test_delay_compensation_is_its_formula():
-    correct = DelayCompensation(strength=2.0)
-    gradient, moved = torch.tensor([0.5, -0.1]), torch.tensor([0.2, 0.3])
-    first = correct("w", gradient, moved)
-    square = 0.05 * gradient**2
-    expected = gradient + 2.0 / (square + 1e-7).sqrt() * gradient**2 * moved
-    torch.testing.assert_close(first, expected)
-    second = correct("w", 2 * gradient, moved)
-    square = 0.95 * square + 0.05 * (2 * gradient) ** 2
-    expected = 2 * gradient + 2.0 / (square + 1e-7).sqrt() * (2 * gradient) ** 2 * moved
-    torch.testing.assert_close(second, expected)
-
-
-def test_the_corrected_pipeline_differs_and_goes_on_from_its_state():
+def trained_part(updates):
     toy = make_toy()
-    plain, _, _ = run_split(toy, replace(OPTIONS, schedule="pipeline:3"))
-    corrected, _, _ = run_split(toy, replace(OPTIONS, schedule="pipeline:3+corrected"))
-    assert plain != corrected
-    schedule = make_schedule("pipeline:3+corrected")
-    schedule.correct("w", torch.ones(2), torch.ones(2))
-    again = make_schedule("pipeline:3+corrected")
-    again.load_state(schedule.state())
-    torch.testing.assert_close(
-        again.correct("w", torch.ones(2), torch.ones(2)),
-        schedule.correct("w", torch.ones(2), torch.ones(2)),
-    )
-    with pytest.raises(JobError, match="Exact has none"):
-        make_schedule("exact").load_state(schedule.state())
+    bottom = toy.bottom("alice")
+    part = Part(bottom, torch.device("cpu"), toy.data("alice"), PartyOptimizer(bottom, OPTIONS))
+    for step in range(updates):
+        rows = toy.split.train[8 * step : 8 * step + 8]
+        cut = part.cut(part.batch(rows, backward=True))
+        sum(tensor.square().sum() for tensor in cut.values()).backward()
+        part.update(1.0)
+    return toy, part
+
+
+def adam_step(mean, square, step, lr=OPTIONS.learning_rate):
+    """Kingma and Ba, algorithm 1, its last line."""
+    return lr * (mean / (1 - 0.9**step)) / ((square / (1 - 0.999**step)).sqrt() + 1e-8)
+
+
+def test_weights_are_foretold_by_the_moments_and_the_batches_in_flight():
+    toy, part = trained_part(updates=5)
+    table = part.module.table
+    before = {name: tensor.clone() for name, tensor in part.module.named_parameters()}
+    state = part.optimizer.tensors()
+    batches = [part.batch(toy.split.train[a : a + 4], backward=True) for a in (0, 2, 40)]
+    seen = []
+    with Foresight(part) as foresight:
+        around = table.around
+
+        @contextmanager
+        def spying(rows):
+            with around(rows):
+                seen.append((rows, table.weight.detach().clone()))
+                yield
+
+        table.around = spying
+        for number, batch in enumerate(batches):
+            copies = foresight.take_off(0.5)
+            part.cut(batch, copies=copies)
+            for i, (name, copy) in enumerate(copies.items()):
+                step = adam_step(state[f"dense.mean.{i}"], state[f"dense.square.{i}"], 5)
+                torch.testing.assert_close(copy, before[name] - 0.5 * number * step)
+        step = adam_step(*state["rows.moments.0"].unbind(1), 5)
+        for number, (rows, weight) in enumerate(seen):
+            touched = torch.zeros(len(weight))
+            for batch in batches[:number]:
+                touched[batch.plan.rows] += 1
+            expected = before["table.weight"] - 0.5 * touched.unsqueeze(1) * step
+            torch.testing.assert_close(weight[rows], expected[rows])
+        assert touched[seen[2][0]].max() == 2  # some row is in both earlier batches
+        for _ in batches:
+            foresight.land()
+        foresight.take_off(0.5)
+        part.cut(batches[0])
+        torch.testing.assert_close(seen[3][1], before["table.weight"])
+    assert table.around is None
+    for name, tensor in part.module.named_parameters():
+        assert torch.equal(tensor, before[name])
+
+
+def test_nothing_is_foretold_before_the_first_update():
+    toy, part = trained_part(updates=0)
+    batch = part.batch(toy.split.train[:8], backward=True)
+    before = part.cut(batch)
+    with Foresight(part) as foresight:
+        for _ in range(2):
+            after = part.cut(batch, copies=foresight.take_off(1.0))
+            assert all(torch.equal(after[name], before[name]) for name in before)
 
 
 @pytest.mark.parametrize("schedule", [*STALE, "auto:4"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,8 @@ class EmbeddingTable(nn.Module):
         weight[0] = 0.0
         self.weight = nn.Parameter(weight)
         self.layout = layout
+        self.around: Callable[[Tensor], AbstractContextManager[None]] | None = None
+        """Made for the rows of each lookup that a backward pass will follow, and entered for it."""
         self._beside: weakref.ref[Tensor] | None = None
         self._starts = torch.tensor([field.start for field in layout.fields], dtype=torch.int32)
         self._bags = torch.empty(0, dtype=torch.int32)
@@ -51,7 +54,8 @@ class EmbeddingTable(nn.Module):
         plan = batch.plan or self._plan(batch)
         if batch.readers is not None:
             batch.readers.add(self)
-        vectors: Tensor = _Lookup.apply(self.weight, batch, bags, plan)  # type: ignore[no-untyped-call]
+        with nullcontext() if self.around is None else self.around(plan.rows):
+            vectors: Tensor = _Lookup.apply(self.weight, batch, bags, plan)  # type: ignore[no-untyped-call]
         return vectors
 
     def run(self, batch: FeatureBatch) -> tuple[Tensor, Callable[[Tensor], None]]:
@@ -59,7 +63,9 @@ class EmbeddingTable(nn.Module):
         plan = batch.plan or self._plan(batch)
         if batch.readers is not None:
             batch.readers.add(self)
-        vectors = _look_up(self.weight, batch, self._bags_of(len(batch), batch.index.device))
+        bags = self._bags_of(len(batch), batch.index.device)
+        with nullcontext() if self.around is None else self.around(plan.rows):
+            vectors = _look_up(self.weight, batch, bags)
 
         def back(gradient: Tensor) -> None:
             weight = self.weight
@@ -81,8 +87,8 @@ class EmbeddingTable(nn.Module):
         self._beside = weakref.ref(kept)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the optimiser's memory, which is of this table alone."""
-        return {**self.__dict__, "_beside": None}
+        """Without what belongs to this table's training alone."""
+        return {**self.__dict__, "_beside": None, "around": None}
 
     def _bags_of(self, batch: int, device: torch.device) -> Tensor | None:
         """int32 [batch * fields]: where each field's columns start in the flat index.

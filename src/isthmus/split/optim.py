@@ -63,6 +63,15 @@ class DenseAdam:
         for parameter in self.parameters:
             parameter.grad = None
 
+    @torch.no_grad()
+    def outlook(self, parameter: Tensor) -> Tensor | None:
+        """What one more update would subtract if its gradient changed no moments; None before the
+        first.
+        """
+        i = _place(self.parameters, parameter)
+        step = int(self._steps[i])
+        return _outlook(self._mean[i], self._square[i], step, self.lr) if step else None
+
     def tensors(self) -> dict[str, Tensor]:
         """The state, by name."""
         groups = {"mean": self._mean, "square": self._square, "step": self._steps}
@@ -133,9 +142,29 @@ class RowAdam:
         put_rows(parameter, rows, weight)
         put_rows(both, pairs, moments)
 
+    @torch.no_grad()
+    def outlook(self, parameter: Tensor, rows: Tensor) -> Tensor | None:
+        """As `DenseAdam.outlook`, of the rows `rows` int64 [touched]."""
+        i = _place(self.parameters, parameter)
+        step = int(self._step[i])
+        if not step:
+            return None
+        both = self.moments[i].view(-1, parameter.shape[1])
+        moments = take_rows(both, torch.cat((rows * 2, rows * 2 + 1)))
+        return _outlook(moments[: len(rows)], moments[len(rows) :], step, self.lr)
+
     def tensors(self) -> dict[str, Tensor]:
         """The state, by name."""
         return {f"moments.{i}": t for i, t in enumerate(self.moments)} | {"step": self._step}
+
+
+def _place(parameters: Sequence[Tensor], wanted: Tensor) -> int:
+    return next(i for i, parameter in enumerate(parameters) if parameter is wanted)
+
+
+def _outlook(mean: Tensor, square: Tensor, step: int, lr: float) -> Tensor:
+    corrected = (square / (1.0 - _BETA2**step)).sqrt_().add_(_EPS)
+    return mean.div(corrected).mul_(lr / (1.0 - _BETA1**step))
 
 
 def _no_moments(parameter: Tensor) -> Tensor:
@@ -187,6 +216,24 @@ class PartyOptimizer:
         """Apply the gradients with the rates multiplied by `factor`, then drop them."""
         for part in self._parts.values():
             part.step(factor)
+
+    def outlook(self, parameter: Tensor, rows: Tensor | None = None) -> Tensor | None:
+        """What one more update would subtract from `parameter`, or from rows of it.
+
+        Args:
+            parameter: one of the module's.
+            rows: int64 [touched], of an embedding table.
+
+        Returns:
+            Like the parameter, or [touched, width]; None before the first update.
+        """
+        if rows is None:
+            dense = self._parts["dense"]
+            assert isinstance(dense, DenseAdam)
+            return dense.outlook(parameter)
+        tables = self._parts["rows"]
+        assert isinstance(tables, RowAdam)
+        return tables.outlook(parameter, rows)
 
     def tensors(self) -> dict[str, Tensor]:
         """The state as flat named tensors, for a checkpoint."""

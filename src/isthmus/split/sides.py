@@ -25,8 +25,6 @@ from isthmus.split.optim import PartyOptimizer, sparse_parameters
 from isthmus.split.options import Loss, bce, bce_slope
 
 Stash = dict[str, Tensor]
-Correct = Callable[[str, Tensor, Tensor], Tensor]
-"""From a parameter's name, its stale gradient, and how far it has moved since, to the gradient."""
 Weigh = Callable[[Cut, Cut], Tensor | None]
 """From what a batch gives now and what it gave then to the samples' weights [batch]; None for 1."""
 
@@ -136,7 +134,11 @@ class FeatureSide:
         return [self.bottom.data]
 
     def forward(
-        self, samples: Samples, batches: Sequence[Any], number: int, *, stash: bool = False
+        self,
+        samples: Samples,
+        batches: Sequence[Any],
+        number: int,
+        copies: Stash | None = None,
     ) -> Flight:
         """Compute and send the cut tensors of a batch.
 
@@ -144,20 +146,15 @@ class FeatureSide:
             samples: the batch's samples.
             batches: what the bottom takes, in a list of one.
             number: of the message.
-            stash: keep a copy of the parameters for the backward pass, since others will be made
-                before it.
+            copies: of the dense parameters (`Part.copies`), to be used here and in the backward
+                pass, where updates will be made in between.
         """
-        copies = self.bottom.copies() if stash else {}
         cut = self.bottom.cut(self.bottom.move(batches[0]), len(samples), copies)
         self.lane.send_cut(cut, number)
-        return Flight(number, len(samples), cut, copies)
+        return Flight(number, len(samples), cut, copies or {})
 
-    def backward(self, flight: Flight, correct: Correct | None = None) -> Cut:
+    def backward(self, flight: Flight) -> Cut:
         """Wait for the gradient of a flight and add up the parameters' gradients.
-
-        Args:
-            flight: the oldest one.
-            correct: makes the gradient of a stashed copy one of the newest parameter.
 
         Returns:
             The gradient that came.
@@ -165,12 +162,8 @@ class FeatureSide:
         gradient = self.lane.recv_gradient(flight.size, flight.number)
         _run_back(flight.cut, gradient)
         for name, copy in flight.stash.items():
-            slope = copy.grad
-            if slope is not None and correct is not None:
-                newest = self.bottom.module.get_parameter(name)
-                slope = correct(name, slope, newest.detach() - copy.detach())
-            if slope is not None:
-                self.bottom.add_gradient(name, slope)
+            if copy.grad is not None:
+                self.bottom.add_gradient(name, copy.grad)
         return gradient
 
     def revisit(self, batch: Any, cut: Cut, gradient: Cut, weigh: Weigh) -> None:
