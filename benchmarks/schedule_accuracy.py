@@ -5,6 +5,7 @@ make bench NAME=schedule_accuracy
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,9 +21,9 @@ ROWS = (
     "pipeline:4",
     "pipeline:8",
     "pipeline:16",
-    "pipeline:4+corrected",
-    "pipeline:8+corrected",
-    "pipeline:16+corrected",
+    "pipeline:4+uncorrected",
+    "pipeline:8+uncorrected",
+    "pipeline:16+uncorrected",
     "auto",
     "local:2",
     "local:4",
@@ -30,7 +31,8 @@ ROWS = (
     "local:4+unweighted",
     "adaptive:4",
 )
-"""A schedule; with `@3`, trained for 3 epochs."""
+"""A schedule; with `@3`, trained for 3 epochs; with `*0.5`, at half the learning rates."""
+_ROW = re.compile(r"([^@*]+)(?:@(\d+))?(?:\*([\d.]+))?")
 ONE_SEED = ("microbatch:4",)
 """Rows that a seed is enough for: they must equal `exact`."""
 BOUND = 0.002
@@ -94,8 +96,11 @@ def main() -> None:
 
 def trial(row: str, seed: int) -> Trial:
     """The trial that a row's name stands for."""
-    schedule, _, epochs = row.partition("@")
-    changed = {"epochs": int(epochs)} if epochs else {}
+    schedule, epochs, factor = _ROW.fullmatch(row).groups()
+    changed: dict[str, Any] = {"epochs": int(epochs)} if epochs else {}
+    if factor:
+        rates = ("learning_rate", "embedding_learning_rate")
+        changed |= {rate: CHOSEN[rate] * float(factor) for rate in rates}
     return Trial(seed=seed, schedule=schedule, changed=changed)
 
 
@@ -149,7 +154,9 @@ def _result(found: Mapping[str, Mapping[int, dict[str, Any]]], machine: dict[str
 def _row(
     row: str, runs: Mapping[int, dict[str, Any]], exact: Mapping[int, dict[str, Any]]
 ) -> list[str]:
-    name, _, epochs = row.partition("@")
+    name, epochs, factor = _ROW.fullmatch(row).groups()
+    name = f"`{name}`" + (f", {epochs} epochs" if epochs else "")
+    name += f", {factor} of the rates" if factor else ""
     auc = Difference.of([record["auc"] - exact[seed]["auc"] for seed, record in runs.items()])
     loss = statistics.mean(
         record["log_loss"] - exact[seed]["log_loss"] for seed, record in runs.items()
@@ -164,7 +171,7 @@ def _row(
     interval = f"{auc.low:+.4f} to {auc.high:+.4f}" if len(runs) > 1 else ""
     is_exact = row == "exact"
     return [
-        f"`{name}`" + (f", {epochs} epochs" if epochs else ""),
+        name,
         str(len(runs)),
         f"{statistics.mean(record['auc'] for record in runs.values()):.4f}",
         "" if is_exact else f"{auc.mean:+.5f}",

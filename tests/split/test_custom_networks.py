@@ -88,7 +88,7 @@ SCHEDULES = (
     "exact",
     "microbatch:3",
     "pipeline:3",
-    "pipeline:3+corrected",
+    "pipeline:3+uncorrected",
     "local:3",
     "local:3+unweighted",
     "adaptive:3",

@@ -102,7 +102,7 @@ def test_a_rerun_after_a_crash_ends_bitwise_like_an_undisturbed_run(tmp_path, cr
         ("exact", "none"),
         ("microbatch:2", "int8"),
         ("pipeline:3", "topk:0.5+int8"),
-        ("pipeline:2+corrected", "lowrank:2"),
+        ("pipeline:2+uncorrected", "lowrank:2"),
         ("local:2", "none"),
         ("adaptive:3", "fp8"),
     ],

@@ -24,7 +24,7 @@ from isthmus.split.schedules.auto import Search
 from isthmus.split.schedules.local import similarity
 from isthmus.split.sides import Part
 
-STALE = ["pipeline:3", "pipeline:3+corrected", "local:3", "local:2+unweighted", "adaptive:3"]
+STALE = ["pipeline:3", "pipeline:3+uncorrected", "local:3", "local:2+unweighted", "adaptive:3"]
 
 
 def local_reference(toy, options, updates):
@@ -119,7 +119,7 @@ def trained_part(updates):
     part = Part(bottom, torch.device("cpu"), toy.data("alice"), PartyOptimizer(bottom, OPTIONS))
     for step in range(updates):
         rows = toy.split.train[8 * step : 8 * step + 8]
-        cut = part.cut(part.batch(rows, backward=True))
+        cut = part.module(part.batch(rows, backward=True))
         sum(tensor.square().sum() for tensor in cut.values()).backward()
         part.update(1.0)
     return toy, part
@@ -269,22 +269,28 @@ def run_search(bound, speeds):
 
 
 def test_the_search_climbs_while_it_gains():
-    speeds = {"exact": 36, "microbatch:2": 38, "pipeline:2": 71, "pipeline:4": 130}
-    speeds |= {"pipeline:8": 240, "pipeline:16": 245, "pipeline:12": 244}
-    tried, best = run_search(16, speeds)
-    assert tried == [
-        *("exact", "microbatch:2", "pipeline:2", "pipeline:4", "pipeline:8", "pipeline:16")
-    ]
+    speeds = {"exact": 36, "microbatch:2": 38, "microbatch:4": 37, "pipeline:2": 71}
+    speeds |= {"pipeline:4": 130, "pipeline:8": 240, "pipeline:16": 245, "pipeline:32": 244}
+    tried, best = run_search(64, speeds)
+    assert tried == list(speeds)
     assert best == "pipeline:8"
-    assert run_search(12, speeds)[0][-1] == "pipeline:12"
-    assert run_search(1, speeds) == (["exact", "microbatch:2"], "microbatch:2")
+    assert run_search(12, speeds | {"pipeline:12": 250})[0][-1] == "pipeline:12"
+    assert run_search(1, speeds) == (["exact", "microbatch:2", "microbatch:4"], "microbatch:2")
     assert run_search(2, speeds)[1] == "pipeline:2"
 
 
+def test_the_search_outlasts_one_bad_moment():
+    speeds = {"exact": 36, "microbatch:2": 38, "microbatch:4": 37, "pipeline:2": 24}
+    speeds |= {"pipeline:4": 130, "pipeline:8": 240}
+    assert run_search(8, speeds)[1] == "pipeline:8"
+
+
 def test_the_search_prefers_what_is_exact_and_simple():
-    speeds = {"exact": 100, "microbatch:2": 103, "pipeline:2": 104, "pipeline:4": 90}
+    speeds = {"exact": 100, "microbatch:2": 103, "microbatch:4": 90}
+    speeds |= {"pipeline:2": 104, "pipeline:4": 90}
     assert run_search(8, speeds)[1] == "exact"
-    speeds |= {"microbatch:2": 120, "microbatch:4": 121, "pipeline:2": 124}
+    speeds |= {"microbatch:2": 120, "microbatch:4": 121, "microbatch:8": 90, "pipeline:2": 124}
+    speeds["pipeline:8"] = 80
     assert run_search(8, speeds)[1] == "microbatch:2"
 
 
@@ -403,7 +409,7 @@ def test_endless_pings_are_refused():
     [
         ("local:1", "from 2 to 64: updates an exchange"),
         ("local", "needs a number"),
-        ("pipeline:4+warp", "Leave `.warp` out; there is nothing to add but corrected"),
+        ("pipeline:4+warp", "Leave `.warp` out; there is nothing to add but uncorrected"),
         ("microbatch:4+corrected", "Leave `.corrected` out"),
         ("auto:0", "batches in flight at most"),
         ("auto:x", "Such as auto:4"),

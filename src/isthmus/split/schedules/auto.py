@@ -29,7 +29,9 @@ _TRIAL_STEPS = 12
 """Steps that a measurement needs at least."""
 _TRIAL_SECONDS = 0.4
 _GAIN = 1.08
-"""What a rung must bring over the one before for the next one to be tried."""
+"""What a rung must bring over the best so far."""
+_PATIENCE = 2
+"""Rungs in a row that do not, before a ladder is left: one alone may have met a busy moment."""
 _ENOUGH = 0.95
 """A less stale schedule is taken if it reaches this share of the fastest one's speed."""
 _MOST_PARTS = 8
@@ -89,12 +91,13 @@ class Search:
     def _climb(self) -> Generator[Candidate, float, None]:
         exact = yield _EXACT
         for ladder in self._ladders:
-            before = exact
+            best, failed = exact, 0
             for candidate in ladder:
                 speed = yield candidate
-                if speed < _GAIN * before:
+                failed = 0 if speed >= _GAIN * best else failed + 1
+                best = max(best, speed)
+                if failed == _PATIENCE:
                     break
-                before = speed
 
 
 class Auto(Schedule):
@@ -102,9 +105,9 @@ class Auto(Schedule):
 
     The trials are training steps like any others. They begin with `Exact`; then batches are cut in
     2, 4, 8 messages (`Microbatch`) and 2, 4, ... batches are kept in flight (`Pipeline`), within
-    the bound on staleness, as long as each doubling makes training 8 % faster or more. Kept is the
-    least stale schedule that reaches 95 % of the fastest one's speed. The label party measures and
-    decides, the feature parties follow, within the bound that all have agreed to.
+    the bound on staleness, until two doublings in a row do not make training 8 % faster. Kept is
+    the least stale schedule that reaches 95 % of the fastest one's speed. The label party measures
+    and decides, the feature parties follow, within the bound that all have agreed to.
 
     What is chosen depends on the line and the machines, so two runs of a job may differ; with a
     bound of 1 all choices give the result of `Exact` to the order of floating-point sums. A run
@@ -188,7 +191,10 @@ class Auto(Schedule):
 
     def _steps(self, trial: Candidate) -> int:
         fastest = max(self._search.speeds.values(), default=0.0)
-        return _WARM_UP + trial.staleness + max(_TRIAL_STEPS, math.ceil(fastest * _TRIAL_SECONDS))
+        wanted = max(_TRIAL_STEPS, math.ceil(fastest * _TRIAL_SECONDS))
+        # The batches in flight arrive together: a part of such a group would count too much.
+        depth = trial.staleness + 1
+        return _WARM_UP + trial.staleness + -(-wanted // depth) * depth
 
     def _decide(self, side: LabelSide) -> None:
         best = self._search.best()

@@ -19,7 +19,7 @@ _AUTO_BOUND = 8
 _PATTERN = re.compile(r"([a-z]+)(?::([^+]*))?(?:\+(.*))?")
 _NUMBERED: dict[str, tuple[int, tuple[str, ...], str]] = {
     "microbatch": (1, (), "messages a batch"),
-    "pipeline": (1, ("corrected",), "batches in flight"),
+    "pipeline": (1, ("uncorrected",), "batches in flight"),
     "local": (2, ("unweighted",), "updates an exchange"),
     "adaptive": (2, ("unweighted",), "updates an exchange while the loss stands still"),
     "auto": (1, (), "batches in flight at most"),
@@ -31,7 +31,7 @@ def make_schedule(name: str, say: Callable[[str], None] = lambda text: None) -> 
     """The schedule called `name`.
 
     Args:
-        name: `exact`, `microbatch:4`, `pipeline:3`, `pipeline:3+corrected`, `local:4`,
+        name: `exact`, `microbatch:4`, `pipeline:3`, `pipeline:3+uncorrected`, `local:4`,
             `local:4+unweighted`, `adaptive:4`, `auto` or `auto:16`.
         say: told what a schedule finds out.
 
@@ -68,6 +68,6 @@ def make_schedule(name: str, say: Callable[[str], None] = lambda text: None) -> 
     if kind == "microbatch":
         return Microbatch(count)
     if kind == "pipeline":
-        return Pipeline(count, corrected=variant is not None)
+        return Pipeline(count, corrected=variant is None)
     made = Local if kind == "local" else Adaptive
     return made(count, weighted=variant is None)

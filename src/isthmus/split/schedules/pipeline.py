@@ -28,7 +28,7 @@ class Pipeline(Exact):
         corrected: whether weights are foretold.
     """
 
-    def __init__(self, depth: int, *, corrected: bool = False) -> None:
+    def __init__(self, depth: int, *, corrected: bool = True) -> None:
         super().__init__()
         self.depth = depth
         self.corrected = corrected
