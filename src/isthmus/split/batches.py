@@ -142,6 +142,14 @@ class Batches(Sequence[Samples]):
         """Number of batches."""
         return len(self._numbers)
 
+    @property
+    def samples(self) -> int:
+        """Rows in all of them; none is made for it."""
+        if not self._numbers:
+            return 0
+        end = min(self._numbers[-1] * self._size + self._size, len(self._order))
+        return end - self._numbers[0] * self._size
+
     @overload
     def __getitem__(self, at: int) -> Samples: ...
     @overload
@@ -152,6 +160,11 @@ class Batches(Sequence[Samples]):
             return Batches(self._order, self._size, self._numbers[at])
         start = self._numbers[at] * self._size
         return self._order.between(start, min(start + self._size, len(self._order)))
+
+
+def count_samples(batches: Sequence[Samples]) -> int:
+    """Rows in all batches."""
+    return batches.samples if isinstance(batches, Batches) else sum(map(len, batches))
 
 
 def epoch_batches(session: Session, rows: Positions, epoch: int, size: int) -> Batches:

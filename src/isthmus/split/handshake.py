@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -191,7 +192,8 @@ def _is_metric(name: str, value: object) -> bool:
 def _agreed(session: Session, split: Split, options: TrainOptions) -> dict[str, Any]:
     digest = hashlib.sha256()
     for rows in (split.train, split.valid, split.test):
-        digest.update(len(rows).to_bytes(8, "little") + rows.tobytes())
+        digest.update(len(rows).to_bytes(8, "little"))
+        digest.update(np.ascontiguousarray(rows).data)
     # Through JSON, as the partner sees it: tuples become lists there.
     facts: dict[str, Any] = json.loads(json.dumps(options.agreed()))
     return facts | {"seed": session.seed, "split": digest.hexdigest()}

@@ -17,7 +17,7 @@ from isthmus.errors import DataError
 from isthmus.metrics import auc, log_loss
 from isthmus.session import Session, Task
 from isthmus.split.aggregation import Signer
-from isthmus.split.batches import PartyData, Samples, epoch_batches
+from isthmus.split.batches import PartyData, Samples, count_samples, epoch_batches
 from isthmus.split.checkpoint import CheckpointFolder, Point
 from isthmus.split.handshake import (
     agree_as_feature,
@@ -174,7 +174,7 @@ class _Trainer(ABC):
         for stretch in stretches(steps, options.checkpoint_steps, state.partial.steps):
             start, some = perf_counter(), batches[stretch.start : stretch.stop]
             loss = self.train_stretch(some, begin + stretch.start, task)
-            seconds, samples = perf_counter() - start, sum(map(len, some))
+            seconds, samples = perf_counter() - start, count_samples(some)
             state.partial = state.partial.plus(len(stretch), samples, seconds, loss)
             if recovery and stretch.stop < steps:
                 recovery.save(state)

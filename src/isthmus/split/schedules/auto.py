@@ -14,7 +14,7 @@ from torch import Tensor
 from isthmus.errors import BadMessage
 from isthmus.link.meter import TopicMeter
 from isthmus.session import Task
-from isthmus.split.batches import Samples
+from isthmus.split.batches import Samples, count_samples
 from isthmus.split.lane import shown
 from isthmus.split.schedules.base import Rate, Schedule
 from isthmus.split.schedules.exact import Exact, Microbatch
@@ -170,14 +170,14 @@ class Auto(Schedule):
             _tell(side, name, len(part))
             watch, before = _Watch(task), _Use.of(side)
             loss = _made(name).label_epoch(side, part, first + at, rate, watch)
-            total, at = total + loss * sum(map(len, part)), at + len(part)
+            total, at = total + loss * count_samples(part), at + len(part)
             if is_trial:
                 self._uses[name] = _Use.of(side).since(before, len(part))
                 self._search.record(watch.speed(_WARM_UP + trial.staleness))
         if at < len(batches):
             loss = self._schedule.label_epoch(side, batches[at:], first + at, rate, task)
-            total += loss * sum(map(len, batches[at:]))
-        return total / max(1, sum(map(len, batches)))
+            total += loss * count_samples(batches[at:])
+        return total / max(1, count_samples(batches))
 
     def state(self) -> dict[str, Tensor]:
         """See `Schedule.state`."""

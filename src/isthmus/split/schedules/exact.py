@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from isthmus.session import Task
-from isthmus.split.batches import Feed, Samples
+from isthmus.split.batches import Feed, Samples, count_samples
 from isthmus.split.schedules.base import Rate, Schedule
 from isthmus.split.sides import FeatureSide, LabelSide
 
@@ -57,7 +57,7 @@ class Microbatch(Schedule):
                 total += exchange.loss * len(batch)
             side.update(rate(step))
             task.advance()
-        return total / max(1, sum(map(len, batches)))
+        return total / max(1, count_samples(batches))
 
     def _cut(self, batch: Samples) -> list[Samples]:
         return np.array_split(batch, min(self.parts, len(batch)))

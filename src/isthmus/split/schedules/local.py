@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from isthmus.session import Task
-from isthmus.split.batches import Feed, Samples
+from isthmus.split.batches import Feed, Samples, count_samples
 from isthmus.split.cuts import Cut
 from isthmus.split.schedules.base import Rate, Schedule
 from isthmus.split.sides import Exchange, FeatureSide, Flight, LabelSide, Weigh
@@ -165,4 +165,4 @@ class Local(Schedule):
             total += kept.exchange(side, feed, step, rate(step)) * len(batch)
             kept.revisit(side, visits, rate(step))
             task.advance()
-        return total / max(1, sum(map(len, batches)))
+        return total / max(1, count_samples(batches))
