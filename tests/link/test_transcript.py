@@ -73,7 +73,7 @@ def test_what_cannot_be_recorded_does_not_leave(tmp_path):
     assert bob.meter.total().received_messages == 0
 
 
-def test_a_line_is_in_the_file_before_its_message_has_arrived(tmp_path):
+def test_a_message_is_in_the_file_before_it_has_arrived(tmp_path):
     """So that a program that is killed leaves no message out."""
     path = tmp_path / "transcript.jsonl"
     alice, bob = memory_links("alice", "bob", transcripts=(Transcript(path), None))
@@ -82,8 +82,22 @@ def test_a_line_is_in_the_file_before_its_message_has_arrived(tmp_path):
     bob._deliver = lambda payload: (lines.append(path.read_text()), arrive(payload))
     alice.send("one")
     alice.send("two")
-    assert [json.loads(text.splitlines()[-1])["topic"] for text in lines] == ["one", "two"]
-    assert all(text.endswith("\n") for text in lines)
+    begun = [json.loads(text.splitlines()[-1] + "}") for text in lines]
+    assert [line["topic"] for line in begun] == ["one", "two"]
+    assert all(json.loads(line)["sha256"] for line in path.read_text().splitlines())
+
+
+def test_a_killed_party_leaves_a_line_that_is_ended_when_it_starts_again(tmp_path):
+    path = tmp_path / "transcript.jsonl"
+    with Transcript(path) as transcript:
+        send_two(transcript)
+    text = path.read_text()
+    path.write_text(text[: text.rindex(',"sha256"')])  # killed while the second was on its way
+    with Transcript(path) as transcript:
+        send_two(transcript)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["topic"] for line in lines] == ["train.cut", "train.end"] * 2
+    assert [line["sha256"] is None for line in lines] == [False, True, False, False]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full disk")

@@ -101,9 +101,11 @@ class Lane(Link):
         encoded = encode_pieces(topic, tensors, header)
         with self._sending:
             waited = self._take_room(topic, cost_of(encoded.size))
-            if self._transcript is not None:
-                self._transcript.record(self.partner, encoded, tensors, header)
-            self._transmit(encoded)
+            if self._transcript is None:
+                self._transmit(encoded)
+            else:
+                with self._transcript.recording(self.partner, encoded, tensors, header):
+                    self._transmit(encoded)
         self.meter.sent(topic, encoded.size, waited)
 
     def recv(self, topic: str, *, timeout: float | None = None) -> Message:

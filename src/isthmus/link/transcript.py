@@ -8,8 +8,8 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -45,6 +45,10 @@ class Entry:
     """The encoded message (a safetensors file) in base 64; only on request."""
 
 
+_KILLED = b',"sha256":null}\n'
+"""Ends the line of a message on whose way its party was killed."""
+
+
 _to_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -64,8 +68,9 @@ def _what(
 class Transcript:
     """Writes a JSON line per sent message to `path`; with None, keeps the entries in memory.
 
-    A line is handed to the operating system before its message leaves: it is there even if the
-    program is killed the moment after. (It is not synced: a power failure can take the last ones.)
+    What a message is, is handed to the operating system before it leaves: it is there even if the
+    program is killed the moment after; then its digest is missing, and `null` once the file is
+    opened again. (Nothing is synced: a power failure can take the last lines.)
 
     One transcript may serve all links of a party. With `payload` the content is kept too: that file
     is then as secret as what it records.
@@ -89,33 +94,50 @@ class Transcript:
         self._file = None if path is None else self._open(path)
         self._closed = False
 
-    def record(
+    @contextmanager
+    def recording(
         self,
         partner: str,
         encoded: Encoded,
         tensors: Mapping[str, Array] | None,
         header: Header | None,
-    ) -> None:
-        """Note one message before it leaves.
+    ) -> Iterator[None]:
+        """Note a message; it leaves within this context.
+
+        What it is stands in the file before it leaves. Its digest follows while it is on its way:
+        the partner is waiting, and a digest takes as long as a good part of the way.
 
         Raises:
-            StorageError: the transcript cannot be written; the message must then not leave.
+            StorageError: the transcript cannot be written. If that is before the context is
+                entered, the message must not leave.
         """
-        digest = hashlib.sha256()
-        for piece in encoded.pieces:
-            digest.update(piece)
         shapes = tuple((n, a.dtype, a.shape) for n, a in as_arrays(tensors).items())
         what = _what(partner, encoded.topic, shapes, tuple(sorted(header or ())))
         with self._lock:
             # Not by way of an `Entry`: this is on the way of every message.
             line = (
                 f'{{"sequence":{self._count},"seconds":{self._clock() - self._opened:.6f},{what},'
-                f'"bytes":{encoded.size},"sha256":"{digest.hexdigest()}"'
+                f'"bytes":{encoded.size}'
             )
-            if self._payload:
-                line += f',"payload":"{base64.b64encode(encoded.join()).decode()}"'
-            self._write(line + "}")
             self._count += 1
+            if self._file is not None:
+                self._write(self._file, line.encode())
+            try:
+                yield
+            finally:
+                self._finish(line, encoded)
+
+    def _finish(self, line: str, encoded: Encoded) -> None:
+        digest = hashlib.sha256()
+        for piece in encoded.pieces:
+            digest.update(piece)
+        rest = f',"sha256":"{digest.hexdigest()}"'
+        if self._payload:
+            rest += f',"payload":"{base64.b64encode(encoded.join()).decode()}"'
+        if self._file is None:
+            self.entries.append(Entry(**json.loads(line + rest + "}")))
+        else:
+            self._write(self._file, (rest + "}\n").encode())
 
     def close(self) -> None:
         """Close the file. May be called twice.
@@ -143,23 +165,21 @@ class Transcript:
         mode = 0o600 if self._payload else 0o666
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, mode)
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, mode)
+            size = os.fstat(file).st_size
+            if size and os.pread(file, 1, size - 1) != b"\n":
+                os.write(file, _KILLED)
+            return file
         except OSError as error:
             raise StorageError(f"cannot write the transcript {path}: {error.strerror}") from error
 
-    def _write(self, line: str) -> None:
-        if self._file is None:
-            self.entries.append(Entry(**json.loads(line)))
-        else:
-            self._write_line(self._file, (line + "\n").encode())
-
-    def _write_line(self, file: int, line: bytes) -> None:
+    def _write(self, file: int, text: bytes) -> None:
         if self._closed:
             raise StorageError(f"cannot write the transcript {self.path}: it is closed")
         try:
-            written = os.write(file, line)
-            while written < len(line):  # a signal, or a disk that fills up right now
-                written += os.write(file, line[written:])
+            written = os.write(file, text)
+            while written < len(text):  # a signal, or a disk that fills up right now
+                written += os.write(file, text[written:])
         except OSError as error:
             # The last line may be half there: nothing may follow it.
             self._closed = True
