@@ -27,7 +27,7 @@ _WARM_UP = 4
 """Steps before the first measurement: memory is allocated, the line's window opens."""
 _TRIAL_STEPS = 12
 """Steps that a measurement needs at least."""
-_TRIAL_SECONDS = 0.4
+_TRIAL_SECONDS = 0.8
 _GAIN = 1.08
 """What a rung must bring over the best so far."""
 _PATIENCE = 2
@@ -89,6 +89,7 @@ class Search:
         return next(candidate for candidate in good if candidate.staleness == least)
 
     def _climb(self) -> Generator[Candidate, float, None]:
+        yield _EXACT  # tells how many steps a trial needs
         exact = yield _EXACT
         for ladder in self._ladders:
             best, failed = exact, 0
