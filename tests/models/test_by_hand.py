@@ -1,6 +1,7 @@
 import pytest
 import torch
 from tests.models.test_deepfm import bottoms_and_batches
+from torch.nn.utils.parametrizations import weight_norm
 
 from isthmus.models import DeepFMBottom, DeepFMTop, hand_written, later_weight_gradients
 
@@ -100,3 +101,34 @@ def test_who_changes_the_forward_pass_or_looks_at_it_gets_autograd():
     assert hand_written(patched) is None
     with torch.no_grad():
         assert hand_written(DeepFMBottom(layout, dim=3)) is None
+
+
+class Runs(torch.nn.Linear):
+    def forward(self, x):
+        return super().forward(x)
+
+    def run(self, x):
+        raise AssertionError("this is no pass")
+
+
+def test_a_method_of_yours_that_is_called_run_is_no_pass():
+    assert hand_written(Runs(2, 2)) is None
+
+
+CHANGES = {
+    "a hook on a weight": lambda b: b.tower.layers[0].weight.register_hook(lambda g: g * 0),
+    "a hook after a weight": lambda b: b.table.weight.register_post_accumulate_grad_hook(print),
+    "a hook on a part": lambda b: b.table.register_forward_hook(lambda *_: None),
+    "a part of another kind": lambda b: setattr(b, "table", torch.nn.Identity()),
+    "a patched part": lambda b: setattr(b.table, "forward", print),
+    "a weight that is made of others": lambda b: weight_norm(b.tower.layers[0]),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_whose_parts_are_changed_gets_autograd(change):
+    layout = bottoms_and_batches()[2]["alice"][0]
+    bottom = DeepFMBottom(layout, dim=3)
+    assert hand_written(bottom) is not None
+    CHANGES[change](bottom)
+    assert hand_written(bottom) is None

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from tests.models.reference import by_torch
+from torch.nn.utils.parametrizations import weight_norm
 
 from isthmus.models import Mlp, later_weight_gradients
 
@@ -88,3 +89,15 @@ def test_a_strided_input_and_gradient():
 def test_other_precisions_work_too():
     module = make().double()
     assert module(torch.randn(3, 6, dtype=torch.float64)).dtype == torch.float64
+
+
+def test_weights_with_a_hook_or_made_of_others_get_their_gradient_at_once():
+    module, x = make(), torch.randn(4, 6)
+    weight_norm(module.layers[0])
+    module.layers[1].weight.register_hook(lambda gradient: gradient * 0)
+    with later_weight_gradients() as put_off:
+        module(x).sum().backward()
+    put_off.finish()
+    assert all(p.grad is not None for p in module.parameters())
+    assert module.layers[0].parametrizations.weight.original1.grad.abs().sum() > 0
+    assert not module.layers[1].weight.grad.any()

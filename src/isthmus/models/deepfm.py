@@ -26,16 +26,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from isthmus.data.features import Layout
 from isthmus.models.batch import FeatureBatch
-from isthmus.models.by_hand import RunCut
+from isthmus.models.by_hand import HandWritten, RunCut
 from isthmus.models.mlp import Masks, Mlp, Pass
 from isthmus.models.table import EmbeddingTable
 
 
-class DeepFMBottom(nn.Module):
+class DeepFMBottom(HandWritten):
     """A party's half: its embeddings, its linear terms and its lower tower.
 
     Args:
@@ -86,7 +86,7 @@ class DeepFMBottom(nn.Module):
         return RunCut({"deep": made.output, "sum": total, "first": first}, back)
 
 
-class DeepFMTop(nn.Module):
+class DeepFMTop(HandWritten):
     """The label party's half: the sum over parties, the interaction, the upper tower.
 
     Args:

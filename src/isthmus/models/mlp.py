@@ -152,7 +152,7 @@ class Pass:
                 if (mask := self.masks[i]) is not None:
                     gradient = gradient.mul_(mask)
             before, weight, bias = self.inputs[i], *self.parameters[2 * i : 2 * i + 2]
-            if later is not None:
+            if later is not None and _is_plain(weight) and _is_plain(bias):
                 later.add(_accumulation(weight, bias, gradient, before))
             else:
                 found[2 * i], found[2 * i + 1] = product(gradient.t(), before), gradient.sum(0)
@@ -186,6 +186,12 @@ class _Layers(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> tuple[Any, ...]:
         gradient, found = ctx.made.back(gradients[0], to_input=ctx.needs_input_grad[0])
         return gradient, None, *found
+
+
+def _is_plain(parameter: Tensor) -> bool:
+    """Whether nothing but its `grad` waits for the gradient: no hook, and no tensor behind it."""
+    hooks = parameter._backward_hooks or parameter._post_accumulate_grad_hooks
+    return parameter.is_leaf and not hooks
 
 
 def _accumulation(

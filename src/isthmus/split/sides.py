@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,7 @@ class Part:
         Raises:
             JobError, ShapeMismatch: see `named_cut`.
         """
-        if not copies and (run := hand_written(self.module)) is not None:
+        if not copies and (run := self.by_hand()) is not None:
             cut: Cut = run(batch)
             return cut
         if copies:
@@ -69,6 +70,15 @@ class Part:
         else:
             output = self.module(batch)
         return named_cut(output, self.party, samples)
+
+    def by_hand(self) -> Callable[..., Any] | None:
+        """The module's passes by hand, where they may stand for its `forward` in training."""
+        return self._hand_written if torch.is_grad_enabled() else None
+
+    @cached_property
+    def _hand_written(self) -> Callable[..., Any] | None:
+        # Looked for once: hooks are there before training begins, and a look takes 20 us.
+        return hand_written(self.module)
 
     def copies(self) -> Stash:
         """Copies of the dense parameters, by name, with gradients of their own.
@@ -255,7 +265,7 @@ class LabelSide:
 
     def _slopes(self, cuts: Cuts, labels: Tensor, number: int, share: float) -> tuple[float, Cuts]:
         """The loss times `share`, and its gradients with respect to the cuts."""
-        run = hand_written(self.top.module)
+        run = self.top.by_hand()
         if run is None:
             leaves = {party: _leaves(cut) for party, cut in cuts.items()}
             loss = self.loss(self.top.module(leaves), labels)
