@@ -21,21 +21,23 @@ LEAST_INT8, LEAST_BEST = 3.5, 10.0
 INT8 = ("int8", "int8")
 ROWS = {
     INT8: 3,
+    ("int6", "int6"): 3,
+    ("int4", "int4"): 3,
+    ("int4+zlib", "int3"): 3,
     ("int3+zlib", "int3"): 3,
     ("lowrank:4+int8", "int4"): 3,
-    ("int8+zeros", "int8"): 2,
-    ("int4+zlib", "int4"): 2,
-    ("int6", "int6"): 2,
-    ("int4", "int4"): 2,
     ("int3", "int3"): 2,
     ("fp8", "fp8"): 2,
+    ("int8+zeros", "int8"): 2,
     ("bf16", "bf16"): 1,
     ("fp16", "fp16"): 1,
     ("zeros", "none"): 1,
     ("topk:0.25+int4", "int4"): 1,
-    ("topk:0.1+int8", "int4"): 1,
     ("randomk:0.25+int8", "int8"): 1,
     ("int8", "topk:0.25+int8"): 1,
+    ("int4+zlib", "int4"): 1,
+    ("int4+zlib", "int2"): 1,
+    ("int3+zlib", "int4"): 1,
 }
 """Guards on cut and gradient, and how many seeds they are given."""
 TITLE = "What guards on the cut save and cost, MovieLens-1M"
