@@ -165,6 +165,7 @@ def test_an_envelope_of_another_size_dtype_or_name_is_refused():
         {NAME: np.append(body, np.uint8(0))},
         {NAME: body.view(np.int8)},
         {NAME: body.reshape(2, -1)},
+        {NAME: np.array(0, np.uint8)},
         {"other": body},
         {NAME: body, "more": body},
         {},

@@ -65,8 +65,8 @@ class Envelope(Guard):
             raise BadMessage(f"a guarded message must hold {NAME!r} and nothing else")
         body = tensors[NAME]
         layout = self.guard.layout(shapes)
-        whole, came = size(layout), len(body)
-        if body.dtype != np.uint8 or body.ndim != 1 or len(body) > whole:
+        whole, came = size(layout), body.size
+        if body.dtype != np.uint8 or body.ndim != 1 or came > whole:
             raise BadMessage(
                 f"a guarded message came as {body.dtype} {list(body.shape)[:8]}, agreed were "
                 f"at most {whole} bytes"
