@@ -113,6 +113,16 @@ def test_weights_of_samples_are_cosines_and_zero_beyond_60_degrees():
     assert similarity(now, then).tolist() == pytest.approx([1.0, 0.5**0.5, 0.0, 0.0])
 
 
+@pytest.mark.parametrize("scale", [1e-17, 1e-12, 1e12])
+def test_weights_of_samples_do_not_depend_on_how_large_the_numbers_are(scale):
+    # A gradient's numbers are 1e-12 where the model is sure, and their squares 1e-24.
+    now, then = torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([[1.0, 1.0], [-1.0, 1.0]])
+    found = similarity({"a": scale * now}, {"a": scale * then})
+    # Numbers that are as good as zero may count less, never more.
+    wanted = [0.0 if scale < 1e-16 else 0.5**0.5, 0.0]
+    assert found.tolist() == pytest.approx(wanted, rel=1e-4)
+
+
 def trained_part(updates):
     toy = make_toy()
     bottom = toy.bottom("alice")

@@ -33,7 +33,9 @@ def similarity(fresh: Cut, kept: Cut) -> Tensor:
     )
     assert isinstance(dot, Tensor)
     assert isinstance(now, Tensor)
-    cosine = dot / (now * then).sqrt().clamp_min(1e-30)
+    assert isinstance(then, Tensor)
+    # Each root for itself: the product of two small squares would be zero in float32.
+    cosine = dot / (now.sqrt() * then.sqrt()).clamp_min(1e-30)
     return torch.where(cosine >= _FLOOR, cosine, 0.0)
 
 
