@@ -64,3 +64,14 @@ def test_small_arrays_keep_their_pages(tmp_path):
     MappedPages([array], limit=1 << 23).touched(ROWS)
     MappedPages([np.zeros((1 << 20, 4))], limit=1 << 20).touched(ROWS)
     assert resident(tmp_path / "x.npy") >= array.nbytes
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_changes_that_no_file_has_are_kept(tmp_path):
+    stored(tmp_path / "x.npy")
+    array = np.asarray(np.load(tmp_path / "x.npy", mmap_mode="c"))
+    pages = MappedPages([array], limit=1 << 20)
+    array[:100] = -1
+    assert array.sum(dtype=np.int64)
+    pages.touched(ROWS)
+    assert (array[:100] == -1).all()

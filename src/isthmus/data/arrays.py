@@ -68,7 +68,8 @@ class MappedPages:
 
     A page that was read once counts as the process's own until the system needs it elsewhere. Given
     back, it stays in the system's cache for as long as there is room, and comes again when it is
-    read. Small arrays, arrays in memory, and systems without `/proc` are left alone.
+    read. Small arrays, arrays in memory or that may be written, and systems without `/proc` are left
+    alone.
 
     Args:
         arrays: of which some may be memory maps.
@@ -77,7 +78,8 @@ class MappedPages:
 
     def __init__(self, arrays: Sequence[NDArray[np.generic]], limit: int = 1 << 30) -> None:
         large = sum(array.nbytes for array in arrays) > limit and _STATM.exists()
-        found = (_mapping(array) for array in arrays)
+        # Those that may be written can hold changes that no file has.
+        found = (_mapping(array) for array in arrays if not array.flags.writeable)
         self._maps = [m for m in found if m is not None] if large else []
         self._limit = limit
         self._rows = 0
