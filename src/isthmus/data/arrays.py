@@ -68,8 +68,8 @@ class MappedPages:
 
     A page that was read once counts as the process's own until the system needs it elsewhere. Given
     back, it stays in the system's cache for as long as there is room, and comes again when it is
-    read. Small arrays, arrays in memory or that may be written, and systems without `/proc` are left
-    alone.
+    read. Small arrays, arrays in memory, arrays that may be written, and systems without `/proc`
+    are left alone.
 
     Args:
         arrays: of which some may be memory maps.
