@@ -174,6 +174,22 @@ def test_other_options_start_afresh(tmp_path):
     assert results["bob"].resumed_from == 0
 
 
+def test_other_frozen_weights_start_afresh(tmp_path):
+    toy = make_toy()
+    federate(toy, tmp_path)
+    frozen = make_toy()
+    made = frozen.bottom
+
+    def bottom(party, dropout):
+        module = made(party, dropout)
+        module.tower.layers[0].weight.requires_grad_(False)
+        return module
+
+    frozen.bottom = bottom
+    results, _ = federate(frozen, tmp_path)
+    assert results["bob"].resumed_step == 0
+
+
 def test_checkpoints_of_two_runs_do_not_fit_together(tmp_path):
     toy = make_toy()
     federate(toy, tmp_path / "a")

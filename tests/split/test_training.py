@@ -1,18 +1,19 @@
 """What a user of the trainer sees: early stopping, logs, other shapes of federation, refusals."""
 
 import json
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
 from tests.split.toy import PARTIES, make_toy
 from torch import nn
 
+from isthmus.data import Split
 from isthmus.errors import BadMessage, JobError, NotFinite, ShapeMismatch
 from isthmus.metrics import auc
 from isthmus.models import DeepFMTop
 from isthmus.session import Session, run_parties
-from isthmus.split import TrainOptions, predict, train, train_pooled
+from isthmus.split import TrainOptions, bce, predict, train, train_pooled
 from isthmus.split.batches import epoch_batches
 from isthmus.split.schedules import make_schedule
 
@@ -390,3 +391,38 @@ def test_nothing_to_predict():
     alone = Session(me="bob", parties=("bob",), label_party="bob")
     scores = predict(alone, samples=np.empty(0, np.int64), top=toy.top(parties=("bob",)))
     assert scores.shape == (0,)
+
+
+def test_parties_may_keep_the_positions_of_the_split_in_other_dtypes():
+    toy = make_toy()
+    wide = replace(toy, split=Split(*(p.astype(np.int64) for p in astuple(toy.split))))
+    results = federate(alice_program(toy), bob_program(wide))
+    expected = federate(alice_program(toy), bob_program(toy))
+    np.testing.assert_array_equal(results["bob"][1], expected["bob"][1])
+
+
+def test_a_loss_may_be_negative():
+    toy = make_toy()
+
+    def bob(session):
+        return train(
+            session,
+            split=toy.split,
+            bottom=toy.bottom("bob"),
+            data=toy.data("bob"),
+            top=toy.top(),
+            labels=toy.labels,
+            loss=lambda logits, labels: bce(logits, labels) - 10.0,
+            options=OPTIONS,
+        )
+
+    def alice(session):
+        return train(
+            session,
+            split=toy.split,
+            bottom=toy.bottom("alice"),
+            data=toy.data("alice"),
+            options=OPTIONS,
+        )
+
+    assert federate(alice, bob)["alice"].epochs[-1].train_loss < -9.0

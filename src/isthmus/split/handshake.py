@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -34,6 +33,8 @@ _PROBE = 3
 _MAX_DIMS = 4
 """Of a cut tensor, the batch left out."""
 _MAX_POINTS = 1024
+_HASHED = 1 << 20
+"""Positions hashed together: bounds the copies."""
 _RUN = re.compile(r"[0-9a-f]{16}")
 _REASON = re.compile(r"[ -~]{0,200}")
 
@@ -74,8 +75,14 @@ def fingerprint(
         name: {key: list(value.shape) for key, value in module.state_dict().items()}
         for name, module in modules.items()
     }
+    # The optimiser's state has no names, only places among the parameters that are trained.
+    trained = {
+        name: [key for key, parameter in module.named_parameters() if parameter.requires_grad]
+        for name, module in modules.items()
+    }
     facts = [session.me, session.parties, session.label_party, _agreed(session, split, options)]
-    return hashlib.sha256(json.dumps([facts, shapes], sort_keys=True).encode()).hexdigest()
+    parts = [facts, shapes, trained]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def agree_as_feature(
@@ -185,15 +192,19 @@ def _rounded(value: float | None) -> float | None:
 def _is_metric(name: str, value: object) -> bool:
     if value is None:
         return True
+    # A loss of the user's own may be negative.
+    least = -math.inf if name == "train_loss" else 0.0
     most = 1.0 if name == "valid_auc" else math.inf
-    return isinstance(value, float) and math.isfinite(value) and 0.0 <= value <= most
+    return isinstance(value, float) and math.isfinite(value) and least <= value <= most
 
 
 def _agreed(session: Session, split: Split, options: TrainOptions) -> dict[str, Any]:
     digest = hashlib.sha256()
     for rows in (split.train, split.valid, split.test):
         digest.update(len(rows).to_bytes(8, "little"))
-        digest.update(np.ascontiguousarray(rows).data)
+        for start in range(0, len(rows), _HASHED):
+            # Of one dtype, whatever a party keeps them in.
+            digest.update(rows[start : start + _HASHED].astype("<i8").data)
     # Through JSON, as the partner sees it: tuples become lists there.
     facts: dict[str, Any] = json.loads(json.dumps(options.agreed()))
     return facts | {"seed": session.seed, "split": digest.hexdigest()}
