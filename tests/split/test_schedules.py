@@ -3,6 +3,7 @@
 import copy
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ from tests.split.test_training import OPTIONS, alice_program, bob_program, feder
 from tests.split.toy import PARTIES, make_toy
 
 from isthmus.errors import BadMessage, JobError
+from isthmus.link.memory import memory_links
 from isthmus.session import Session
 from isthmus.split import bce, train
 from isthmus.split.batches import epoch_batches
@@ -432,3 +434,16 @@ def test_endless_pings_are_refused():
 def test_names_that_are_none(name, said):
     with pytest.raises(JobError, match=said):
         make_schedule(name)
+
+
+@pytest.mark.parametrize("schedule", ["pipeline:16", "microbatch:16"])
+def test_more_in_flight_than_both_windows_hold_is_no_deadlock(monkeypatch, schedule):
+    toy, big = make_toy(), 512
+    batch = big if schedule.startswith("micro") else big // 16
+    options = replace(OPTIONS, schedule=schedule, batch_size=batch, epochs=1)
+    _, expected = federate(alice_program(toy, options), bob_program(toy, options))["bob"]
+    small = partial(memory_links, window=8192, timeout=5.0)
+    monkeypatch.setattr("isthmus.session.local.memory_links", small)
+    monkeypatch.setattr("isthmus.split.schedules.flights._UNREAD", 2048)
+    _, scores = federate(alice_program(toy, options), bob_program(toy, options))["bob"]
+    assert scores.tolist() == expected.tolist()

@@ -163,13 +163,21 @@ class FeatureSide:
         self.lane.send_cut(cut, number)
         return Flight(number, len(samples), cut, copies or {})
 
-    def backward(self, flight: Flight) -> Cut:
-        """Wait for the gradient of a flight and add up the parameters' gradients.
+    def take(self, flight: Flight) -> Cut:
+        """Wait for the gradient of a flight; they come in the order of the flights."""
+        return self.lane.recv_gradient(flight.size, flight.number)
+
+    def backward(self, flight: Flight, gradient: Cut | None = None) -> Cut:
+        """Add up the parameters' gradients of a flight.
+
+        Args:
+            flight: a batch that was sent.
+            gradient: what came back for it; waited for if None.
 
         Returns:
             The gradient that came.
         """
-        gradient = self.lane.recv_gradient(flight.size, flight.number)
+        gradient = self.take(flight) if gradient is None else gradient
         _run_back(flight.cut, gradient)
         for name, copy in flight.stash.items():
             if copy.grad is not None:

@@ -9,6 +9,7 @@ import numpy as np
 from isthmus.session import Task
 from isthmus.split.batches import Feed, Samples, count_samples
 from isthmus.split.schedules.base import Rate, Schedule
+from isthmus.split.schedules.flights import Flights
 from isthmus.split.sides import FeatureSide, LabelSide
 
 
@@ -31,12 +32,12 @@ class Microbatch(Schedule):
         """See `Schedule.feature_epoch`."""
         feed = Feed(side.feeds, (part for batch in batches for part in self._cut(batch)))
         for step, batch in enumerate(batches, first):
-            flights = []
+            flights = Flights(side)
             for number in self._numbers(step, batch):
-                flights.append(side.forward(*feed.take(), number))
+                flights.add(side.forward(*feed.take(), number))
                 feed.prepare()
-            for flight in flights:
-                side.backward(flight)
+            while len(flights):
+                flights.land()
             side.update(rate(step))
             task.advance()
 

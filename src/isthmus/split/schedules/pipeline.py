@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 
 from isthmus.session import Task
@@ -10,7 +9,8 @@ from isthmus.split.batches import Feed, Samples
 from isthmus.split.foresight import Foresight
 from isthmus.split.schedules.base import Rate
 from isthmus.split.schedules.exact import Exact
-from isthmus.split.sides import FeatureSide, Flight
+from isthmus.split.schedules.flights import Flights
+from isthmus.split.sides import FeatureSide
 
 
 class Pipeline(Exact):
@@ -55,11 +55,10 @@ class Pipeline(Exact):
         foresight: Foresight | None,
     ) -> None:
         feed = Feed(side.feeds, batches)
-        flights: deque[Flight] = deque()
+        flights = Flights(side)
 
         def land() -> None:
-            flight = flights.popleft()
-            side.backward(flight)
+            flight = flights.land()
             side.update(rate(flight.number))
             if foresight is not None:
                 foresight.land()
@@ -69,7 +68,7 @@ class Pipeline(Exact):
             if len(flights) == self.depth:
                 land()
             copies = foresight.take_off(rate(number)) if foresight else side.bottom.copies()
-            flights.append(side.forward(*feed.take(), number, copies))
+            flights.add(side.forward(*feed.take(), number, copies))
             feed.prepare()
-        while flights:
+        while len(flights):
             land()
