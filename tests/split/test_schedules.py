@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from tests.split.test_conformance import run_split
 from tests.split.test_secure_training import federate as federate_many
 from tests.split.test_training import OPTIONS, alice_program, bob_program, federate
@@ -235,7 +236,7 @@ def test_adaptive_leaves_exchanges_out_only_while_the_loss_stands_still():
 
 def test_adaptive_sends_less_on_a_plateau(tmp_path):
     toy = make_toy()
-    sent = {}
+    sent, updates = {}, {}
     for name in ("exact", "adaptive:4"):
         # With this rate nothing is learned.
         options = replace(OPTIONS, schedule=name, learning_rate=1e-9, epochs=20)
@@ -249,11 +250,14 @@ def test_adaptive_sends_less_on_a_plateau(tmp_path):
                 options=options,
             )
             sent[name] = session.hub.meter.snapshot()["train.cut"].sent_messages
+            saved = load_file(next(tmp_path.glob(f"{name}/alice/checkpoints/*step-0000000140.*")))
+            updates[name] = int(saved["optimizer.bottom.alice/rows.step"])
 
-        federate(alice, bob_only(toy, options))
+        federate(alice, bob_only(toy, options), folder=tmp_path / name)
     assert sent["exact"] == 20 * 7
-    # 64 exchanges of nine epochs and a bit, then two an epoch of seven batches.
-    assert sent["adaptive:4"] < 64 + 12 * 2
+    # 64 exchanges of nine epochs and a bit, then three an epoch of seven batches.
+    assert sent["adaptive:4"] < 64 + 12 * 3
+    assert updates["adaptive:4"] == updates["exact"] == 20 * 7
 
 
 def bob_only(toy, options):

@@ -26,6 +26,8 @@ _FALL = 0.005
 class Adaptive(Schedule):
     """While the loss stands still, `updates - 1` batches after each exchange are not exchanged.
 
+    (Fewer while fewer exchanges are kept, as at the beginning of an epoch.)
+
     The loss stands still when its mean over the last 32 exchanges is not 0.5 % or more below that
     of the 32 before. Then both sides visit earlier exchanges again, as in `Local`, in place of the
     batches left out: neither cuts nor gradients cross. While the loss falls, this is `Exact`. An
@@ -78,7 +80,8 @@ class Adaptive(Schedule):
             loss = kept.exchange(side, feed, step, rate(step))
             total, count = total + loss * size, count + size
             self.losses.append(loss)
-            pause = min(self.updates - 1 if self.stands_still() else 0, end - step - 1)
+            # No more batches are left out than there are exchanges to visit in their place.
+            pause = min(len(kept) if self.stands_still() else 0, end - step - 1)
             for link in side.links.values():
                 link.send(_TOPIC, header={"pause": pause})
             kept.revisit(side, pause, rate(step))

@@ -90,6 +90,10 @@ class TakenCuts:
         self._kept: deque[tuple[Samples, Sequence[Any], Exchange]] = deque(maxlen=size)
         self._weigh = weigh
 
+    def __len__(self) -> int:
+        """Exchanges kept."""
+        return len(self._kept)
+
     def exchange(self, side: LabelSide, feed: Feed, number: int, factor: float) -> float:
         """Run an exchange, update by it and keep it; returns the mean loss of its samples."""
         samples, batches = feed.take()
