@@ -11,10 +11,12 @@ from benchmarks.harness import load_results
 from isthmus.files import write_text
 
 PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
+NOTES = Path(__file__).parent / "where_the_time_goes.md"
+"""Written by hand; ends the page."""
 
 HEAD = """# Performance
 
-<!-- Made by `python -m benchmarks.make_performance_page` from benchmarks/results. Do not edit. -->
+<!-- Made by `python -m benchmarks.make_performance_page` from benchmarks/results\nand benchmarks/where_the_time_goes.md. Edit these. -->
 
 Every figure here was measured by a script in `benchmarks/` that can be run again:
 `make bench NAME=<name>`. A ratio is ours against the peer or against a limit, above 1 being better.
@@ -26,7 +28,8 @@ def page(results: Sequence[Mapping[str, Any]]) -> str:
     """The whole page."""
     if not results:
         return f"{HEAD}\nNo results yet.\n"
-    parts = [HEAD, _overview(results), *(_section(result) for result in results)]
+    notes = NOTES.read_text()
+    parts = [HEAD, _overview(results), *(_section(result) for result in results), notes]
     return "\n".join(parts)
 
 
