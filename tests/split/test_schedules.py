@@ -184,6 +184,23 @@ def test_weights_are_foretold_by_the_moments_and_the_batches_in_flight():
         assert torch.equal(tensor, before[name])
 
 
+def test_a_batch_that_looks_rows_up_twice_is_one_update():
+    toy, part = trained_part(updates=5)
+    batch = part.batch(toy.split.train[:8], backward=True)
+    table = part.module.table
+    plain = table(batch)
+    with Foresight(part) as foresight:
+        for flying in range(2):
+            foresight.take_off(1.0)
+            once, twice = table(batch), table(batch)
+            assert torch.equal(once, twice)
+            assert torch.equal(once, plain) == (flying == 0)
+        foresight.land()
+        foresight.land()
+        foresight.take_off(1.0)
+        assert torch.equal(table(batch), plain)
+
+
 def test_nothing_is_foretold_before_the_first_update():
     toy, part = trained_part(updates=0)
     batch = part.batch(toy.split.train[:8], backward=True)

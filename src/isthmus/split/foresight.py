@@ -87,6 +87,10 @@ class Foresight:
         """Within it, the rows int64 [touched] of `table` are as they will be."""
         places = rows.cpu().numpy()
         updates, weight = counts[places], table.weight.detach()
+        if mine := [seen for table_of, seen in self._flying[-1] if table_of is counts]:
+            # A second lookup of the same batch: a row that both touch is updated once.
+            again = np.isin(places, np.concatenate(mine))
+            updates, places = updates - again, places[~again]
         counts[places] += 1
         self._flying[-1].append((counts, places))
         assert self._bottom.optimizer is not None
