@@ -25,7 +25,7 @@ ROWS = {
     ("int4", "int4"): 3,
     ("int4+zlib", "int3"): 3,
     ("int3+zlib", "int3"): 3,
-    ("lowrank:4+int8", "int4"): 3,
+    ("lowrank:4+int8", "int4"): 1,
     ("int3", "int3"): 2,
     ("fp8", "fp8"): 2,
     ("int8+zeros", "int8"): 2,

@@ -57,9 +57,9 @@ A seed draws the split, the initial values and the order of the batches. Test fi
 the epoch with the best validation AUC. Differences are paired: the same seed under `exact`; the
 interval is Student's, 95 %. MB are the messages of training both ways up to the best epoch, and up
 to the first epoch whose validation AUC is at most 0.002 below the best of `exact` on that seed.
-Rows of fewer epochs or other rates show what the same bytes give otherwise. Two parties as threads of
-one process: staleness is counted in batches, so all but `auto`, which finds no line to fill here,
-does not depend on the machine's speed."""
+Rows of fewer epochs or other rates show what the same bytes give otherwise. Two parties as threads
+of one process: staleness is counted in batches, so all but `auto`, which finds no line to fill
+here, do not depend on the machine's speed."""
 
 
 @dataclass(frozen=True)
