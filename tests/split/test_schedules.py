@@ -365,6 +365,19 @@ def test_auto_chooses_within_its_bound_tells_why_and_both_sides_agree():
     assert f"bob chose the schedule {name}" in said["alice"]
 
 
+def test_auto_says_that_epochs_are_too_short_for_it():
+    toy, said = make_toy(), []
+    options = replace(OPTIONS, schedule="auto:4")  # seven steps an epoch
+
+    def bob(session):
+        progress = SimpleNamespace(task=session.progress.task, say=said.append)
+        return bob_program(toy, options)(replace(session, progress=progress))
+
+    result, _ = federate(alice_program(toy, options), bob)["bob"]
+    assert result.chosen_schedule == ""
+    assert [text for text in said if "7 steps" in text and "too few for a trial" in text] == said
+
+
 def test_auto_with_a_bound_of_one_is_exact():
     toy = long_toy()
     options = replace(OPTIONS, batch_size=8, epochs=1, learning_rate=1e-3)

@@ -28,6 +28,9 @@ _WARM_UP = 4
 _TRIAL_STEPS = 12
 """Steps that a measurement needs at least."""
 _TRIAL_SECONDS = 0.8
+"""How long a measurement lasts, where that is no more than `_TRIAL_SHARE`."""
+_TRIAL_SHARE = 6
+"""A trial takes at most one part in so many of a stretch of steps."""
 _GAIN = 1.08
 """What a rung must bring over the best so far."""
 _PATIENCE = 2
@@ -127,6 +130,7 @@ class Auto(Schedule):
         self._search = Search(bound)
         self._uses: dict[str, _Use] = {}
         self._line = ""
+        self._told_short = False
 
     def feature_epoch(
         self, side: FeatureSide, batches: Sequence[Samples], first: int, rate: Rate, task: Task
@@ -164,7 +168,7 @@ class Auto(Schedule):
             if trial is None:
                 self._decide(side)
                 break
-            steps, left = self._steps(trial), len(batches) - at
+            steps, left = self._steps(trial, len(batches)), len(batches) - at
             is_trial = steps <= left
             name = trial.name if is_trial else "exact"
             part = batches[at : at + steps]
@@ -172,6 +176,12 @@ class Auto(Schedule):
             watch, before = _Watch(task), _Use.of(side)
             loss = _made(name).label_epoch(side, part, first + at, rate, watch)
             total, at = total + loss * count_samples(part), at + len(part)
+            if steps > len(batches) and not self._told_short:
+                self._told_short = True
+                self._say(
+                    f"auto: {len(batches)} steps between two checkpoints or ends of epochs are too "
+                    "few for a trial: they run under exact"
+                )
             if is_trial:
                 self._uses[name] = _Use.of(side).since(before, len(part))
                 self._search.record(watch.speed(_WARM_UP + trial.staleness))
@@ -190,9 +200,10 @@ class Auto(Schedule):
         if self._is_allowed(name):
             self._choose(name)
 
-    def _steps(self, trial: Candidate) -> int:
+    def _steps(self, trial: Candidate, stretch: int) -> int:
         fastest = max(self._search.speeds.values(), default=0.0)
-        wanted = max(_TRIAL_STEPS, math.ceil(fastest * _TRIAL_SECONDS))
+        enough = min(math.ceil(fastest * _TRIAL_SECONDS), stretch // _TRIAL_SHARE)
+        wanted = max(_TRIAL_STEPS, enough)
         # The batches in flight arrive together: a part of such a group would count too much.
         depth = trial.staleness + 1
         return _WARM_UP + trial.staleness + -(-wanted // depth) * depth
