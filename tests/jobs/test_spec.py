@@ -91,6 +91,12 @@ def test_errors_name_line_and_field(old, new, said):
     assert said in str(caught.value)
 
 
+def test_a_default_that_follows_from_a_wrong_field_is_no_finding():
+    with pytest.raises(JobError) as caught:
+        parse(TEXT.replace("seed: 7", "train: {secure_sum: 16}", 1))
+    assert str(caught.value).endswith("train.secure_sum: 16 is not one of true, false, 32, 64")
+
+
 def test_one_party_is_no_federation():
     lines = TEXT.splitlines(keepends=True)
     with pytest.raises(JobError, match="at least two parties"):

@@ -128,6 +128,21 @@ def test_all_settings_are_on_the_page(feature_report):
 
 
 @pytest.mark.parametrize(
+    ("chosen", "named", "said"),
+    [
+        ("pipeline:2", "auto, which chose pipeline:2", "the first steps tried several schedules"),
+        (None, "auto", "so none was chosen"),
+    ],
+)
+def test_an_auto_that_did_not_choose_does_not_say_it_did(chosen, named, said, label_report):
+    changes = {"schedule": "auto", "chosen_schedule": chosen}
+    training = label_report.training.model_copy(update=changes)
+    html = r.render_html(label_report.model_copy(update={"training": training}))
+    assert f"<dt>schedule</dt><dd>{named}</dd>" in html
+    assert said in html
+
+
+@pytest.mark.parametrize(
     ("rows", "positives", "said"),
     [
         (99, 40, ["Only 99 test samples:"]),

@@ -29,7 +29,12 @@ _PATTERNS = {
 
 def explain(error: ValidationError, document: Document) -> JobError:
     """All findings as one JobError, a line each."""
-    findings = [_finding(details, document) for details in error.errors()]
+    findings = [
+        _finding(details, document)
+        for details in error.errors()
+        # A default that waits for another field's value: that one's finding is told.
+        if details["type"] != "default_factory_not_called"
+    ]
     if len(findings) == 1:
         return JobError(findings[0][0], mend=findings[0][1])
     lines = [f"{said}. {mend}".rstrip(" .") for said, mend in findings[:LIMIT]]

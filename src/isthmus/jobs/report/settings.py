@@ -28,10 +28,15 @@ _SCHEDULES = {
     ),
     "auto": (
         "The auto schedule: the first steps tried several schedules, and the rest of the training "
-        "kept the one that was fastest within the wanted staleness."
+        "kept one that was among the fastest, the least stale of these."
     ),
 }
 """What each schedule means, in a sentence."""
+
+_UNDECIDED = (
+    "The auto schedule: training, or the way from one checkpoint to the next, was too short to try "
+    "the schedules out, so none was chosen."
+)
 
 _AGGREGATIONS = {
     name: f"The upper tower takes the {said} of the towers of {{}}."
@@ -68,7 +73,10 @@ _METRICS = {"auc": "AUC", "log_loss": "log loss"}
 def schedule(report: Report) -> str:
     """Schedule, aggregation and guards, a sentence each; none of what this page does not know."""
     kind, _, _ = report.training.schedule.partition(":")
-    return " ".join(filter(None, (_SCHEDULES.get(kind, ""), _together(report), _guards(report))))
+    said = _SCHEDULES.get(kind, "")
+    if kind == "auto" and not report.training.chosen_schedule:
+        said = _UNDECIDED
+    return " ".join(filter(None, (said, _together(report), _guards(report))))
 
 
 def _together(report: Report) -> str:
