@@ -238,13 +238,13 @@ def test_stale_schedules_are_repeatable(schedule):
 
 def test_adaptive_leaves_exchanges_out_only_while_the_loss_stands_still():
     schedule = Adaptive(4)
-    schedule.losses.extend([1.0] * 63)
+    schedule.losses.extend([1.0] * 511)
     assert not schedule.stands_still()  # too little is known
     schedule.losses.append(1.0)
     assert schedule.stands_still()
-    schedule.losses.extend([0.99] * 32)
+    schedule.losses.extend([0.99] * 256)
     assert not schedule.stands_still()
-    schedule.losses.extend([0.989] * 32)
+    schedule.losses.extend([0.989] * 256)
     assert schedule.stands_still()
     again = Adaptive(4)
     again.load_state(schedule.state())
@@ -256,7 +256,7 @@ def test_adaptive_sends_less_on_a_plateau(tmp_path):
     sent, updates = {}, {}
     for name in ("exact", "adaptive:4"):
         # With this rate nothing is learned.
-        options = replace(OPTIONS, schedule=name, learning_rate=1e-9, epochs=20)
+        options = replace(OPTIONS, schedule=name, learning_rate=1e-9, epochs=8, batch_size=4)
 
         def alice(session, options=options, name=name):
             train(
@@ -267,14 +267,14 @@ def test_adaptive_sends_less_on_a_plateau(tmp_path):
                 options=options,
             )
             sent[name] = session.hub.meter.snapshot()["train.cut"].sent_messages
-            saved = load_file(next(tmp_path.glob(f"{name}/alice/checkpoints/*step-0000000140.*")))
+            saved = load_file(next(tmp_path.glob(f"{name}/alice/checkpoints/*step-0000000840.*")))
             updates[name] = int(saved["optimizer.bottom.alice/rows.step"])
 
         federate(alice, bob_only(toy, options), folder=tmp_path / name)
-    assert sent["exact"] == 20 * 7
-    # 64 exchanges of nine epochs and a bit, then three an epoch of seven batches.
-    assert sent["adaptive:4"] < 64 + 12 * 3
-    assert updates["adaptive:4"] == updates["exact"] == 20 * 7
+    assert sent["exact"] == 8 * 105
+    # 512 exchanges of nearly five epochs, then about one in four of 105 batches.
+    assert sent["adaptive:4"] < 512 + 4 * 30
+    assert updates["adaptive:4"] == updates["exact"] == 8 * 105
 
 
 def bob_only(toy, options):
