@@ -16,7 +16,8 @@ NOTES = Path(__file__).parent / "where_the_time_goes.md"
 
 HEAD = """# Performance
 
-<!-- Made by `python -m benchmarks.make_performance_page` from benchmarks/results\nand benchmarks/where_the_time_goes.md. Edit these. -->
+<!-- Made by `python -m benchmarks.make_performance_page` from benchmarks/results and
+benchmarks/where_the_time_goes.md: edit these. -->
 
 Every figure here was measured by a script in `benchmarks/` that can be run again:
 `make bench NAME=<name>`. A ratio is ours against the peer or against a limit, above 1 being better.

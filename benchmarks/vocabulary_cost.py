@@ -47,8 +47,8 @@ rows in random order. Median over interleaved runs of the median epoch after the
 also writes the optimiser's memory for the first time. The floor is what reaching into the memory
 costs alone: the rows that a batch touches are read once for the forward pass and read and written
 once for the update, weights and moments, by `take` and `put` of numpy in one thread with nothing
-round them. The end of an epoch, at which the parameters of the best one are copied, is not counted. With even draws a larger table also has more distinct rows a batch. The bar is for even
-draws."""
+round them. The end of an epoch, at which the parameters of the best one are copied, is not counted.
+With even draws a larger table also has more distinct rows a batch. The bar is for even draws."""
 
 
 def main() -> None:
