@@ -305,11 +305,12 @@ def test_the_search_climbs_while_it_gains():
     speeds = {"exact": 36, "microbatch:2": 38, "microbatch:4": 37, "pipeline:2": 71}
     speeds |= {"pipeline:4": 130, "pipeline:8": 240, "pipeline:16": 245, "pipeline:32": 244}
     tried, best = run_search(64, speeds)
-    assert tried == ["exact", *speeds]  # the first trial only tells how long one must be
+    # The first trial only tells how long one must be, the last confirms the winner.
+    assert tried == ["exact", *speeds, "pipeline:8"]
     assert best == "pipeline:8"
-    assert run_search(12, speeds | {"pipeline:12": 250})[0][-1] == "pipeline:12"
+    assert run_search(12, speeds | {"pipeline:12": 270})[1] == "pipeline:12"
     assert run_search(1, speeds) == (
-        ["exact", "exact", "microbatch:2", "microbatch:4"],
+        ["exact", "exact", "microbatch:2", "microbatch:4", "microbatch:2"],
         "microbatch:2",
     )
     assert run_search(2, speeds)[1] == "pipeline:2"
@@ -319,6 +320,17 @@ def test_the_search_outlasts_one_bad_moment():
     speeds = {"exact": 36, "microbatch:2": 38, "microbatch:4": 37, "pipeline:2": 24}
     speeds |= {"pipeline:4": 130, "pipeline:8": 240}
     assert run_search(8, speeds)[1] == "pipeline:8"
+
+
+def test_a_winner_by_chance_does_not_win_twice():
+    search = Search(8)
+    speeds = {"exact": 47, "microbatch:2": 46, "microbatch:4": 30, "pipeline:2": 46}
+    speeds |= {"pipeline:4": 60, "pipeline:8": 158}
+    while search.next is not None:
+        name = search.next.name
+        search.record(speeds[name])
+        speeds["pipeline:8"] = 61 if name == "pipeline:8" else speeds["pipeline:8"]
+    assert search.best().name == "pipeline:4"
 
 
 def test_the_search_prefers_what_is_exact_and_simple():

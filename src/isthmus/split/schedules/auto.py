@@ -77,7 +77,7 @@ class Search:
     def record(self, speed: float) -> None:
         """What was tried makes `speed` steps a second."""
         assert self.next is not None
-        self.speeds[self.next] = speed
+        self.speeds[self.next] = min(speed, self.speeds.get(self.next, speed))
         try:
             self.next = self._run.send(speed)
         except StopIteration:
@@ -93,6 +93,7 @@ class Search:
 
     def _climb(self) -> Generator[Candidate, float, None]:
         yield _EXACT  # tells how many steps a trial needs
+        del self.speeds[_EXACT]
         exact = yield _EXACT
         for ladder in self._ladders:
             best, failed = exact, 0
@@ -102,6 +103,11 @@ class Search:
                 best = max(best, speed)
                 if failed == _PATIENCE:
                     break
+        # A moment in which the machine was idle must not decide: the winner has to win twice.
+        confirmed: set[Candidate] = set()
+        while (winner := self.best()) not in confirmed:
+            confirmed.add(winner)
+            yield winner
 
 
 class Auto(Schedule):
