@@ -39,3 +39,17 @@ def test_what_guards_saved_is_told_where_there_are_any(make_report, label_report
 def test_names_are_not_markup(make_report, make_job):
     text = shown(make_report(job=make_job("bob", name="[bold red]job[/nonsense]")))
     assert "[bold red]job[/nonsense]" in text
+
+
+def test_what_is_out_of_the_ordinary_is_named(make_report, label_report):
+    assert "schedule" not in shown(label_report)
+    changed = {"schedule": "auto", "chosen_schedule": "pipeline:4"}
+    secure = dict(label_report.training.hyper_parameters) | {"secure_sum": "32 bits"}
+    training = label_report.training.model_copy(update=changed | {"hyper_parameters": secure})
+    text = shown(make_report(training=training))
+    assert "pipeline:4" in text
+    assert "secure sum" not in text  # of one party it would hide nothing
+    parties = list(label_report.job.parties)
+    carol = parties[0].model_copy(update={"name": "carol"})
+    job = label_report.job.model_copy(update={"parties": (*parties, carol)})
+    assert "alice, carol" in shown(make_report(training=training, job=job))

@@ -49,7 +49,13 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         ("bytes that crossed", as_bytes(report.traffic.bytes)),
         ("time, waiting included", as_seconds(report.seconds)),
     ]
-    if (ratio := report.training.guarded_ratio) is not None:
+    training = report.training
+    if training.schedule != "exact":
+        facts.append(("schedule", training.chosen_schedule or training.schedule))
+    secure = str(training.hyper_parameters.get("secure_sum", "none"))
+    if secure != "none" and len(report.job.feature_parties) > 1:
+        facts.append(("secure sum of", ", ".join(report.job.feature_parties)))
+    if (ratio := training.guarded_ratio) is not None:
         facts.insert(2, ("  times fewer by guards", as_times(ratio)))
     pooled = sum(phase.seconds for phase in report.phases if phase.name == "pooled")
     if pooled:
