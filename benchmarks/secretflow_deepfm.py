@@ -67,8 +67,8 @@ same rows (batch 128: MovieLens-100K, batch 1024: MovieLens-1M; 80 % to train, 2
 same columns, in one run on one machine. Ours: `isthmus run`, two party processes over mutually
 authenticated TLS on loopback, run before and after the peer; besides `exact`, which gives what one
 machine would, `pipeline:2`, whose results five seeds on MovieLens-1M could not tell from it.
-SecretFlow 1.9.0b1: its default strategy in its default mode (simulation on Ray). SecretFlow 1.13.0b0: its fastest mode, two
-processes in production mode without Ray and without TLS.
+SecretFlow 1.9.0b1: its default strategy in its default mode (simulation on Ray). SecretFlow
+1.13.0b0: its fastest mode, two processes in production mode without Ray and without TLS.
 Samples a second is the median over the epochs after the first, evaluation left out. Memory is the
 peak of PSS over all processes. The AUC is after the last epoch of this short run and is only there
 to show that all learn; SecretFlow stops the gradient of the FM part, ours does not."""
