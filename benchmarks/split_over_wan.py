@@ -31,7 +31,7 @@ from isthmus.jobs.launcher import Launch, free_port, party_command, throw_away_i
 
 SCHEDULES = ("exact", "microbatch:4", "pipeline:8", "local:4", "auto")
 """The first, without guards, is the reference; the last must reach the bars."""
-GUARDS = ("none", "int4")
+GUARDS = ("none", "int6")
 """On cuts and gradients alike; the bars are for the last."""
 BAR = 0.9
 """The share of its samples/s on loopback that must be kept."""
@@ -125,8 +125,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--schedules", nargs="+", default=list(SCHEDULES))
     parser.add_argument("--guards", nargs="+", default=list(GUARDS), help="on cut and gradient")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--epochs", type=int, default=8, help="of the runs that AUC is taken of")
-    parser.add_argument("--line-epochs", type=int, default=2, help="of those taken for speed alone")
+    parser.add_argument("--epochs", type=int, default=4, help="of the runs that AUC is taken of")
+    parser.add_argument("--line-epochs", type=int, default=1, help="of those taken for speed alone")
     parser.add_argument("--rtt", type=float, default=20.0, metavar="MS")
     parser.add_argument("--rate", type=float, default=100.0, metavar="MBIT/S")
     parser.add_argument("--work", type=Path, default=WORK)
