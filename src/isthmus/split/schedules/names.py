@@ -15,7 +15,7 @@ from isthmus.split.schedules.pipeline import Pipeline
 
 _MOST = 64
 """Messages a batch, batches in flight, or updates an exchange."""
-_AUTO_BOUND = 16
+_AUTO_BOUND = 8
 _PATTERN = re.compile(r"([a-z]+)(?::([^+]*))?(?:\+(.*))?")
 _NUMBERED: dict[str, tuple[int, tuple[str, ...], str]] = {
     "microbatch": (1, (), "messages a batch"),
