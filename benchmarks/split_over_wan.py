@@ -280,7 +280,7 @@ def _result(runs: Runs, args: argparse.Namespace, line: Line, machine: dict[str,
         for cell, found in runs.items()
         if _is_reference(cell.schedule, cell.guard, args) and cell.line is None
     }
-    pairs: Sequence[tuple[str, str]] = [(s, g) for g in args.guards for s in args.schedules]
+    pairs: Sequence[tuple[str, str]] = list(dict.fromkeys((c.schedule, c.guard) for c in runs))
     rows = [_row(runs, schedule, guard, reference, line) for schedule, guard in pairs]
     best = rows[-1]
     what = f"{best.schedule} with {best.guard}"
