@@ -29,8 +29,8 @@ class Adaptive(Schedule):
 
     (Fewer while fewer exchanges are kept, as at the beginning of an epoch.)
 
-    The loss stands still when its mean over the last 256 exchanges is not 0.5 % or more below
-    that of the 256 before. Then both sides visit earlier exchanges again, as in `Local`, in place of the
+    The loss stands still when its mean over the last 256 exchanges is not 0.5 % or more below that
+    of the 256 before. Then both sides visit earlier exchanges again, as in `Local`, in place of the
     batches left out: neither cuts nor gradients cross. While the loss falls, this is `Exact`. An
     epoch makes as many updates as under `Exact` and exchanges fewer rows. The idea is the
     loss-based state C of Chen, Li and Chakrabarti, "Communication and Computation Reduction for
