@@ -87,7 +87,7 @@ def scores(folder):
 
 def test_three_processes_give_what_one_process_gives(three):
     arguments = ("--set", "evaluate.pooled=true", "--out", three.folder / "runs")
-    done = three.isthmus("run", three.job_file, *arguments, "--format", "json", timeout=250)
+    done = three.isthmus("run", three.job_file, *arguments, "--format", "json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     federation, pooled = report["metrics"]["federation"], report["metrics"]["pooled"]
