@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,11 @@ def test_stopping_the_launcher_ends_the_children(monkeypatch, workshop, when):
     assert started
     for process in started:
         assert process.poll() is not None
-        process.communicate()
+        if when == "while they are started":
+            process.communicate()
+        # Else the launcher's threads read to the end and close.
+        while not (process.stdout.closed and process.stderr.closed):
+            time.sleep(0.001)
 
 
 def test_identities_trust_each_other_and_nobody_else(tmp_path):
