@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.data.features import FieldLayout, Layout
-from isthmus.models import EmbeddingTable
-from isthmus.models.rows import fetch_rows, put_rows, take_rows
+from isthmus.models import EmbeddingTable, FeatureBatch
+from isthmus.models.rows import fetch_rows, gather_rows, put_rows, take_rows
 
 LAYOUT = Layout((FieldLayout("a", "categorical", 0, 1, 1, 9),), 10, 1, 0)
 
@@ -44,22 +44,75 @@ def test_autograd_sees_that_a_table_has_changed():
 
 
 def test_fetching_changes_nothing():
-    table = torch.randn(1 << 20, 2, 3)
+    table = torch.randn(1 << 20, 6)
     before = table.clone()
     fetch_rows(table, torch.tensor([0, 5, (1 << 20) - 1]))
     assert torch.equal(table, before)
 
 
-def test_a_table_holds_on_to_no_optimisers_memory():
-    table = EmbeddingTable(LAYOUT, 3, std=0.1, rng=np.random.default_rng(0))
-    moments = torch.zeros(10, 2, 3)
-    table.keep_beside(moments)
+def test_gathered_rows_are_what_taking_gives():
+    table, rows = torch.randn(50, 17), torch.tensor([0, 3, 7, 49])
+    assert torch.equal(gather_rows(table, rows), table[rows])
+
+
+class Keeper:
+    """Counts what a table asks of it."""
+
+    def __init__(self):
+        self.asked = []
+
+    def fetch(self, rows):
+        self.asked.append(("fetch", rows.tolist()))
+
+    def look_up(self, rows):
+        self.asked.append(("look up", rows.tolist()))
+
+    def settle(self):
+        self.asked.append("settle")
+
+
+def make_table():
+    return EmbeddingTable(LAYOUT, 3, std=0.1, rng=np.random.default_rng(0))
+
+
+def test_a_table_holds_on_to_no_optimiser():
+    table, keeper = make_table(), Keeper()
+    table.keep(keeper)
     table.fetch(torch.tensor([1, 2]))
+    assert keeper.asked == [("fetch", [1, 2])]
     other = copy.deepcopy(table)
     assert torch.equal(other.weight, table.weight)
-    assert other._beside is None
+    assert other._keeper is None
     assert pickle.dumps(table)
-    del moments
+    del keeper
     table.fetch(torch.tensor([1, 2]))
-    assert table._beside is not None
-    assert table._beside() is None
+    assert table._keeper is not None
+    assert table._keeper() is None
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda table: table.weight,
+        lambda table: table.state_dict(),
+        lambda table: torch.nn.Sequential(table).state_dict(),
+        lambda table: table.load_state_dict({"weight": torch.zeros(10, 3)}),
+        copy.deepcopy,
+        lambda table: table(FeatureBatch(torch.tensor([[1]], dtype=torch.int32), None)),
+    ],
+)
+def test_who_reads_a_table_or_writes_it_has_its_updates_made_before(read):
+    table, keeper = make_table(), Keeper()
+    table.keep(keeper)
+    with torch.no_grad():
+        read(table)
+    assert "settle" in keeper.asked
+
+
+def test_a_lookup_that_is_trained_asks_for_its_rows_alone():
+    table, keeper = make_table(), Keeper()
+    table.keep(keeper)
+    batch = FeatureBatch(torch.tensor([[4], [2], [4]], dtype=torch.int32), None)
+    table(batch)
+    table.run(batch)
+    assert keeper.asked == [("look up", [2, 4])] * 2

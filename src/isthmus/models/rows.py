@@ -34,6 +34,16 @@ def take_rows(table: Tensor, rows: Tensor) -> Tensor:
     return torch.from_numpy(taken.view(np.float32)).view(len(rows), table.shape[1])
 
 
+def gather_rows(table: Tensor, rows: Tensor) -> Tensor:
+    """A copy of some rows of a large table, as `take_rows`; a negative zero becomes zero.
+
+    Torch's sum over bags of one row each fetches ahead of where it reads: of rows that lie in main
+    memory it takes two thirds of the time of `take_rows`.
+    """
+    bags = torch.arange(len(rows), device=rows.device)
+    return torch.embedding_bag(table.detach(), rows, bags, mode=0)[0]
+
+
 def put_rows(table: Tensor, rows: Tensor, values: Tensor) -> None:
     """Write `values` [touched, width] over the distinct rows `rows` int64 [touched] of `table`."""
     items = _items(table)
@@ -52,11 +62,16 @@ def fetch_rows(table: Tensor, rows: Tensor) -> None:
     to wait anyway, saves that way later.
 
     Args:
-        table: [n, ...].
+        table: [n, width].
         rows: int64 [touched].
     """
-    if table.nbytes > _CACHED and (items := _items(table.flatten(1))) is not None:
-        items.take(rows.numpy(), mode="clip")
+    if table.nbytes > _CACHED and can_move_items(table):
+        gather_rows(table, rows)
+
+
+def can_move_items(table: Tensor) -> bool:
+    """Whether rows of `table` [n, width] are moved as opaque items."""
+    return _items(table) is not None
 
 
 def _items(table: Tensor) -> npt.NDArray[Any] | None:

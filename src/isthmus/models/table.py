@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -19,6 +19,19 @@ from isthmus.models.rows import fetch_rows
 
 _SUM = 0
 """Torch's number of the mode of an embedding bag."""
+
+
+class RowKeeper(Protocol):
+    """What updates a table's rows, some of them perhaps later."""
+
+    def fetch(self, rows: Tensor) -> None:
+        """Make ready for a batch that touches `rows`, int64 [touched], distinct and ascending."""
+
+    def look_up(self, rows: Tensor) -> None:
+        """Have `rows` up to date."""
+
+    def settle(self) -> None:
+        """Have all rows up to date."""
 
 
 class EmbeddingTable(nn.Module):
@@ -42,7 +55,7 @@ class EmbeddingTable(nn.Module):
         self.layout = layout
         self.around: Callable[[Tensor], AbstractContextManager[None]] | None = None
         """Made for the rows of each lookup that a backward pass will follow, and entered for it."""
-        self._beside: weakref.ref[Tensor] | None = None
+        self._keeper: weakref.ref[RowKeeper] | None = None
         self._starts = torch.tensor([field.start for field in layout.fields], dtype=torch.int32)
         self._bags = torch.empty(0, dtype=torch.int32)
 
@@ -54,8 +67,9 @@ class EmbeddingTable(nn.Module):
         plan = batch.plan or self._plan(batch)
         if batch.readers is not None:
             batch.readers.add(self)
+        weight = self._ready(plan.rows)
         with nullcontext() if self.around is None else self.around(plan.rows):
-            vectors: Tensor = _Lookup.apply(self.weight, batch, bags, plan)  # type: ignore[no-untyped-call]
+            vectors: Tensor = _Lookup.apply(weight, batch, bags, plan)  # type: ignore[no-untyped-call]
         return vectors
 
     def run(self, batch: FeatureBatch) -> tuple[Tensor, Callable[[Tensor], None]]:
@@ -64,11 +78,11 @@ class EmbeddingTable(nn.Module):
         if batch.readers is not None:
             batch.readers.add(self)
         bags = self._bags_of(len(batch), batch.index.device)
+        weight = self._ready(plan.rows)
         with nullcontext() if self.around is None else self.around(plan.rows):
-            vectors = _look_up(self.weight, batch, bags)
+            vectors = _look_up(weight, batch, bags)
 
         def back(gradient: Tensor) -> None:
-            weight = self.weight
             if weight.requires_grad:
                 slope = _row_gradient(plan, weight.shape, gradient)
                 weight.grad = slope if weight.grad is None else weight.grad + slope
@@ -77,18 +91,52 @@ class EmbeddingTable(nn.Module):
 
     def fetch(self, rows: Tensor) -> None:
         """See `RowReader.fetch`."""
-        fetch_rows(self.weight, rows)
-        beside = None if self._beside is None else self._beside()
-        if beside is not None:
-            fetch_rows(beside, rows)
+        keeper = self._kept()
+        if keeper is None:
+            fetch_rows(self.weight, rows)
+        else:
+            keeper.fetch(rows)
 
-    def keep_beside(self, kept: Tensor) -> None:
-        """Fetch with the rows what an optimiser keeps of each, [rows, ...], while it is there."""
-        self._beside = weakref.ref(kept)
+    def keep(self, keeper: RowKeeper) -> None:
+        """Let an optimiser put updates of rows off, while it is there.
+
+        The weight, the state and lookups are as if it did not. Who reads the weight by way of
+        `parameters()` in the middle of a step sees some rows as they were before the last update.
+        """
+        self._keeper = weakref.ref(keeper)
+
+    def __getattr__(self, name: str) -> Any:
+        """The weight as it is once all updates have been made."""
+        if name == "weight":
+            self._settle()
+        return super().__getattr__(name)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what belongs to this table's training alone."""
-        return {**self.__dict__, "_beside": None, "around": None}
+        self._settle()
+        return {**self.__dict__, "_keeper": None, "around": None}
+
+    def _save_to_state_dict(self, *args: Any) -> None:
+        self._settle()
+        super()._save_to_state_dict(*args)
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        self._settle()
+        super()._load_from_state_dict(*args)
+
+    def _kept(self) -> RowKeeper | None:
+        keeper = self.__dict__.get("_keeper")
+        return None if keeper is None else keeper()
+
+    def _settle(self) -> None:
+        if (keeper := self._kept()) is not None:
+            keeper.settle()
+
+    def _ready(self, rows: Tensor) -> Tensor:
+        """The weight, of which `rows` are up to date."""
+        if (keeper := self._kept()) is not None:
+            keeper.look_up(rows)
+        return cast(Tensor, self._parameters["weight"])
 
     def _bags_of(self, batch: int, device: torch.device) -> Tensor | None:
         """int32 [batch * fields]: where each field's columns start in the flat index.

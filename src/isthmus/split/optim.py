@@ -7,6 +7,7 @@ hundred megabytes a process), and its hooks cost a tenth of a small step.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -15,10 +16,13 @@ from torch import Tensor, nn
 from torch.optim.adam import adam
 
 from isthmus.models import EmbeddingTable
-from isthmus.models.rows import put_rows, take_rows
+from isthmus.models.rows import gather_rows, put_rows, take_rows
 from isthmus.split.options import TrainOptions
+from isthmus.split.row_updates import RowUpdates
 
 _BETA1, _BETA2, _EPS = 0.9, 0.999, 1e-8
+_LANES = 16
+"""Rows that fill the lanes of any processor, whatever their width."""
 
 
 class DenseAdam:
@@ -83,7 +87,8 @@ class RowAdam:
 
     Moments of other rows stand still ("lazy" Adam). The steps are those of
     `torch.optim.SparseAdam`, made faster and with weight decay. Gradients must be sparse over the
-    first dimension.
+    first dimension. Of a large table's update a part may be made later, see `RowUpdates`: what
+    `tensors`, `outlook` and the weight of an `EmbeddingTable` give has all of it.
 
     A row's two moments lie side by side, so that a step reaches into memory at two places a row,
     and each of them once: in a table larger than the caches that is what a step costs.
@@ -102,6 +107,8 @@ class RowAdam:
         self._decay = weight_decay
         self.moments = [_no_moments(p) for p in self.parameters]
         """Of each parameter, [rows, 2, width]: mean and square."""
+        self.updates = [RowUpdates(parameter) for parameter in self.parameters]
+        """Of each parameter: says when its rows are updated."""
         self._step = torch.zeros(len(self.parameters), dtype=torch.int64)
 
     @torch.no_grad()
@@ -113,15 +120,30 @@ class RowAdam:
                 parameter.grad = None
 
     def _update(self, i: int, parameter: nn.Parameter, lr: float) -> None:
-        rows, values = _row_gradient(parameter)
         self._step[i] += 1
-        step = int(self._step[i])
-        count, width = values.shape
-        both = self.moments[i].view(-1, width)
+        update = partial(self._update_rows, i, lr, int(self._step[i]), parameter.detach())
+        self.updates[i].apply(*_row_gradient(parameter), update)
+
+    def _update_rows(
+        self, i: int, lr: float, step: int, parameter: Tensor, rows: Tensor, values: Tensor
+    ) -> None:
+        both, count = self.moments[i].view(-1, parameter.shape[1]), len(rows)
         # First all means, then all squares: two dense blocks for the kernel.
         pairs = torch.cat((rows * 2, rows * 2 + 1))
-        weight, moments = take_rows(parameter, rows), take_rows(both, pairs)
-        mean, square = moments[:count], moments[count:]
+        if not self.updates[i].large:
+            weight, moments = take_rows(parameter, rows), take_rows(both, pairs)
+            self._adam(weight, values, moments[:count], moments[count:], lr, step)
+        else:
+            filled = _fill_lanes(parameter, self.moments[i], rows, values)
+            self._adam(*filled, lr, step)
+            weight, _, mean, square = (tensor[:count] for tensor in filled)
+            moments = torch.cat((mean, square))
+        put_rows(parameter, rows, weight)
+        put_rows(both, pairs, moments)
+
+    def _adam(
+        self, weight: Tensor, values: Tensor, mean: Tensor, square: Tensor, lr: float, step: int
+    ) -> None:
         torch._fused_adam_(
             [weight],
             [values],
@@ -139,8 +161,6 @@ class RowAdam:
             amsgrad=False,
             maximize=False,
         )
-        put_rows(parameter, rows, weight)
-        put_rows(both, pairs, moments)
 
     @torch.no_grad()
     def outlook(self, parameter: Tensor, rows: Tensor) -> Tensor | None:
@@ -149,13 +169,35 @@ class RowAdam:
         step = int(self._step[i])
         if not step:
             return None
+        self._settle()
         both = self.moments[i].view(-1, parameter.shape[1])
         moments = take_rows(both, torch.cat((rows * 2, rows * 2 + 1)))
         return _outlook(moments[: len(rows)], moments[len(rows) :], step, self.lr)
 
     def tensors(self) -> dict[str, Tensor]:
         """The state, by name."""
+        self._settle()
         return {f"moments.{i}": t for i, t in enumerate(self.moments)} | {"step": self._step}
+
+    def _settle(self) -> None:
+        for updates in self.updates:
+            updates.settle()
+
+
+def _fill_lanes(
+    weight: Tensor, moments: Tensor, rows: Tensor, values: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Weights, gradients, means and squares of some rows, dense, and of more to a round number.
+
+    The kernel rounds what does not fill the processor's lanes in another way. Filled up, a row's
+    result does not depend on which rows are updated with it.
+    """
+    spare = -len(rows) % _LANES
+    rows = torch.cat((rows, rows[:1].expand(spare)))
+    values = torch.cat((values, values.new_zeros(spare, values.shape[1])))
+    both = gather_rows(moments.flatten(1), rows).view(len(rows), *moments.shape[1:])
+    mean, square = both.transpose(0, 1).contiguous()
+    return gather_rows(weight, rows), values, mean, square
 
 
 def _place(parameters: Sequence[Tensor], wanted: Tensor) -> int:
@@ -206,7 +248,7 @@ class PartyOptimizer:
             rate = options.embedding_learning_rate or options.learning_rate
             rows = RowAdam(sparse, lr=rate, weight_decay=options.embedding_decay)
             self._parts["rows"] = rows
-            _keep_beside(module, rows)
+            _keep(module, rows)
         if dense:
             self._parts["dense"] = DenseAdam(
                 dense, lr=options.learning_rate, weight_decay=options.weight_decay
@@ -249,11 +291,11 @@ class PartyOptimizer:
             tensor.copy_(saved[key])
 
 
-def _keep_beside(module: nn.Module, rows: RowAdam) -> None:
-    moments = {id(p): m for p, m in zip(rows.parameters, rows.moments, strict=True)}
+def _keep(module: nn.Module, rows: RowAdam) -> None:
+    updates = {id(p): u for p, u in zip(rows.parameters, rows.updates, strict=True)}
     for part in module.modules():
         if isinstance(part, EmbeddingTable):
-            part.keep_beside(moments[id(part.weight)])
+            part.keep(updates[id(part.weight)])
 
 
 def sparse_parameters(module: nn.Module) -> Iterator[nn.Parameter]:
