@@ -1,4 +1,4 @@
-"""Round trips over our gRPC link against a bare gRPC stream with the same TLS.
+"""Round trips over our link against a bare gRPC stream, both with mutual TLS.
 
 make bench NAME=link_round_trip
 """
@@ -35,7 +35,7 @@ from isthmus.link import (
 HERE, THERE = "alice", "bob"
 SIZES = (32 * 1024, 256 * 1024)
 PATH = "/bench.Echo/Open"
-BAR = 0.5
+BAR = 1.0
 TITLE = "Round trips over loopback: our link against a bare gRPC stream, both with mutual TLS"
 SUMMARY = """\
 Two processes; one sends a message of one float32 tensor, the other sends it back, and the next goes

@@ -253,7 +253,7 @@ def _result(measured: Mapping[int, Figures], machine: dict[str, Any]) -> Result:
         raw={str(batch): figures for batch, figures in measured.items()},
         machine=machine,
         versions={
-            **versions("torch", "grpcio", "numpy"),
+            **versions("torch", "numpy"),
             "secretflow (simulation)": first["simulation"]["version"],
             "secretflow (two processes)": first["production"]["version"],
         },

@@ -305,7 +305,7 @@ def _result(runs: Runs, args: argparse.Namespace, line: Line, machine: dict[str,
             "runs": [{**asdict(cell), **asdict(found)} for cell, found in runs.items()],
         },
         machine=machine,
-        versions=versions("torch", "grpcio", "numpy"),
+        versions=versions("torch", "numpy"),
     )
 
 

@@ -178,7 +178,7 @@ def _result(raw: dict[str, Any], machine: dict[str, Any]) -> Result:
         ],
         raw=raw,
         machine=machine,
-        versions=versions("torch", "grpcio", "numpy"),
+        versions=versions("torch", "numpy"),
     )
 
 

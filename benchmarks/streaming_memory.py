@@ -242,7 +242,7 @@ def _result(both: dict[str, dict[str, Any]], rows: int, machine: dict[str, Any])
         ],
         raw=both,
         machine=machine,
-        versions=versions("torch", "grpcio", "numpy"),
+        versions=versions("torch", "numpy"),
     )
 
 

@@ -277,7 +277,7 @@ def _result(raw: dict[str, dict[int, dict[str, list[float]]]], machine: dict[str
         rows=table,
         raw=raw,
         machine=machine,
-        versions=versions("torch", "grpcio", "numpy"),
+        versions=versions("torch", "numpy"),
     )
 
 

@@ -101,7 +101,7 @@ def used_by_children():
 
 def test_help_is_quick_and_loads_no_heavy_library():
     loaded = "import sys; before = set(sys.modules); import isthmus.cli.main; "
-    loaded += "print([m for m in ('torch', 'polars', 'numpy', 'grpc', 'pydantic', 'cryptography')"
+    loaded += "print([m for m in ('torch', 'polars', 'numpy', 'ssl', 'pydantic', 'cryptography')"
     loaded += " if m in sys.modules])"
     began = used_by_children()
     command = [sys.executable, "-c", loaded]

@@ -14,18 +14,9 @@ class Stream:
 
     def __init__(self):
         self.cancelled = threading.Event()
-        self._callbacks = []
-
-    def add_callback(self, callback):
-        self._callbacks.append(callback)
-        return True
 
     def cancel(self):
         self.cancelled.set()
-
-    def end(self):
-        for callback in self._callbacks:
-            callback()
 
 
 @pytest.fixture
@@ -48,7 +39,7 @@ def test_each_partner_has_a_share_of_streams(doorman):
     assert all(doorman.admit("bob", stream) for stream in streams)
     assert not doorman.admit("bob", Stream())
     assert doorman.admit("carol", Stream())
-    streams[3].end()
+    doorman.leave("bob", streams[3])
     assert doorman.admit("bob", Stream())
     assert not doorman.admit("bob", Stream())
 
@@ -58,7 +49,7 @@ def test_a_stream_that_does_not_get_on_is_ended(doorman, clock):
     for stream in streams:
         doorman.admit("bob", stream)
     doorman.welcome(welcome)
-    ended.end()
+    doorman.leave("bob", ended)
     late = Stream()
     doorman.admit("bob", late)
     clock.now += 0.09

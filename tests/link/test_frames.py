@@ -10,11 +10,10 @@ from isthmus.link.codec import decode, encode_pieces
 from isthmus.link.remote.frames import (
     BODY_BYTES,
     HEAD_BYTES,
+    MAX_FRAME_BYTES,
     MAX_NOTE_BYTES,
-    SMALL_BODY_BYTES,
     Counters,
     Kind,
-    cut_small,
     pack,
     pack_message,
     pack_note,
@@ -22,21 +21,19 @@ from isthmus.link.remote.frames import (
     read_note,
 )
 from isthmus.link.remote.inflow import Inflow
-from isthmus.link.remote.runtime import MAX_FRAME_BYTES
-from isthmus.link.remote.wire import Wire
 
 
 @given(sizes=st.lists(st.sampled_from([0, 1, 1000, BODY_BYTES, 3 * BODY_BYTES + 1]), max_size=3))
 @settings(deadline=None, max_examples=30)
 def test_a_message_survives_its_frames(sizes):
     tensors = {str(i): np.full(size, i, np.uint8) for i, size in enumerate(sizes)}
-    frames = pack_message(encode_pieces("t", tensors), 0, Counters(3, 4))
+    frames = pack_message(encode_pieces("t", tensors), 0, Counters(3, 4, 5))
     assert all(len(frame) <= MAX_FRAME_BYTES for frame in frames)
     inflow = Inflow()
     wholes = []
     for data in frames:
         frame = parse(data)
-        assert frame.counters == (3, 4)
+        assert frame.counters == (3, 4, 5)
         whole = inflow.take(frame)
         if whole is not None:
             wholes.append(decode(whole))
@@ -44,20 +41,6 @@ def test_a_message_survives_its_frames(sizes):
     assert [w.topic for w in wholes] == ["t"]
     for name, array in tensors.items():
         np.testing.assert_array_equal(wholes[0].tensors[name], array)
-
-
-@pytest.mark.parametrize("size", [1, SMALL_BODY_BYTES - 200, BODY_BYTES, 3 * BODY_BYTES + 1])
-def test_a_message_survives_being_cut_again(size):
-    array = np.random.default_rng(0).integers(0, 255, size, np.uint8)
-    frames = cut_small(pack_message(encode_pieces("t", {"x": array}), 7, Counters(3, 4)))
-    assert max(map(len, frames)) <= HEAD_BYTES + SMALL_BODY_BYTES
-    assert cut_small(frames) is frames
-    inflow = Inflow()
-    inflow.expects = 7
-    *unfinished, whole = [inflow.take(parse(data)) for data in frames]
-    assert not any(unfinished)
-    np.testing.assert_array_equal(decode(whole).tensors["x"], array)
-    assert parse(frames[-1]).counters == (3, 4)
 
 
 @given(st.binary(max_size=200))
@@ -122,18 +105,3 @@ def test_malformed_notes_are_refused(body):
 
 def test_notes_survive():
     assert read_note(parse(pack_note(Kind.FAIL, {"code": "x"}))) == {"code": "x"}
-
-
-def test_only_the_newest_report_waits():
-    wire = Wire()
-    for i in range(1000):
-        wire.put_report(b"report %d" % i)
-        if i == 500:
-            wire.put(b"message")
-    wire.end()
-    assert list(wire.outbound()) == [b"report 999", b"message"]
-    wire.put_report(b"1")
-    frames = wire.outbound()
-    assert next(frames) == b"1"
-    wire.put_report(b"2")
-    assert next(frames) == b"2"

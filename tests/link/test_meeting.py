@@ -1,4 +1,4 @@
-"""How two parties meet over gRPC, and every way in which they do not."""
+"""How two parties meet over TLS, and every way in which they do not."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import ssl
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -24,18 +25,13 @@ from isthmus.errors import (
     VersionMismatch,
 )
 from isthmus.link import Deadlines, Listener, Transcript, create_identity, open_links, trust
-from isthmus.link.identity import load_identity
+from isthmus.link.identity import load_identity, trusted_partner
 from isthmus.link.remote.doorman import STREAMS_OF_A_PARTNER
 from isthmus.link.remote.frames import Counters, Kind, pack, pack_note, parse, read_note
 from isthmus.link.remote.handshake import NOT_READY, PROTOCOL
-from isthmus.link.remote.runtime import (
-    CHANNEL_OPTIONS,
-    METHOD,
-    PATH,
-    SERVICE,
-    DaemonThreads,
-    grpc,
-)
+from isthmus.link.remote.listener import STRANGERS
+from isthmus.link.remote.tls import client_context, dial, server_context
+from isthmus.link.remote.wire import Wire
 
 SOON = Deadlines(connect=20, recv=20, reconnect=1, heartbeat=1, close=1)
 AT_ONCE = Deadlines(connect=0.6, recv=1, reconnect=1, heartbeat=1, close=1)
@@ -95,8 +91,12 @@ def hello(**changes):
 
 def dial_by_hand(folder, address, *frames, me="bob"):
     """What a listener answers first to a dialler that sends `frames`."""
-    with channel_by_hand(folder, address, me) as channel:
-        return parse(next(channel.stream_stream(PATH)(iter(frames))))
+    wire = wire_by_hand(folder, address, me)
+    for frame in frames:
+        wire.put(frame)
+    answer = parse(next(wire.frames()))
+    wire.close()
+    return answer
 
 
 def dial_once_served(folder, address, frame, me="bob"):
@@ -107,34 +107,36 @@ def dial_once_served(folder, address, frame, me="bob"):
             return answer
 
 
-def channel_by_hand(folder, address, me):
-    """A channel to alice with the identity of `me`."""
-    identity = load_identity(folder, me)
-    credentials = grpc.ssl_channel_credentials(
-        (folder / "trusted" / "alice.cert.pem").read_bytes(),
-        identity.key_pem(),
-        identity.certificate_pem(),
-    )
-    options = [*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", "alice.isthmus")]
-    return grpc.secure_channel(address, credentials, options=options)
+def wire_by_hand(folder, address, me):
+    """A stream to alice with the identity of `me`."""
+    alice = trusted_partner(folder, "alice")
+    return Wire(dial(address, client_context(load_identity(folder, me), alice), "alice", 10))
 
 
+@contextmanager
 def listen_by_hand(folder, *frames):
     """A server with alice's identity that answers every stream with `frames`."""
-    identity = load_identity(folder, "alice")
-    server = grpc.server(DaemonThreads())
-    handler = grpc.stream_stream_rpc_method_handler(lambda _frames, _context: iter(frames))
-    server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),)
-    )
-    credentials = grpc.ssl_server_credentials(
-        [(identity.key_pem(), identity.certificate_pem())],
-        (folder / "trusted" / "bob.cert.pem").read_bytes(),
-        True,
-    )
-    port = server.add_secure_port("127.0.0.1:0", credentials)
-    server.start()
-    return server, f"127.0.0.1:{port}"
+    context = server_context(load_identity(folder, "alice"), [trusted_partner(folder, "bob")])
+
+    def answer():
+        while True:
+            try:
+                line, _ = server.accept()
+            except OSError:
+                return
+            with suppress(OSError):
+                wire = Wire(context.wrap_socket(line, True))
+                for frame in frames:
+                    wire.put(frame)
+                wire.linger(5)
+                wire.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
 
 
 def test_they_meet(folders):
@@ -187,7 +189,7 @@ def test_an_own_listener_ends_with_its_links(folders):
             b.result()["alice"].close()
 
 
-def test_the_transcript_records_over_grpc_too(folders):
+def test_the_transcript_records_over_tls_too(folders):
     transcript = Transcript()
     with Listener(folders / "alice", "alice") as listener, ThreadPoolExecutor(2) as pool:
         a = pool.submit(open_links, folders / "alice", "alice", {"bob": None}, listen=listener)
@@ -248,21 +250,19 @@ def test_a_trusted_partner_cannot_exhaust_our_threads(folders, has_part):
     carol = create_identity(folders / "carol", "carol")
     trust(folders / "alice", carol.certificate_path)
     trust(folders / "carol", folders / "alice" / "alice.cert.pem")
-    done = threading.Event()
-
-    def silence():
-        done.wait(10)
-        yield from ()
-
-    with Listener(folders / "alice", "alice") as listener, ThreadPoolExecutor(1) as pool:
+    with (
+        Listener(folders / "alice", "alice") as listener,
+        ThreadPoolExecutor(1) as pool,
+        ExitStack() as wires,
+    ):
         partners = {"bob": None, **({"carol": None} if has_part else {})}
         awaited = replace(SOON, connect=10 if has_part else 20)
         a = pool.submit(
             open_links, folders / "alice", "alice", partners, listen=listener, deadlines=awaited
         )
-        channels = [channel_by_hand(folders / "carol", listener.address, "carol") for _ in "123"]
-        calls = [channel.stream_stream(PATH)(silence()) for channel in channels for _ in range(20)]
-        time.sleep(0.5)
+        for _ in range(30):
+            with suppress(OSError):
+                wires.callback(wire_by_hand(folders / "carol", listener.address, "carol").close)
         # A stream that is refused has a thread for a moment, a silent one for ten seconds.
         limit, until = STREAMS_OF_A_PARTNER if has_part else 0, time.monotonic() + 8
         while sum(t.name == "isthmus-stream" for t in threading.enumerate()) > limit:
@@ -270,11 +270,6 @@ def test_a_trusted_partner_cannot_exhaust_our_threads(folders, has_part):
             time.sleep(0.01)
         b = open_links(folders / "bob", "bob", {"alice": listener.address}, deadlines=SOON)
         b["alice"].send("t")
-        done.set()
-        for call in calls:
-            call.cancel()
-        for channel in channels:
-            channel.close()
         if has_part:
             with pytest.raises(LinkError):  # carol did not dial, or ended without a hello
                 a.result()
@@ -284,25 +279,48 @@ def test_a_trusted_partner_cannot_exhaust_our_threads(folders, has_part):
         b["alice"].close()
 
 
+def test_strangers_who_say_nothing_keep_nobody_out(folders):
+    with Listener(folders / "alice", "alice") as listener, ThreadPoolExecutor(1) as pool:
+        host, _, port = listener.address.rpartition(":")
+        strangers = [socket.create_connection((host, int(port))) for _ in range(3 * STRANGERS)]
+        a = pool.submit(
+            open_links, folders / "alice", "alice", {"bob": None}, listen=listener, deadlines=SOON
+        )
+        b = open_links(folders / "bob", "bob", {"alice": listener.address}, deadlines=SOON)
+        b["alice"].send("t")
+        a.result()["bob"].recv("t")
+        assert sum(t.name == "isthmus-stream" for t in threading.enumerate()) <= STRANGERS + 1
+        for link in (a.result()["bob"], b["alice"]):
+            link.close()
+        for stranger in strangers:
+            stranger.close()
+
+
 def test_nobody_gets_in_below_tls_1_3(folders):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(folders / "alice" / "alice.cert.pem")
     context.load_cert_chain(folders / "bob" / "bob.cert.pem", folders / "bob" / "bob.key.pem")
-    context.set_alpn_protocols(["h2"])
 
     def shake(address):
-        host, _, port = address.rpartition(":")
-        with (
-            socket.create_connection((host, int(port)), 5) as plain,
-            context.wrap_socket(plain, server_hostname="alice.isthmus") as line,
-        ):
+        with dial(address, context, "alice", 5) as line:
             return line.version()
 
     with Listener(folders / "alice", "alice") as listener:
         assert shake(listener.address) == "TLSv1.3"
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.maximum_version = ssl.TLSVersion.TLSv1_2
         with pytest.raises(ssl.SSLError):
             shake(listener.address)
+
+
+def test_nobody_gets_in_without_a_certificate(folders):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(folders / "alice" / "alice.cert.pem")
+    with Listener(folders / "alice", "alice") as listener:
+        wire = Wire(dial(listener.address, context, "alice", 5))
+        with pytest.raises(ssl.SSLError, match=r"(?i)certificate.required"):
+            next(wire.frames())
+        wire.close()
 
 
 def test_expired_certificates(folders):
@@ -363,19 +381,19 @@ def test_another_version_dials(folders):
 
 def test_another_version_listens(folders):
     note = {"protocol": PROTOCOL + 1, "code": "link.version", "reason": ""}
-    server, address = listen_by_hand(folders / "alice", pack_note(Kind.REFUSE, note))
-    with pytest.raises(VersionMismatch, match=f"alice speaks protocol version {PROTOCOL + 1}"):
+    with (
+        listen_by_hand(folders / "alice", pack_note(Kind.REFUSE, note)) as address,
+        pytest.raises(VersionMismatch, match=f"alice speaks protocol version {PROTOCOL + 1}"),
+    ):
         open_links(folders / "bob", "bob", {"alice": address}, context="job", deadlines=SOON)
-    server.stop(None)
 
 
 def test_a_refusal_sends_no_commands_to_the_terminal(folders):
     note = {"protocol": PROTOCOL, "code": "job.mismatch", "reason": "\x1b[2J\u202eab\ncd"}
-    server, address = listen_by_hand(folders / "alice", pack_note(Kind.REFUSE, note))
-    with pytest.raises(JobMismatch, match="there \\[2Jabcd\\)") as caught:
-        open_links(folders / "bob", "bob", {"alice": address}, context="job", deadlines=SOON)
-    assert caught.value.message.isprintable()
-    server.stop(None)
+    with listen_by_hand(folders / "alice", pack_note(Kind.REFUSE, note)) as address:
+        with pytest.raises(JobMismatch, match="there \\[2Jabcd\\)") as caught:
+            open_links(folders / "bob", "bob", {"alice": address}, context="job", deadlines=SOON)
+        assert caught.value.message.isprintable()
 
 
 @pytest.mark.parametrize("context", ["two words", "\x1b[2J", "x" * 257, "ä"])
@@ -422,10 +440,8 @@ def test_garbage_instead_of_a_hello(folders, frame):
 
 @pytest.mark.parametrize("frame", [b"garbage", pack(Kind.ACK, Counters())])
 def test_garbage_instead_of_an_answer(folders, frame):
-    server, address = listen_by_hand(folders / "alice", frame)
-    with pytest.raises(BadMessage):
+    with listen_by_hand(folders / "alice", frame) as address, pytest.raises(BadMessage):
         open_links(folders / "bob", "bob", {"alice": address}, context="job", deadlines=SOON)
-    server.stop(None)
 
 
 def test_a_dialler_waits_for_a_late_listener_with_a_word(folders):

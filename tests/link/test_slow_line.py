@@ -78,15 +78,12 @@ def test_close_delivers_for_as_long_as_the_line_carries(slow):
     closing.join()
 
 
-def test_a_frame_that_outlasts_three_heartbeats_breaks_the_line_once(slow):
+def test_a_frame_that_outlasts_three_heartbeats_does_not_break_the_line(slow):
     alice, bob = slow(2, heartbeat=0.5, recv=60)
     words = []
     alice._say = words.append
+    wire = alice._wire
     bob.send("t", {"x": BLOCK[:600_000]})
-    began = time.monotonic()
     np.testing.assert_array_equal(alice.recv("t").tensors["x"], BLOCK[:600_000])
-    assert time.monotonic() - began < 40
-    assert words == [
-        "the line to bob broke; waiting for it to come back",
-        "the line to bob is back",
-    ]
+    assert alice._wire is wire
+    assert words == []

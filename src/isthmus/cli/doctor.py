@@ -18,7 +18,7 @@ from isthmus.cli.options import DEFAULT_IDENTITY, Debug, Format, IdentityFolder,
 
 EXAMPLES = examples("isthmus doctor", "isthmus doctor --listen 0.0.0.0:7600 --format json")
 
-PACKAGES = ("torch", "numpy", "polars", "grpcio", "cryptography", "pydantic", "safetensors")
+PACKAGES = ("torch", "numpy", "polars", "cryptography", "pydantic", "safetensors")
 LEAST_DISK = 1e9
 """Bytes below which the disk is called full."""
 SOON = 30
@@ -67,6 +67,7 @@ def _versions() -> list[Finding]:
     found = [
         Finding("isthmus", __version__, True),
         Finding("python", platform.python_version(), True),
+        _tls(),
     ]
     for package in PACKAGES:
         try:
@@ -75,6 +76,13 @@ def _versions() -> list[Finding]:
             mend = "Install isthmus again: pip install --force-reinstall isthmus"
             found.append(Finding(package, "not installed", False, mend))
     return found
+
+
+def _tls() -> Finding:
+    import ssl
+
+    mend = "Use a Python that is built with OpenSSL 1.1.1 or later."
+    return Finding("tls", ssl.OPENSSL_VERSION, ssl.HAS_TLSv1_3, mend)
 
 
 def _cores() -> Finding:

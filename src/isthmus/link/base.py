@@ -31,7 +31,7 @@ class Message:
 class Link(ABC):
     """A lane to one partner. Safe to use from several threads; one reader per topic.
 
-    Both carriers (in memory, gRPC) behave alike: `isthmus.testing.LinkContract` is the proof.
+    Both carriers (in memory, TLS) behave alike: `isthmus.testing.LinkContract` is the proof.
     """
 
     me: str

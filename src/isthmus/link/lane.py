@@ -188,6 +188,14 @@ class Lane(Link):
                 queue.put(None)
             self._room.notify_all()
 
+    def _next(self, queue: Inbox, seconds: float) -> Buffer | None:
+        """What comes next in an inbox.
+
+        Raises:
+            Empty: nothing within `seconds`.
+        """
+        return queue.get(timeout=seconds)
+
     def _ask_for_room(self) -> None:
         """The window is full: a carrier may ask the partner to report what it reads at once."""
 
@@ -232,7 +240,7 @@ class Lane(Link):
             while True:
                 came = self._coming()
                 with suppress(Empty):
-                    return queue.get(timeout=seconds)
+                    return self._next(queue, seconds)
                 # A caller's own deadline holds as it is; ours is for a line that brings nothing.
                 if timeout is not None or came == self._coming():
                     raise PartnerSlow(

@@ -27,7 +27,7 @@ def run_parties(
 ) -> dict[str, Any]:
     """Run each party's program in a thread of its own and return what each returned.
 
-    The same programs run unchanged as processes over gRPC. If one party raises, its links tell the
+    The same programs run unchanged as processes over TLS. If one party raises, its links tell the
     others, and the first cause is raised here.
 
     Args:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping
 
 import numpy as np
@@ -21,8 +20,6 @@ Widths = Mapping[str, tuple[int, ...]]
 
 _TRAINING = ("train.cut", "train.gradient")
 """Topics whose guards learn from what they send."""
-_YIELD = 1e-5
-"""Seconds that a sender steps aside; the system makes some 60 us of it."""
 _SHOWN = 80
 """Characters of a partner's text that an error repeats."""
 
@@ -74,9 +71,6 @@ class CutLane:
         if (guard := self._guards[what]) is not None:
             arrays = guard.encode(arrays, learn=topic in _TRAINING)
         self._link.send(topic, arrays, {"step": step})
-        # The link's threads need the interpreter to put the message on the line, the partner waits
-        # for it, and what this thread does next is not urgent (15 % of a small step, measured).
-        time.sleep(_YIELD)
 
     def _recv(self, topic: str, what: Direction, batch: int, step: int) -> dict[str, Tensor]:
         message = self._link.recv(topic)

@@ -191,6 +191,14 @@ class LinkContract(ABC):
             alice.send("t.late")
             bob.recv("t.late")
 
+    def test_looking_without_waiting_finds_what_has_come(self) -> None:
+        """However often one looks, nobody has to wait for a message to be read."""
+        with self.links() as (alice, bob):
+            alice.send("t", header={"i": 1})
+            until(lambda: _has_come(bob))
+            alice.send("t", header={"i": 2})
+            assert bob.recv("t").header == {"i": 2}
+
     def test_send_waits_for_a_full_window(self) -> None:
         """Sending goes on as soon as the partner reads."""
         block = np.zeros(20_000, np.uint8)
@@ -349,6 +357,13 @@ class LinkContract(ABC):
                 raise SchemaError("x")
             with pytest.raises(PartnerFailed):
                 bob.recv("t")
+
+
+def _has_come(link: Link) -> bool:
+    try:
+        return link.recv("t", timeout=0).header == {"i": 1}
+    except PartnerSlow:
+        return False
 
 
 def _is_sent(link: Link, header: dict[str, str]) -> bool:

@@ -1,1 +1,1 @@
-"""The carrier between processes: one gRPC stream a pair of parties, over mutual TLS 1.3."""
+"""The carrier between processes: one stream a pair of parties, over mutual TLS 1.3."""

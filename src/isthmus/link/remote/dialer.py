@@ -6,9 +6,8 @@ import threading
 import time
 
 from isthmus.errors import IsthmusError, PartnerAbsent, PartnerGone, UntrustedPartner
-from isthmus.link.identity import Identity, TrustedPartner, domain_of
+from isthmus.link.identity import Identity, TrustedPartner
 from isthmus.link.remote.frames import Frame, Kind, parse, read_note
-from isthmus.link.remote.grpc_link import GrpcLink
 from isthmus.link.remote.handshake import (
     NOT_READY,
     STALE,
@@ -19,7 +18,8 @@ from isthmus.link.remote.handshake import (
     restarted,
 )
 from isthmus.link.remote.probe import probe
-from isthmus.link.remote.runtime import CHANNEL_OPTIONS, PATH, grpc
+from isthmus.link.remote.remote_link import RemoteLink
+from isthmus.link.remote.tls import client_context, dial, is_refusal
 from isthmus.link.remote.wire import Wire
 
 HELLO_SECONDS = 10.0
@@ -36,7 +36,7 @@ class Dialer:
     """Keeps one link supplied with a stream to `address`."""
 
     def __init__(
-        self, link: GrpcLink, address: str, identity: Identity, partner: TrustedPartner
+        self, link: RemoteLink, address: str, identity: Identity, partner: TrustedPartner
     ) -> None:
         self.obstacle: IsthmusError = PartnerAbsent(f"{partner.name} did not answer at {address}")
         """What the last attempt ran into."""
@@ -44,6 +44,7 @@ class Dialer:
         self._address = address
         self._identity = identity
         self._partner = partner
+        self._context = client_context(identity, partner)
         self._wire: Wire | None = None
         self._thread = threading.Thread(target=self._run, name=f"dial-{partner.name}", daemon=True)
 
@@ -81,40 +82,30 @@ class Dialer:
         Raises:
             IsthmusError: no other attempt will help.
         """
-        wire = self._wire = Wire()
-        channel = self._channel()
-        stream: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(PATH)
-        call = stream(wire.outbound())
-        wire.cancel = call.cancel
-        impatience = threading.Timer(HELLO_SECONDS, call.cancel)
+        try:
+            line = dial(self._address, self._context, self._partner.name, HELLO_SECONDS)
+        except OSError:
+            return self._look_into()
+        wire = self._wire = Wire(line)
+        impatience = threading.Timer(HELLO_SECONDS, wire.cancel)
         impatience.daemon = True
         impatience.start()
         wire.put(self._link.hello().frame())
         try:
-            hello = self._read_answer(parse(next(call)))
+            frames = wire.frames()
+            hello = self._read_answer(parse(next(frames)))
             impatience.cancel()
             self._link.attach(wire, hello, answer=False)
-            for data in call:
+            for data in frames:
                 self._link.on_frame(wire, data)
-        except (grpc.RpcError, StopIteration):
-            self._look_into()
+        except (OSError, StopIteration) as error:
+            self._look_into(error)
         except _TryAgain:
             pass
         finally:
             impatience.cancel()
             self._link.detach(wire)
-            wire.end()
-            call.cancel()
-            channel.close()
-
-    def _channel(self) -> grpc.Channel:
-        credentials = grpc.ssl_channel_credentials(
-            root_certificates=self._partner.certificate_pem(),
-            private_key=self._identity.key_pem(),
-            certificate_chain=self._identity.certificate_pem(),
-        )
-        name = ("grpc.ssl_target_name_override", domain_of(self._partner.name))
-        return grpc.secure_channel(self._address, credentials, options=[*CHANNEL_OPTIONS, name])
+            wire.close()
 
     def _read_answer(self, frame: Frame) -> Hello:
         name, link = self._partner.name, self._link
@@ -143,10 +134,17 @@ class Dialer:
         self.obstacle = PartnerAbsent(f"{name} is there, but not ready for this party yet")
         raise _TryAgain
 
-    def _look_into(self) -> None:
-        """After a dial that failed: is it worth waiting?"""
+    def _look_into(self, error: Exception | None = None) -> None:
+        """After an attempt that failed: is it worth waiting?"""
         if self._link.is_connected or not self._link.wants_stream:
             return
-        self.obstacle = probe(self._address, self._identity, self._partner)
+        name = self._partner.name
+        if error is not None and is_refusal(error):
+            raise UntrustedPartner(
+                f"{name} does not trust this party's certificate ({self._identity.fingerprint})",
+                mend=f"{name} must trust it with `isthmus identity trust`, "
+                "after comparing fingerprints by voice.",
+            )
+        self.obstacle = probe(self._address, self._partner)
         if isinstance(self.obstacle, UntrustedPartner):
             raise self.obstacle

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from typing import Protocol
 
 STREAMS_OF_A_PARTNER = 8
@@ -14,13 +13,10 @@ for a while."""
 
 
 class Stream(Protocol):
-    """What the doorman uses of gRPC's `ServicerContext`."""
+    """What the doorman uses of a stream."""
 
     def cancel(self) -> object:
         """End the stream at once."""
-
-    def add_callback(self, callback: Callable[[], None]) -> bool:
-        """Call back when it ends; False where it has ended already."""
 
 
 class Doorman:
@@ -37,7 +33,10 @@ class Doorman:
         threading.Thread(target=self._watch, name="isthmus-doorman", daemon=True).start()
 
     def admit(self, partner: str, stream: Stream) -> bool:
-        """Whether one more stream of `partner` may stay; soon it ends unless it is welcomed."""
+        """Whether one more stream of `partner` may stay; soon it ends unless it is welcomed.
+
+        One that stays must be taken leave of when it has ended.
+        """
         with self._lock:
             if self._closed or self._open[partner] >= STREAMS_OF_A_PARTNER:
                 return False
@@ -45,14 +44,17 @@ class Doorman:
             self._due[stream] = time.monotonic() + self._patience
             if len(self._due) == 1:
                 self._stirred.notify()
-        if stream.add_callback(lambda: self._ended(partner, stream)):
-            return True
-        self._ended(partner, stream)
-        return False
+        return True
 
     def welcome(self, stream: Stream) -> None:
         """The stream has been given to a link, which looks after it from now on."""
         with self._lock:
+            self._due.pop(stream, None)
+
+    def leave(self, partner: str, stream: Stream) -> None:
+        """An admitted stream has ended."""
+        with self._lock:
+            self._open[partner] -= 1
             self._due.pop(stream, None)
 
     def close(self) -> None:
@@ -60,11 +62,6 @@ class Doorman:
         with self._lock:
             self._closed = True
             self._stirred.notify()
-
-    def _ended(self, partner: str, stream: Stream) -> None:
-        with self._lock:
-            self._open[partner] -= 1
-            self._due.pop(stream, None)
 
     def _watch(self) -> None:
         while (stream := self._next_due()) is not None:

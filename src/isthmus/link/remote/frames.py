@@ -1,4 +1,4 @@
-"""Frames: what one gRPC message holds, a head of 48 bytes and a chunk of a message or a JSON text.
+"""Frames: a head of 48 bytes and a chunk of a message or a JSON text.
 
 Every frame carries how much its sender has received and read, so that traffic in both directions
 acknowledges itself.
@@ -14,16 +14,13 @@ from typing import Any, NamedTuple
 
 from isthmus.errors import BadMessage
 from isthmus.link.codec import Buffer, Encoded
-from isthmus.link.remote.runtime import MAX_FRAME_BYTES
 
-_HEAD = struct.Struct("<BB6xQQQQQ")
+_HEAD = struct.Struct("<BBxxIQQQQQ")
 HEAD_BYTES = _HEAD.size
+MAX_FRAME_BYTES = 1 << 20
+"""The largest frame, its head included, in bytes."""
 BODY_BYTES = 512 << 10
-"""Where a message is cut. Half of what a receiver takes: while one chunk is decrypted, the next is
-encrypted, which nearly halves the time of a message of 1 MiB."""
-SMALL_BODY_BYTES = 64 << 10
-"""Where it is cut once the line has broken. A frame is heard of only when it is whole: on a line so
-slow that one takes longer than three heartbeats, large ones would break it for ever."""
+"""Where a message is cut: each frame carries anew what its sender has received and read."""
 MAX_NOTE_BYTES = 4096
 """The longest JSON text of a control frame."""
 _MARK = 0x49
@@ -50,6 +47,8 @@ class Counters(NamedTuple):
     """It has every sequenced item below this number."""
     read: int = 0
     """Cost of all messages its application has read."""
+    came: int = 0
+    """Bytes of large frames that have come to it, modulo 2^32: progress within a long message."""
 
 
 class Frame(NamedTuple):
@@ -75,14 +74,14 @@ def pack(
     offset: int = 0,
 ) -> bytes:
     """A frame as bytes; `body` is joined once."""
-    head = _HEAD.pack(_MARK, kind, sequence, total, offset, counters.received, counters.read)
+    received, read, came = counters
+    head = _HEAD.pack(_MARK, kind, came, sequence, total, offset, received, read)
     return b"".join((head, *body))
 
 
-def pack_message(
-    encoded: Encoded, sequence: int, counters: Counters, size: int = BODY_BYTES
-) -> list[bytes]:
-    """A message as the frames that carry it, of `size` bytes each: one where it fits."""
+def pack_message(encoded: Encoded, sequence: int, counters: Counters) -> list[bytes]:
+    """A message as the frames that carry it, of `BODY_BYTES` each: one where it fits."""
+    size = BODY_BYTES
     total = encoded.size
     if total <= size:
         return [pack(Kind.DATA, counters, encoded.pieces, sequence=sequence, total=total)]
@@ -90,25 +89,6 @@ def pack_message(
         pack(Kind.DATA, counters, body, sequence=sequence, total=total, offset=i * size)
         for i, body in enumerate(_cut(encoded.pieces, size))
     ]
-
-
-def cut_small(frames: list[bytes]) -> list[bytes]:
-    """The same item in frames of at most `SMALL_BODY_BYTES`."""
-    if all(len(frame) <= HEAD_BYTES + SMALL_BODY_BYTES for frame in frames):
-        return frames
-    return [part for frame in map(parse, frames) for part in _smaller(frame)]
-
-
-def _smaller(frame: Frame) -> Iterator[bytes]:
-    for at in range(0, len(frame.body), SMALL_BODY_BYTES):
-        yield pack(
-            frame.kind,
-            frame.counters,
-            (frame.body[at : at + SMALL_BODY_BYTES],),
-            sequence=frame.sequence,
-            total=frame.total,
-            offset=frame.offset + at,
-        )
 
 
 def pack_note(
@@ -119,7 +99,7 @@ def pack_note(
     return pack(kind, counters or Counters(), (text,), sequence=sequence, total=len(text))
 
 
-def parse(data: bytes) -> Frame:
+def parse(data: Buffer) -> Frame:
     """Read a frame.
 
     Raises:
@@ -127,11 +107,11 @@ def parse(data: bytes) -> Frame:
     """
     if not HEAD_BYTES <= len(data) <= MAX_FRAME_BYTES:
         raise BadMessage(f"a frame of {len(data)} bytes came")
-    mark, kind, sequence, total, offset, received, read = _HEAD.unpack_from(data)
+    mark, kind, came, sequence, total, offset, received, read = _HEAD.unpack_from(data)
     if mark != _MARK or kind not in _KINDS:
         raise BadMessage("a frame of no known kind came")
     body = memoryview(data)[HEAD_BYTES:]
-    return Frame(_KINDS[kind], sequence, total, offset, Counters(received, read), body)
+    return Frame(_KINDS[kind], sequence, total, offset, Counters(received, read, came), body)
 
 
 def read_note(frame: Frame) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from isthmus.errors import (
 from isthmus.link.printable import printable
 from isthmus.link.remote.frames import Frame, Kind, pack_note, read_note
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Version of the wire protocol described in docs/links.md."""
 
 NOT_READY = "link.not-ready"

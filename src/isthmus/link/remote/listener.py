@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import ssl
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -19,17 +22,17 @@ from isthmus.errors import (
     UntrustedPartner,
     VersionMismatch,
 )
+from isthmus.link.codec import Buffer
 from isthmus.link.identity import (
     TrustedPartner,
     check_dates,
     load_identity,
     trusted_partners,
 )
-from isthmus.link.remote.address import split_address, with_port
+from isthmus.link.remote.address import with_port
 from isthmus.link.remote.dialer import HELLO_SECONDS
-from isthmus.link.remote.doorman import STREAMS_OF_A_PARTNER, Doorman
+from isthmus.link.remote.doorman import Doorman
 from isthmus.link.remote.frames import parse
-from isthmus.link.remote.grpc_link import GrpcLink
 from isthmus.link.remote.handshake import (
     NOT_READY,
     STALE,
@@ -39,14 +42,17 @@ from isthmus.link.remote.handshake import (
     read_hello,
     restarted,
 )
-from isthmus.link.remote.runtime import (
-    METHOD,
-    SERVER_OPTIONS,
-    SERVICE,
-    DaemonThreads,
-    grpc,
-)
+from isthmus.link.remote.remote_link import RemoteLink
+from isthmus.link.remote.sockets import bind, farewell, hang_up
+from isthmus.link.remote.tls import server_context
 from isthmus.link.remote.wire import Wire
+
+STRANGERS = 64
+"""The most connections that have not shown a certificate yet; beyond that the oldest is ended."""
+_FAREWELL = 2.0
+"""Seconds that a refused partner is given to read why."""
+_GRACE = 1.0
+_PAUSE = 0.05
 
 
 class Listener:
@@ -64,31 +70,29 @@ class Listener:
         self.me = me
         # A file that cannot be used is told where its partner is needed, by `open_links`.
         self._partners = trusted_partners(folder, on_fault=lambda error: None)
-        self._links: dict[str, GrpcLink] = {}
+        self._links: dict[str, RemoteLink] = {}
         self._lock = threading.Lock()
-        self._server = grpc.server(
-            DaemonThreads(),
-            options=SERVER_OPTIONS,
-            maximum_concurrent_rpcs=STREAMS_OF_A_PARTNER * max(1, len(self._partners)),
-        )
-        handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(
-            self._open
-        )
-        self._server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),)
-        )
-        self.address = self._bind(_credentials(folder, me, self._partners), address)
+        self._context = _tls(folder, me, self._partners)
+        self._strangers: dict[socket.socket, None] = {}
+        self._wires: set[Wire] = set()
+        self._gone = threading.Condition(self._lock)
+        self._closed = False
+        self._sockets = bind(address)
+        self.address = with_port(address, self._sockets[0].getsockname()[1])
         self._doorman = Doorman(HELLO_SECONDS)
-        self._server.start()
+        for door in self._sockets:
+            threading.Thread(
+                target=self._accept, args=(door,), name="isthmus-door", daemon=True
+            ).start()
 
-    def serve(self, link: GrpcLink) -> None:
+    def serve(self, link: RemoteLink) -> None:
         """Accept the partner of `link` from now on, until the link is released."""
         with self._lock:
             if link.partner in self._links:
                 raise LinkError(f"this listener serves a link to {link.partner} already")
             self._links[link.partner] = link
 
-    def drop(self, link: GrpcLink) -> None:
+    def drop(self, link: RemoteLink) -> None:
         """Accept the partner of `link` no more."""
         with self._lock:
             if self._links.get(link.partner) is link:
@@ -96,8 +100,7 @@ class Listener:
 
     def close(self) -> None:
         """Stop listening; streams get a moment to end in good order. May be called twice."""
-        self._doorman.close()
-        self._server.stop(grace=1.0).wait()
+        self._stop(_GRACE)
 
     def __enter__(self) -> Listener:
         return self
@@ -105,79 +108,139 @@ class Listener:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _bind(self, credentials: grpc.ServerCredentials, address: str) -> str:
-        split_address(address)
-        try:
-            port = self._server.add_secure_port(address, credentials)
-        except RuntimeError:
-            port = 0
-        if not port:
-            raise LinkError(
-                f"cannot listen at {address}",
-                mend="Is another program using that port, or is the host name not of this machine?",
-            )
-        return with_port(address, port)
+    def _stop(self, grace: float) -> None:
+        with self._lock:
+            self._closed = True
+            for plain in self._strangers:
+                hang_up(plain)
+        self._doorman.close()
+        for door in self._sockets:
+            hang_up(door)
+            door.close()
+        with self._gone:
+            self._gone.wait_for(lambda: not self._wires, grace)
+            for wire in self._wires:
+                wire.cancel()
+            self._gone.wait_for(lambda: not self._wires, _GRACE)
 
-    def _open(self, frames: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-        """Serve one stream; gRPC sends what this yields."""
-        wire = Wire()
-        wire.cancel = context.cancel
-        if not context.add_callback(wire.end):
+    def _accept(self, door: socket.socket) -> None:
+        while not self._closed:
+            try:
+                plain, _ = door.accept()
+            except TimeoutError:
+                continue
+            except OSError:
+                time.sleep(_PAUSE)  # closed, or out of file descriptors
+                continue
+            with self._lock:
+                if len(self._strangers) >= STRANGERS:
+                    oldest = next(iter(self._strangers))
+                    del self._strangers[oldest]
+                    hang_up(oldest)
+                self._strangers[plain] = None
+            threading.Thread(
+                target=self._open, args=(plain,), name="isthmus-stream", daemon=True
+            ).start()
+
+    def _open(self, plain: socket.socket) -> None:
+        """Serve one connection."""
+        line = self._shake_hands(plain)
+        if line is None:
             return
-        link = self._welcome(frames, context, wire)
-        if isinstance(link, Refusal):
-            yield link.frame()
+        partner = self._partner_of(line)
+        if partner is None:
+            line.close()
             return
-        if link is None:
-            context.cancel()
-            return
-        reader = threading.Thread(
-            target=_read, args=(link, wire, frames), name=f"read-{link.partner}", daemon=True
-        )
-        reader.start()
-        yield from wire.outbound()
+        wire = Wire(line)
+        with self._lock:
+            self._wires.add(wire)
+        try:
+            if not self._closed and self._doorman.admit(partner.name, wire):
+                try:
+                    self._converse(wire, partner)
+                finally:
+                    self._doorman.leave(partner.name, wire)
+        finally:
+            wire.close()
+            with self._gone:
+                self._wires.discard(wire)
+                self._gone.notify_all()
+
+    def _shake_hands(self, plain: socket.socket) -> ssl.SSLSocket | None:
+        """The connection under TLS; None where the other side has no certificate we trust."""
+        line = plain
+        try:
+            plain.settimeout(HELLO_SECONDS)
+            line = self._context.wrap_socket(plain, True, do_handshake_on_connect=False)
+            with self._lock:
+                # Wrapping has emptied `plain`.
+                if self._strangers.pop(plain, self) is not self:
+                    self._strangers[line] = None
+                else:
+                    hang_up(line)
+            line.do_handshake()
+            return line
+        except OSError as error:
+            if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
+                farewell(line, _FAREWELL)
+            line.close()
+            return None
+        finally:
+            with self._lock:
+                self._strangers.pop(plain, None)
+                self._strangers.pop(line, None)
+
+    def _converse(self, wire: Wire, partner: TrustedPartner) -> None:
+        """Read the hello, and then what comes for the link that it belongs to."""
+        frames = wire.frames()
+        try:
+            link = self._welcome(frames, wire, partner)
+            if isinstance(link, Refusal):
+                wire.put(link.frame())
+                wire.linger(_FAREWELL)
+            elif link is not None:
+                try:
+                    for data in frames:
+                        link.on_frame(wire, data)
+                finally:
+                    link.detach(wire)
+        except OSError:
+            pass  # the stream broke; the partner will come back or be given up
 
     def _welcome(
-        self, frames: Iterator[bytes], context: grpc.ServicerContext, wire: Wire
-    ) -> GrpcLink | Refusal | None:
+        self, frames: Iterator[Buffer], wire: Wire, partner: TrustedPartner
+    ) -> RemoteLink | Refusal | None:
         """Read the hello and give the stream to the link it belongs to; None: end it."""
-        partner = self._partner_of(context)
-        if partner is None:
-            return Refusal(UntrustedPartner.code, "")
-        if not self._doorman.admit(partner.name, context):
-            return None
         with self._lock:
             link = self._links.get(partner.name)
         if link is None:
             # Without waiting for its hello: whoever has no part in the job holds nothing open.
             return Refusal(NOT_READY, "")
-        try:
-            data = next(frames, b"")
-        except grpc.RpcError:
+        data = next(frames, None)
+        if data is None:
             return None
         try:
             hello = read_hello(parse(data), partner.name)
             refusal = self._check(hello, partner, link)
             if refusal is None:
                 link.attach(wire, hello, answer=True)
-                self._doorman.welcome(context)
+                self._doorman.welcome(wire)
                 return link
         except (BadMessage, VersionMismatch) as error:
             _tell(link, error)
             return Refusal(error.code, "")
         return refusal
 
-    def _partner_of(self, context: grpc.ServicerContext) -> TrustedPartner | None:
-        """The trusted partner whose certificate the stream's peer has proved to hold."""
-        (pem,) = context.auth_context().get("x509_pem_cert", (b"",))
+    def _partner_of(self, line: ssl.SSLSocket) -> TrustedPartner | None:
+        """The trusted partner whose certificate the other side has proved to hold."""
         with suppress(ValueError):
-            certificate = x509.load_pem_x509_certificate(bytes(pem))
+            certificate = x509.load_der_x509_certificate(line.getpeercert(binary_form=True) or b"")
             for partner in self._partners.values():
                 if partner.is_same(certificate):
                     return partner
         return None
 
-    def _check(self, hello: Hello, partner: TrustedPartner, link: GrpcLink) -> Refusal | None:
+    def _check(self, hello: Hello, partner: TrustedPartner, link: RemoteLink) -> Refusal | None:
         """Why the stream cannot go on; None where it can."""
         if hello.party != partner.name or hello.partner != self.me:
             return Refusal(UntrustedPartner.code, "")
@@ -194,26 +257,13 @@ class Listener:
         return None
 
 
-def _read(link: GrpcLink, wire: Wire, frames: Iterator[bytes]) -> None:
-    try:
-        for data in frames:
-            link.on_frame(wire, data)
-    except grpc.RpcError:
-        pass  # the stream broke; the partner will come back or be given up
-    finally:
-        link.detach(wire)
-        wire.end()
-
-
-def _tell(link: GrpcLink, error: IsthmusError) -> None:
+def _tell(link: RemoteLink, error: IsthmusError) -> None:
     """End the link that was waited for, unless it is in use: then the intruder is just refused."""
     if not link.is_connected:
         link.lose(error)
 
 
-def _credentials(
-    folder: Path, me: str, partners: Mapping[str, TrustedPartner]
-) -> grpc.ServerCredentials:
+def _tls(folder: Path, me: str, partners: Mapping[str, TrustedPartner]) -> ssl.SSLContext:
     identity = load_identity(folder, me)
     check_dates(identity.certificate, me, own=True)
     now = datetime.now(UTC)
@@ -223,8 +273,4 @@ def _credentials(
             f"{me} trusts no partner's certificate that is still valid",
             mend="Trust the partners' certificates with `isthmus identity trust`.",
         )
-    return grpc.ssl_server_credentials(
-        [(identity.key_pem(), identity.certificate_pem())],
-        root_certificates=b"".join(partner.certificate_pem() for partner in valid),
-        require_client_auth=True,
-    )
+    return server_context(identity, valid)

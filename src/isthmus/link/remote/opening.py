@@ -21,9 +21,9 @@ from isthmus.link.identity import (
 from isthmus.link.lane import WINDOW
 from isthmus.link.remote.address import split_address
 from isthmus.link.remote.dialer import Dialer
-from isthmus.link.remote.grpc_link import GrpcLink
 from isthmus.link.remote.handshake import CONTEXT
 from isthmus.link.remote.listener import Listener
+from isthmus.link.remote.remote_link import RemoteLink
 from isthmus.link.transcript import Transcript
 
 _FIRST_WORD = 1.0
@@ -73,7 +73,7 @@ def open_links(
     listener = own or (listen if isinstance(listen, Listener) else None)
     incarnation = secrets.token_hex(16)
     for partner in partners:
-        opening.links[partner] = GrpcLink(
+        opening.links[partner] = RemoteLink(
             me,
             partner,
             incarnation=incarnation,
@@ -107,7 +107,7 @@ class _Opening:
         deadlines: Deadlines,
         on_wait: Callable[[str], None],
     ) -> None:
-        self.links: dict[str, GrpcLink] = {}
+        self.links: dict[str, RemoteLink] = {}
         self.changed = threading.Event()
         self._partners = partners
         self._deadlines = deadlines
@@ -181,7 +181,7 @@ class _Opening:
 
 
 def _releaser(
-    link: GrpcLink, listener: Listener, own: Listener | None, waiting: set[str]
+    link: RemoteLink, listener: Listener, own: Listener | None, waiting: set[str]
 ) -> Callable[[], None]:
     """How to end a listening link; the last one closes a listener of our own."""
 

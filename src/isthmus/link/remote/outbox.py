@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Iterable
 
 from isthmus.errors import BadMessage
-from isthmus.link.remote.frames import cut_small
 from isthmus.link.remote.wire import Wire
 
 
@@ -85,10 +84,9 @@ class Outbox:
         self.acknowledge(received)
 
     def attach(self, wire: Wire, first: Iterable[bytes]) -> None:
-        """Go on over `wire`: `first`, then every item that is not acknowledged, cut small."""
+        """Go on over `wire`: `first`, then every item that is not acknowledged."""
         with self._lock:
             self._wire = wire
-            self._kept = deque((number, cut_small(frames)) for number, frames in self._kept)
             for frame in first:
                 wire.put(frame)
             for _, frames in self._kept:

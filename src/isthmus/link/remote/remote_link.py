@@ -1,4 +1,4 @@
-"""A link over gRPC: one lane that outlives the streams which carry it one after the other."""
+"""A link between processes: one lane that outlives the streams which carry it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty
 
 from isthmus.errors import BadMessage, IsthmusError, PartnerGone, code_of, public_reason
-from isthmus.link.codec import Encoded
+from isthmus.link.codec import Buffer, Encoded
 from isthmus.link.deadlines import Deadlines
-from isthmus.link.lane import WINDOW, Lane, partner_failed, partner_left
+from isthmus.link.lane import WINDOW, Inbox, Lane, partner_failed, partner_left
 from isthmus.link.remote.frames import (
-    BODY_BYTES,
-    SMALL_BODY_BYTES,
     Counters,
     Frame,
     Kind,
@@ -36,7 +36,7 @@ _BETWEEN_WORDS = 10.0
 """Seconds between two breaks of the line that are told: one that flaps does not fill the screen."""
 
 
-class GrpcLink(Lane):
+class RemoteLink(Lane):
     """The lane to one partner; a listener or dialler gives it streams."""
 
     def __init__(
@@ -67,12 +67,12 @@ class GrpcLink(Lane):
         self._outbox = Outbox()
         self._inflow = Inflow()
         self._own_window = window
-        self._body_bytes = BODY_BYTES
         self._wire: Wire | None = None
         # Lock order: `_receiving` before the outbox's lock and before `_state`.
         self._receiving = threading.RLock()
         self._told = Counters()
         self._told_read = 0
+        self._partner_came = 0
         self._asked = False
         self._asking = False
         self._partner_ended = False
@@ -85,13 +85,13 @@ class GrpcLink(Lane):
         self._told_break_at = -math.inf
         self._tells_break = False
         self._stirred = threading.Event()
+        self._followers = 0
+        """Threads that wait for a message and do not read themselves."""
 
     # What the lane asks for.
 
     def _transmit(self, encoded: Encoded) -> None:
-        self._outbox.add(
-            pack_message(encoded, self._outbox.next, self._counters(), self._body_bytes)
-        )
+        self._outbox.add(pack_message(encoded, self._outbox.next, self._counters()))
 
     def _after_read(self) -> None:
         if self._asked:
@@ -104,9 +104,44 @@ class GrpcLink(Lane):
     def _ask_for_room(self) -> None:
         self._asking = True
         self._outbox.add_fleeting(pack(Kind.ASK, self._counters()))
+        self._hurry()
+
+    def _next(self, queue: Inbox, seconds: float) -> Buffer | None:
+        until = time.monotonic() + seconds
+        wire = self._wire
+        if wire is not None and not self._followers and wire.take_turn():
+            try:
+                while not wire.has_ended:
+                    with suppress(Empty):
+                        return queue.get_nowait()
+                    frame = wire.read(until)
+                    if frame is not None:
+                        self.on_frame(wire, frame)
+                    elif time.monotonic() >= until:
+                        raise Empty
+            finally:
+                wire.give_turn(at_once=self._followers > 0)
+        return self._follow(queue, until)
+
+    def _follow(self, queue: Inbox, until: float) -> Buffer | None:
+        """Wait for what another thread reads."""
+        with self._state:
+            self._followers += 1
+        try:
+            self._hurry()
+            return queue.get(timeout=max(until - time.monotonic(), 0.0))
+        finally:
+            with self._state:
+                self._followers -= 1
+
+    def _hurry(self) -> None:
+        wire = self._wire
+        if wire is not None:
+            wire.hurry()
 
     def _say_goodbye(self, error: BaseException | None) -> None:
         self._put_goodbye(error)
+        self._hurry()
         if self.is_connected and not self._partner_ended:
             self._flush(patient=error is None)
         self.over.set()
@@ -117,14 +152,16 @@ class GrpcLink(Lane):
         self.release()
 
     def _coming(self) -> object:
-        return self._inflow.came
+        return self._came()
 
     def _leaving(self) -> object:
-        wire = self._wire
-        return (self._outbox.acknowledged, 0 if wire is None else wire.left)
+        return (self._outbox.acknowledged, self._partner_came)
 
     def _finish(self, error: IsthmusError) -> None:
         super()._finish(error)
+        wire = self._wire
+        if wire is not None:
+            wire.wake()
         self._changed()
 
     # What a listener or dialler asks for.
@@ -171,9 +208,8 @@ class GrpcLink(Lane):
         elif self._tells_break:
             self._say(f"the line to {self.partner} is back")
 
-    def on_frame(self, wire: Wire, data: bytes) -> None:
+    def on_frame(self, wire: Wire, data: Buffer) -> None:
         """A frame came over `wire`."""
-        wire.heard = time.monotonic()
         with self._receiving:
             if wire is not self._wire:
                 return
@@ -181,6 +217,7 @@ class GrpcLink(Lane):
                 frame = parse(data)
                 self._outbox.acknowledge(frame.counters.received)
                 self._freed(frame.counters.read)
+                self._partner_came = frame.counters.came
                 if not self._distrusted and not self._partner_ended:
                     self._handle(frame)
             except BadMessage as error:
@@ -192,7 +229,6 @@ class GrpcLink(Lane):
             if wire is not self._wire:
                 return
             self._wire = None
-            self._body_bytes = SMALL_BODY_BYTES
             self._inflow.forget_partial()
             self._outbox.detach()
             self._note_break(time.monotonic())
@@ -230,8 +266,16 @@ class GrpcLink(Lane):
     # Inside.
 
     def _counters(self) -> Counters:
+        """How far we have come, to be told now."""
         self._told_read = self._read_cost
-        return Counters(self._inflow.expects, self._told_read)
+        return self._tally()
+
+    def _tally(self) -> Counters:
+        return Counters(self._inflow.expects, self._read_cost, self._came())
+
+    def _came(self) -> int:
+        wire = self._wire
+        return (self._inflow.came + (0 if wire is None else wire.came)) % (1 << 32)
 
     def _acknowledge(self) -> None:
         self._told = self._counters()
@@ -318,7 +362,9 @@ class GrpcLink(Lane):
             return max(left, 0.01)
         if now - wire.heard > _MISSED_HEARTBEATS * self._deadlines.heartbeat:
             wire.cancel()
-        if not wire.spoke or self._told != Counters(self._inflow.expects, self._read_cost):
+        if not wire.spoke or self._told != Counters(
+            self._inflow.expects, self._read_cost, self._came()
+        ):
             self._acknowledge()
         wire.spoke = False
         return self._deadlines.heartbeat
