@@ -1,7 +1,15 @@
 """Tables, schemas, labels, encoders and encoded features of one party; public data sets."""
 
 from isthmus.data.encoder import Encoder, fit_encoder, load_features
-from isthmus.data.features import PADDING, Features, FieldKind, FieldLayout, Layout
+from isthmus.data.features import (
+    PADDING,
+    Features,
+    FieldKind,
+    FieldLayout,
+    Layout,
+    VectorLayout,
+)
+from isthmus.data.histories import Histories
 from isthmus.data.infer import ColumnProfile, describe, infer_schema
 from isthmus.data.labels import LabelExpression, parse_label
 from isthmus.data.schema import (
@@ -24,11 +32,13 @@ __all__ = [
     "Features",
     "FieldKind",
     "FieldLayout",
+    "Histories",
     "Kind",
     "LabelExpression",
     "Layout",
     "Schema",
     "Split",
+    "VectorLayout",
     "describe",
     "fit_encoder",
     "infer_schema",

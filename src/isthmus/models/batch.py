@@ -29,7 +29,7 @@ class RowPlan:
     rows: Tensor
     """int64 [touched]: the distinct rows, ascending."""
     sources: Tensor
-    """int64 [lookups]: positions in the fields' gradient [batch * fields], grouped by row."""
+    """int64 [lookups]: positions in the fields' gradient [batch * slots], grouped by row."""
     offsets: Tensor
     """int64 [touched]: where each row's group starts in `sources`."""
     weights: Tensor | None
@@ -56,11 +56,13 @@ class FeatureBatch:
     """int32 [batch, columns]: rows of the fused embedding table, 0 = padding."""
     weights: Tensor | None
     """float32 [batch, columns], what each lookup is multiplied by: 1 for a category, the z-score
-    for a number, 1/tokens for a token of a set; None where every field is a category."""
+    for a number, 1/tokens for a token of a set; None where all are 1."""
     plan: RowPlan | None = None
     """Set where a backward pass will follow."""
     readers: WeakSet[RowReader] | None = None
     """Of the data set that made the batch: tables that look it up enter themselves."""
+    dense: Tensor | None = None
+    """float32 [batch, sum of widths]: the pre-computed vectors; None where there are none."""
 
     def __len__(self) -> int:
         return self.index.shape[0]
@@ -69,7 +71,8 @@ class FeatureBatch:
         """The batch on another device."""
         plan = None if self.plan is None else self.plan.to(device)
         weights = _move(self.weights, device)
-        return FeatureBatch(self.index.to(device), weights, plan, self.readers)
+        dense = _move(self.dense, device)
+        return FeatureBatch(self.index.to(device), weights, plan, self.readers, dense)
 
 
 def make_batch(
@@ -85,7 +88,7 @@ def make_batch(
     Args:
         layout: where each field's columns lie.
         index: int32 [batch, columns].
-        values: float32 [batch, values], the z-scores of the numeric fields.
+        values: float32 [batch, values], the z-scores of the numeric fields, then the vectors.
         backward: whether a backward pass will follow, which needs the row plan.
         readers: the tables that looked earlier batches up: they fetch the rows of this one.
     """
@@ -95,7 +98,8 @@ def make_batch(
         for reader in readers or ():
             reader.fetch(plan.rows)
     packed = None if weights is None else torch.from_numpy(weights)
-    return FeatureBatch(torch.from_numpy(index), packed, plan, readers)
+    dense = torch.from_numpy(values[:, layout.vectors[0].start :]) if layout.vectors else None
+    return FeatureBatch(torch.from_numpy(index), packed, plan, readers, dense)
 
 
 def plan_rows(
@@ -120,25 +124,24 @@ def plan_rows(
 
 
 def _sources(layout: Layout, lookups: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    if layout.columns == len(layout.fields):
+    if layout.columns == layout.slots:
         return lookups
-    field_of_column = np.repeat(
-        np.arange(len(layout.fields)), [field.width for field in layout.fields]
-    )
+    widths = [field.width // field.slots for field in layout.fields for _ in range(field.slots)]
+    slot_of_column = np.repeat(np.arange(layout.slots), widths)
     sample, column = np.divmod(lookups, layout.columns)
-    return sample * len(layout.fields) + field_of_column[column]
+    return sample * layout.slots + slot_of_column[column]
 
 
 def _weights(
     layout: Layout, index: npt.NDArray[np.int32], values: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32] | None:
-    if all(field.kind == "categorical" for field in layout.fields):
+    if all(f.value_column is None and f.width == f.slots for f in layout.fields):
         return None
     weights = np.ones(index.shape, dtype=np.float32)
     for field in layout.fields:
         if field.value_column is not None:
             weights[:, field.start] = values[:, field.value_column]
-        elif field.width > 1:
+        elif field.width > field.slots:
             tokens = index[:, field.columns]
             counts = np.maximum((tokens != 0).sum(1, keepdims=True), 1)
             weights[:, field.columns] = np.float32(1.0) / counts

@@ -31,6 +31,7 @@ from torch import Tensor
 from isthmus.data.features import Layout
 from isthmus.models.batch import FeatureBatch
 from isthmus.models.by_hand import HandWritten, RunCut
+from isthmus.models.inputs import field_vectors
 from isthmus.models.mlp import Masks, Mlp, Pass
 from isthmus.models.table import EmbeddingTable
 
@@ -60,8 +61,8 @@ class DeepFMBottom(HandWritten):
         super().__init__()
         rng = np.random.default_rng(seed)
         self.dim = dim
-        self.table = EmbeddingTable(layout, dim + 1, std=embedding_std, rng=rng)
-        self.tower = Mlp(len(layout.fields) * dim, hidden, dropout=dropout, rng=rng)
+        self.table = field_vectors(layout, dim + 1, std=embedding_std, rng=rng)
+        self.tower = Mlp(layout.gives * dim, hidden, dropout=dropout, rng=rng)
 
     def forward(self, batch: FeatureBatch) -> dict[str, Tensor]:
         """The cut: `deep` [batch, hidden[-1]], `sum` [batch, dim], `first` [batch, 1], float32."""
@@ -74,6 +75,8 @@ class DeepFMBottom(HandWritten):
     @torch.no_grad()
     def run(self, batch: FeatureBatch) -> RunCut:
         """The same without autograd, see `isthmus.models.by_hand`."""
+        # `hand_written` offers no `run` to a bottom with pre-computed vectors.
+        assert isinstance(self.table, EmbeddingTable)
         fields, to_table = self.table.run(batch)
         flat, total, first = _terms(fields)
         made = Pass(flat, self.tower.masks(fields), self.tower.flat_parameters())

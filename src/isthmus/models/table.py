@@ -38,7 +38,8 @@ class EmbeddingTable(nn.Module):
     """Rows of embeddings whose sparse gradient holds each touched row once.
 
     A field's vector is the weighted sum of its rows: a category's row, a number times its row, the
-    mean of a set's rows. Row 0 is padding: it is zero and never trained.
+    mean of a set's rows. A sequence that is kept position by position gives a vector a position.
+    Row 0 is padding: it is zero and never trained.
 
     Args:
         layout: the party's fields and where they lie in the table.
@@ -56,11 +57,11 @@ class EmbeddingTable(nn.Module):
         self.around: Callable[[Tensor], AbstractContextManager[None]] | None = None
         """Made for the rows of each lookup that a backward pass will follow, and entered for it."""
         self._keeper: weakref.ref[RowKeeper] | None = None
-        self._starts = torch.tensor([field.start for field in layout.fields], dtype=torch.int32)
+        self._starts = torch.tensor(_starts(layout), dtype=torch.int32)
         self._bags = torch.empty(0, dtype=torch.int32)
 
     def forward(self, batch: FeatureBatch) -> Tensor:
-        """The fields' vectors, float32 [batch, fields, width]."""
+        """The fields' vectors, float32 [batch, layout.slots, width]."""
         bags = self._bags_of(len(batch), batch.index.device)
         if not torch.is_grad_enabled():
             return _look_up(self.weight, batch, bags)
@@ -139,22 +140,26 @@ class EmbeddingTable(nn.Module):
         return cast(Tensor, self._parameters["weight"])
 
     def _bags_of(self, batch: int, device: torch.device) -> Tensor | None:
-        """int32 [batch * fields]: where each field's columns start in the flat index.
+        """int32 [batch * slots]: where the columns of each vector start in the flat index.
 
-        None where each field has one column.
+        None where each vector has one column.
         """
-        fields, columns = len(self.layout.fields), self.layout.columns
-        if fields == columns:
+        slots, columns = self.layout.slots, self.layout.columns
+        if slots == columns:
             return None
-        if len(self._bags) < batch * fields or self._bags.device != device:
+        if len(self._bags) < batch * slots or self._bags.device != device:
             samples = torch.arange(batch, dtype=torch.int32).unsqueeze(1)
             self._bags = (samples * columns + self._starts).reshape(-1).to(device)
-        return self._bags[: batch * fields]
+        return self._bags[: batch * slots]
 
     def _plan(self, batch: FeatureBatch) -> RowPlan:
         weights = None if batch.weights is None else batch.weights.cpu().numpy()
         index = batch.index.cpu().numpy().astype(np.int32, copy=False)
         return plan_rows(self.layout, index, weights).to(batch.index.device)
+
+
+def _starts(layout: Layout) -> list[int]:
+    return [field.start + i for field in layout.fields for i in range(field.slots)]
 
 
 def _look_up(weight: Tensor, batch: FeatureBatch, bags: Tensor | None) -> Tensor:

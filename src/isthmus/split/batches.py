@@ -39,7 +39,8 @@ class FeatureData:
     def __init__(self, features: Features) -> None:
         self.features = features
         self._readers: WeakSet[RowReader] = WeakSet()
-        self._pages = MappedPages([features.index, features.values])
+        histories = [array for history in features.histories for array in history.arrays]
+        self._pages = MappedPages([features.index, features.values, *histories])
 
     def __len__(self) -> int:
         return len(self.features)
