@@ -34,7 +34,7 @@ class FieldVectors(nn.Module):
     def forward(self, batch: FeatureBatch) -> Tensor:
         """The vectors, float32 [batch, layout.gives, width]."""
         assert batch.dense is not None
-        given = torch.split(batch.dense, self.widths, 1)  # type: ignore[no-untyped-call]
+        given = torch.split(batch.dense, self.widths, 1)
         made = [linear(one) for linear, one in zip(self.linear, given, strict=True)]
         vectors = torch.stack(made, 1)
         return vectors if self.table is None else torch.cat((self.table(batch), vectors), 1)
