@@ -24,6 +24,7 @@ from isthmus.split.lane import Widths, shown
 from isthmus.split.lanes import cuts_of_top
 from isthmus.split.options import EpochRecord, TrainOptions
 from isthmus.split.sides import Part
+from isthmus.split.targets import PLAIN, Targets
 
 _MAX_TENSORS = 64
 _MAX_WIDTH = 1 << 20
@@ -113,6 +114,7 @@ def agree_as_label(
     own: Mapping[str, Widths],
     top: Part,
     resumable: Sequence[Point],
+    targets: Targets = PLAIN,
 ) -> tuple[dict[str, Widths], Point]:
     """Compare what the partners hold with ours.
 
@@ -137,7 +139,7 @@ def agree_as_label(
             )
         widths[party] = partner_widths(party, hello)
         common &= _points(party, hello)
-    check_top(top, cuts_of_top(session, widths, options))
+    check_top(top, cuts_of_top(session, widths, options), targets)
     point = max(common, default=None) or Point(0, secrets.token_hex(8))
     for link in session.links.values():
         link.send("train.hello", header={"point": [point.step, point.run]})
@@ -176,12 +178,13 @@ def take_decision(session: Session, record: EpochRecord) -> tuple[EpochRecord, s
             train_loss=metrics["train_loss"],
             valid_auc=metrics["valid_auc"],
             valid_log_loss=metrics["valid_log_loss"],
+            valid_loss=metrics["valid_loss"],
         ),
         stop,
     )
 
 
-_METRICS = ("train_loss", "valid_auc", "valid_log_loss")
+_METRICS = ("train_loss", "valid_auc", "valid_log_loss", "valid_loss")
 
 
 def _rounded(value: float | None) -> float | None:
@@ -193,7 +196,7 @@ def _is_metric(name: str, value: object) -> bool:
     if value is None:
         return True
     # A loss of the user's own may be negative.
-    least = -math.inf if name == "train_loss" else 0.0
+    least = -math.inf if name in ("train_loss", "valid_loss") else 0.0
     most = 1.0 if name == "valid_auc" else math.inf
     return isinstance(value, float) and math.isfinite(value) and least <= value <= most
 
@@ -251,8 +254,8 @@ def _point(given: object) -> Point | None:
     return None
 
 
-def check_top(top: Part, widths: Mapping[str, Widths]) -> None:
-    """See whether the top model takes the parties' cuts.
+def check_top(top: Part, widths: Mapping[str, Widths], targets: Targets = PLAIN) -> None:
+    """See whether the top model takes the parties' cuts, and gives what the targets need.
 
     Raises:
         ShapeMismatch: it does not, or a party makes tensors that it does not take.
@@ -290,8 +293,10 @@ def check_top(top: Part, widths: Mapping[str, Widths]) -> None:
             f"the top model cannot take the cuts ({cuts}): {type(error).__name__}: {error}",
             mend="They come as {party: {name: tensor}}.",
         ) from error
-    if not isinstance(logits, Tensor) or logits.shape != (2,):
+    needed = (2,) if targets.outputs == 1 else (2, targets.outputs)
+    if not isinstance(logits, Tensor) or tuple(logits.shape) != needed:
         returned = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        wish = "[batch]" if targets.outputs == 1 else f"[batch, {targets.outputs}]"
         raise ShapeMismatch(
-            f"the top model returns {returned} for a batch of 2", mend="Return a tensor [batch]."
+            f"the top model returns {returned} for a batch of 2", mend=f"Return a tensor {wish}."
         )

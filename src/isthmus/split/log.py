@@ -13,6 +13,11 @@ from isthmus.errors import JobError
 from isthmus.files import storage_error
 from isthmus.split.options import EpochRecord
 
+_DRAWN = (
+    *("train_loss", "valid_auc", "valid_log_loss", "valid_loss"),
+    *("learning_rate", "seconds"),
+)
+
 
 class EpochLog:
     """Writes `metrics.jsonl`, a line an epoch, and TensorBoard events beside it.
@@ -51,7 +56,7 @@ class EpochLog:
         except OSError as error:
             raise storage_error(self._path, error) from error
         if self._events is not None:
-            for name in ("train_loss", "valid_auc", "valid_log_loss", "learning_rate", "seconds"):
+            for name in _DRAWN:
                 value = getattr(record, name)
                 if value is not None:
                     self._events.add_scalar(name, value, record.epoch)

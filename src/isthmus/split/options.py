@@ -13,7 +13,8 @@ from torch import Tensor
 from isthmus.split.guards import Direction, GuardRecord
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""From logits [batch] and labels [batch] to the mean loss [] of the batch."""
+"""From logits [batch] and labels [batch] to the mean loss [] of the batch; with several targets
+both have a second dimension, see `isthmus.split.targets`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +49,16 @@ class TrainOptions:
     """How the learning rate goes down over all epochs."""
     warmup_steps: int = 0
     """Steps over which the learning rate first rises from zero."""
-    metric: Literal["auc", "log_loss"] = "auc"
-    """The validation metric that picks the best epoch and stops early."""
+    metric: Literal["auc", "log_loss", "loss"] = "auc"
+    """The validation metric that picks the best epoch and stops early: of the first target where it
+    is binary, or `loss`, the mean of what is trained."""
     patience: int = 3
     """Stop after so many epochs without a better validation metric; 0 never stops early."""
     checkpoint_steps: int = 10_000
     """A checkpoint is written every so many updates of an epoch, and at its end; 0: at its end
     alone. Counted in updates, not minutes, since all parties must write at the same one."""
+    score_batch: int = 8192
+    """Samples scored at once in validation and prediction."""
     share_metrics: bool = True
     """Whether the label party tells the others the loss and the validation metrics."""
     device: str = "auto"
@@ -115,6 +119,9 @@ class EpochRecord:
     train_loss: float | None = None
     valid_auc: float | None = None
     valid_log_loss: float | None = None
+    valid_loss: float | None = None
+    """Mean over the validation samples of what is trained; not computed for one binary label unless
+    it is the metric."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from isthmus.data.split import Split
-from isthmus.errors import DataError
+from isthmus.errors import DataError, JobError
 from isthmus.metrics import auc, log_loss
 from isthmus.session import Session, Task
 from isthmus.split.aggregation import Signer
@@ -48,6 +48,7 @@ from isthmus.split.state import (
     parameters,
     stretches,
 )
+from isthmus.split.targets import PLAIN, Targets
 
 Labels = npt.NDArray[np.float32]
 
@@ -239,7 +240,8 @@ class FeatureTrainer(_Trainer):
 
     def close_epoch(self, record: EpochRecord) -> tuple[EpochRecord, str]:
         """Send the cuts of the validation rows, take the label party's decision."""
-        send_cuts(self.side.bottom, self.side.lane, self.split.valid, "train.valid")
+        size = self.options.score_batch
+        send_cuts(self.side.bottom, self.side.lane, self.split.valid, "train.valid", size)
         return take_decision(self.session, record)
 
 
@@ -259,9 +261,19 @@ class LabelTrainer(_Trainer):
         top: nn.Module,
         labels: Labels,
         loss: Loss,
+        targets: Targets = PLAIN,
+        judge: Callable[[EpochRecord], str] | None = None,
     ) -> None:
         super().__init__(session, split, bottoms, data, options)
-        self.labels, self.loss = labels, loss
+        if options.metric != "loss" and targets.first.kind != "binary":
+            raise JobError(
+                f"{options.metric} is no metric of the {targets.first.kind} target "
+                f"{targets.first.name!r}",
+                mend="Take the metric `loss`.",
+            )
+        if targets is not PLAIN:
+            targets.check(labels)
+        self.labels, self.loss, self.targets, self.judge = labels, loss, targets, judge
         self.top = self._part(top, None, session.me)
         self.parts["top"] = self.top
         self.side = LabelSide(self.top, self.bottoms, {}, labels, loss, session.links)
@@ -269,7 +281,7 @@ class LabelTrainer(_Trainer):
     def handshake(self, resumable: Sequence[Point]) -> Point:
         """See `_Trainer.handshake`."""
         widths, point = agree_as_label(
-            self.session, self.split, self.options, self.widths, self.top, resumable
+            self.session, self.split, self.options, self.widths, self.top, resumable, self.targets
         )
         self.side.lanes = label_lanes(self.session, widths, self.options, "train")
         return point
@@ -286,11 +298,7 @@ class LabelTrainer(_Trainer):
         """Score the validation rows, keep the best epoch, decide, tell the partners."""
         value = 0.0
         if len(self.split.valid):
-            scores = label_scores(self.side, self.split.valid, "train.valid")
-            truth = self.labels[self.split.valid]
-            record = replace(
-                record, valid_auc=auc(truth, scores), valid_log_loss=log_loss(truth, scores)
-            )
+            record = self._validated(record)
             value = _value(record, self.options.metric)
         # Without validation rows the last epoch is the best one known.
         better = value > self.state.best_value or not len(self.split.valid)
@@ -302,14 +310,43 @@ class LabelTrainer(_Trainer):
         stop = ""
         if patience and record.epoch - best_epoch >= patience:
             stop = f"no better validation {_METRIC_NAMES[self.options.metric]} in {patience} epochs"
+        if self.judge is not None:
+            stop = stop or self.judge(record)
         send_decision(self.session, self.options, record, stop)
         return record, stop
 
+    def _validated(self, record: EpochRecord) -> EpochRecord:
+        """The record with the metrics on the validation rows."""
+        losses: list[tuple[int, float]] = []
 
-_METRIC_NAMES = {"auc": "AUC", "log_loss": "log loss"}
+        def note(rows: Samples, logits: Tensor) -> None:
+            labels = torch.from_numpy(self.labels[rows]).to(self.device)
+            losses.append((len(rows), self.loss(logits, labels).item()))
+
+        wanted = self.options.metric == "loss" or not self.targets.plain
+        rows, size = self.split.valid, self.options.score_batch
+        seen = note if wanted else None
+        scores = label_scores(self.side, rows, "train.valid", self.targets, size, seen)
+        if wanted:
+            mean = sum(count * loss for count, loss in losses) / len(rows)
+            record = replace(record, valid_loss=mean)
+        if self.targets.first.kind != "binary":
+            return record
+        truth, scores = self.targets.column(self.labels[rows], 0), self.targets.scores_of(scores)[0]
+        known = ~np.isnan(truth)
+        truth, scores = truth[known], scores[known]
+        return replace(record, valid_auc=auc(truth, scores), valid_log_loss=log_loss(truth, scores))
+
+
+_METRIC_NAMES = {"auc": "AUC", "log_loss": "log loss", "loss": "loss"}
 
 
 def _value(record: EpochRecord, metric: str) -> float:
-    value = record.valid_auc if metric == "auc" else record.valid_log_loss
+    values = {
+        "auc": record.valid_auc,
+        "log_loss": record.valid_log_loss,
+        "loss": record.valid_loss,
+    }
+    value = values[metric]
     assert value is not None
     return value if metric == "auc" else -value

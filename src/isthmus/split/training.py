@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from torch import nn
@@ -12,7 +12,8 @@ from isthmus.errors import JobError
 from isthmus.session import Session
 from isthmus.split.aggregation import Signer
 from isthmus.split.batches import PartyData
-from isthmus.split.options import Loss, TrainOptions, TrainResult, bce
+from isthmus.split.options import EpochRecord, Loss, TrainOptions, TrainResult, bce
+from isthmus.split.targets import PLAIN, Targets
 from isthmus.split.trainer import FeatureTrainer, Labels, LabelTrainer
 
 
@@ -27,6 +28,8 @@ def train(
     loss: Loss = bce,
     options: TrainOptions | None = None,
     signer: Signer | None = None,
+    targets: Targets = PLAIN,
+    judge: Callable[[EpochRecord], str] | None = None,
 ) -> TrainResult:
     """Train a split network; every party of the session calls this in its own role.
 
@@ -41,12 +44,16 @@ def train(
             finds as `"cut"`, or a dict of such.
             The label party may have none.
         data: what the bottom reads; given if and only if `bottom` is.
-        top: the top model, at the label party only; from the parties' cuts to logits [batch].
-        labels: float32 [samples] in the aligned order, at the label party only.
-        loss: of logits and labels, both [batch].
+        top: the top model, at the label party only; from the parties' cuts to logits [batch], or
+            [batch, outputs] where the targets have several outputs.
+        labels: float32 [samples] in the aligned order, at the label party only; with `targets` in
+            their form.
+        loss: of logits and labels, both [batch]; takes the place of the targets' where it is given.
         options: the same at every party, but for local fields.
         signer: at a feature party under a secure sum: proves whose keys the parties use. Without
             one the label party must be trusted to pass them on unchanged.
+        targets: at the label party, what the labels are; one binary label if left out.
+        judge: at the label party, looks at each epoch and gives a reason to stop after it, or "".
 
     Returns:
         What was done. The modules hold the parameters of the best epoch.
@@ -64,7 +71,10 @@ def train(
     if session.is_label_party:
         if top is None or labels is None:
             raise JobError(f"the label party {session.me} needs a top model and labels")
-        return LabelTrainer(session, split, bottoms, inputs, options, top, labels, loss).run()
+        loss = targets.loss if loss is bce else loss
+        return LabelTrainer(
+            session, split, bottoms, inputs, options, top, labels, loss, targets, judge
+        ).run()
     if top is not None or labels is not None:
         raise JobError(f"only the label party {session.label_party} has a top model and labels")
     if bottom is None:
@@ -82,6 +92,8 @@ def train_pooled(
     labels: Labels,
     loss: Loss = bce,
     options: TrainOptions | None = None,
+    targets: Targets = PLAIN,
+    judge: Callable[[EpochRecord], str] | None = None,
 ) -> TrainResult:
     """Train the same network with all parties' data in one place: the reference of a simulation.
 
@@ -92,8 +104,11 @@ def train_pooled(
     Args:
         session: a session without links whose `me` is the label party.
         bottoms, data: every party's bottom model and data, in the agreed order of the parties.
-        split, top, labels, loss, options: as for `train`.
+        split, top, labels, loss, options, targets, judge: as for `train`.
     """
     # The other schedules are ways of sending; nothing is sent here.
     options = replace(options or TrainOptions(), schedule="exact")
-    return LabelTrainer(session, split, bottoms, data, options, top, labels, loss).run()
+    loss = targets.loss if loss is bce else loss
+    return LabelTrainer(
+        session, split, bottoms, data, options, top, labels, loss, targets, judge
+    ).run()
