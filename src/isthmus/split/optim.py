@@ -133,13 +133,14 @@ class RowAdam:
         if not self.updates[i].large:
             weight, moments = take_rows(parameter, rows), take_rows(both, pairs)
             self._adam(weight, values, moments[:count], moments[count:], lr, step)
+            put_rows(both, pairs, moments)
         else:
             filled = _fill_lanes(parameter, self.moments[i], rows, values)
             self._adam(*filled, lr, step)
             weight, _, mean, square = (tensor[:count] for tensor in filled)
-            moments = torch.cat((mean, square))
+            put_rows(both, pairs[:count], mean)
+            put_rows(both, pairs[count:], square)
         put_rows(parameter, rows, weight)
-        put_rows(both, pairs, moments)
 
     def _adam(
         self, weight: Tensor, values: Tensor, mean: Tensor, square: Tensor, lr: float, step: int
