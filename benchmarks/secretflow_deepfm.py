@@ -40,8 +40,6 @@ Figures = dict[str, dict[str, Any]]
 PEER = Path(__file__).parent / "peers" / "secretflow_party.py"
 SIMULATION, PRODUCTION = "1.9.0b1", "1.13.0b0"
 PARTIES = (FEATURE_PARTY, LABEL_PARTY)
-PIPELINE = "pipeline:2"
-"""Costs no accuracy that five seeds could show (`schedule_accuracy`)."""
 MEMORY_LIMIT_MB = 5000 / 3
 MEMORY_BATCH = 128
 """The batch size whose run the bar on memory was set for."""
@@ -65,8 +63,7 @@ SUMMARY = """\
 The same network (embeddings of 16, lower towers 256-32, upper tower 256-256-32, Adam 0.001), the
 same rows (batch 128: MovieLens-100K, batch 1024: MovieLens-1M; 80 % to train, 20 % held out), the
 same columns, in one run on one machine. Ours: `isthmus run`, two party processes over mutually
-authenticated TLS on loopback, run before and after the peer; besides `exact`, which gives what one
-machine would, `pipeline:2`, whose results five seeds on MovieLens-1M could not tell from it.
+authenticated TLS on loopback, `exact` schedule, run before and after the peer.
 SecretFlow 1.9.0b1: its default strategy in its default mode (simulation on Ray). SecretFlow
 1.13.0b0: its fastest mode, two processes in production mode without Ray and without TLS.
 Samples a second is the median over the epochs after the first, evaluation left out. Memory is the
@@ -94,18 +91,12 @@ def _measure(batch: int, pythons: tuple[Path, Path], args: argparse.Namespace) -
     sizes = ["--batch", str(batch), "--epochs", str(epochs)]
     simulation = _simulation(pythons[0], data, work, sizes)
     production = _production(pythons[1], data, work, sizes)
-    ahead = [run_job(_with_schedule(job, PIPELINE), work / f"pipeline-{i}") for i in (1, 2)]
     after = run_job(job, work / "ours-after")
     return {
         "ours": _ours([before, after]),
-        "pipeline": _ours(ahead),
         "simulation": simulation,
         "production": production,
     }
-
-
-def _with_schedule(job: Mapping[str, Any], schedule: str) -> dict[str, Any]:
-    return {**job, "train": {**job["train"], "schedule": schedule}}
 
 
 def _options() -> argparse.Namespace:
@@ -262,7 +253,6 @@ def _result(measured: Mapping[int, Figures], machine: dict[str, Any]) -> Result:
 
 _NAMES = {
     "ours": "Isthmus, exact",
-    "pipeline": f"Isthmus, {PIPELINE}",
     "simulation": f"SecretFlow {SIMULATION}, default",
     "production": f"SecretFlow {PRODUCTION}, two processes",
 }
@@ -276,11 +266,10 @@ def _bars(batch: int, figures: Figures) -> list[Bar]:
     }
     bars = [
         Bar(
-            f"samples/s of {schedule} against {peer}, batch {batch}",
-            figures[own]["samples_per_second"] / figures[mode]["samples_per_second"],
+            f"samples/s against {peer}, batch {batch}",
+            ours["samples_per_second"] / figures[mode]["samples_per_second"],
             wanted,
         )
-        for own, schedule in (("ours", "exact"), ("pipeline", PIPELINE))
         for peer, (mode, wanted) in peers.items()
     ]
     if batch == MEMORY_BATCH:
