@@ -1,15 +1,19 @@
-"""How well scores tell the two labels apart, and how far probabilities can be believed."""
+"""How well scores tell labels apart, and how far probabilities and values can be believed."""
 
 from isthmus.metrics.binary import BinaryMetrics, binary_metrics
 from isthmus.metrics.histogram import ScoreHistogram
+from isthmus.metrics.multiclass import MulticlassMetrics, multiclass_metrics
 from isthmus.metrics.probability import CalibrationBins, brier, calibration, log_loss, wilson
 from isthmus.metrics.ranking import LiftTable, RocCurve, auc, ks, lift_table, roc_curve
+from isthmus.metrics.regression import RealMetrics, real_metrics
 from isthmus.metrics.uplift import Uplift, bootstrap_uplift
 
 __all__ = [
     "BinaryMetrics",
     "CalibrationBins",
     "LiftTable",
+    "MulticlassMetrics",
+    "RealMetrics",
     "RocCurve",
     "ScoreHistogram",
     "Uplift",
@@ -21,6 +25,8 @@ __all__ = [
     "ks",
     "lift_table",
     "log_loss",
+    "multiclass_metrics",
+    "real_metrics",
     "roc_curve",
     "wilson",
 ]

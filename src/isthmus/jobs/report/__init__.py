@@ -11,30 +11,33 @@ from isthmus.jobs.report.headline import cautions
 from isthmus.jobs.report.model import (
     AlignmentFacts,
     Artefact,
-    CalibrationBin,
-    Curves,
     DataFacts,
     EpochFacts,
     FeatureFacts,
-    Figures,
     GuardFacts,
-    Interval,
     JobFacts,
-    Metrics,
-    ModelCurves,
     ModelFacts,
     ModelPart,
     Party,
     Phase,
     Report,
-    RocPoint,
-    TopicTraffic,
-    Traffic,
     TrainingFacts,
-    Uplift,
     Versions,
 )
 from isthmus.jobs.report.page import render_html
+from isthmus.jobs.report.parts import (
+    CalibrationBin,
+    Curves,
+    Figures,
+    Interval,
+    Metrics,
+    ModelCurves,
+    RocPoint,
+    TargetFigures,
+    TopicTraffic,
+    Traffic,
+    Uplift,
+)
 from isthmus.jobs.report.summary import summary_table
 from isthmus.jobs.report.write import schema_text, write_report
 
@@ -58,6 +61,7 @@ __all__ = [
     "Phase",
     "Report",
     "RocPoint",
+    "TargetFigures",
     "TopicTraffic",
     "Traffic",
     "TrainingFacts",

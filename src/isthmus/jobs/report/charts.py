@@ -8,7 +8,13 @@ from typing import TypedDict
 
 import numpy as np
 
-from isthmus.jobs.report.model import EpochFacts, ModelCurves, Report
+from isthmus.jobs.report.model import (
+    EpochFacts,
+    Report,
+)
+from isthmus.jobs.report.parts import (
+    ModelCurves,
+)
 from isthmus.jobs.report.words import as_count, as_figure
 
 Values = tuple[float | None, ...]

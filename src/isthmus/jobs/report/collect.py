@@ -12,6 +12,9 @@ import numpy.typing as npt
 import isthmus
 from isthmus import metrics
 from isthmus.jobs.report.model import (
+    Versions,
+)
+from isthmus.jobs.report.parts import (
     CalibrationBin,
     Figures,
     Interval,
@@ -19,7 +22,6 @@ from isthmus.jobs.report.model import (
     RocPoint,
     TopicTraffic,
     Traffic,
-    Versions,
 )
 
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from isthmus.jobs.report.model import Figures, Interval, Metrics, Report
+from isthmus.jobs.report.model import (
+    Report,
+)
+from isthmus.jobs.report.parts import (
+    Figures,
+    Interval,
+    Metrics,
+)
 from isthmus.jobs.report.words import (
     as_bytes,
     as_count,

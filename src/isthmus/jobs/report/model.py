@@ -9,16 +9,23 @@ from typing import Annotated, Literal, Self
 from pydantic import (
     AfterValidator,
     AwareDatetime,
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
     model_validator,
 )
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Scalar = bool | int | float | str | None
+from isthmus.jobs.report.parts import (
+    Curves,
+    Metrics,
+    Part,
+    Scalar,
+    Share,
+    TargetFigures,
+    Traffic,
+    Uplift,
+)
+
 Role = Literal["label", "feature"]
 
 
@@ -31,14 +38,6 @@ def _relative(path: str) -> str:
     if pure.is_absolute() or ".." in pure.parts or "\\" in path:
         raise ValueError("an artefact's path must be relative to the report's folder")
     return path
-
-
-class Part(BaseModel):
-    """Base of all parts: frozen, no unknown fields, no NaN or infinity."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
-    )
 
 
 class Versions(Part):
@@ -204,7 +203,7 @@ class TrainingFacts(Part):
     batch_size: Annotated[int, Field(ge=1)]
     learning_rate: NonNegativeFloat
     """As in the job file, before decay and warm-up."""
-    hyper_parameters: dict[str, Scalar] = {}
+    hyper_parameters: dict[str, Scalar] = Field(default={})
     """What else the job file says about the training, such as decays and patience."""
     epochs: NonNegativeInt
     """Epochs done."""
@@ -223,125 +222,6 @@ class TrainingFacts(Part):
         """How many times fewer bytes the guarded messages have together; None without guards."""
         after = sum(guard.bytes_after for guard in self.guards)
         return sum(guard.bytes_before for guard in self.guards) / after if after else None
-
-
-class Figures(Part):
-    """How one model does on the test samples."""
-
-    auc: Share
-    ks: Share
-    log_loss: NonNegativeFloat
-    """In nats."""
-    brier: Share
-    rows: NonNegativeInt
-    positives: NonNegativeInt | None = None
-    """Positive rows; never in a feature party's report."""
-
-
-class Metrics(Part):
-    """The models compared, each where it is known to this party."""
-
-    label_party_alone: Figures | None = None
-    """The label party's own columns only."""
-    federation: Figures | None = None
-    """All parties' columns, each at its owner: what the job trained."""
-    pooled: Figures | None = None
-    """The same network over all columns in one place; only a simulation can know it."""
-
-
-class Interval(Part):
-    """A difference of two AUCs with its paired bootstrap interval."""
-
-    mean: float
-    """The difference of the two AUCs on the test samples."""
-    low: float
-    high: float
-    level: Share
-    """Share of bootstrap resamples within the interval, such as 0.95."""
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the interval lies wholly on one side of zero."""
-        return self.low > 0 or self.high < 0
-
-
-class Uplift(Part):
-    """What the federation gains in AUC over the other models."""
-
-    over_label_party_alone: Interval | None = None
-    """Federation minus label party alone."""
-    over_pooled: Interval | None = None
-    """Federation minus pooled; near zero where splitting costs nothing."""
-
-
-class RocPoint(Part):
-    """One point of a ROC curve."""
-
-    false_positive_rate: Share
-    true_positive_rate: Share
-
-
-class CalibrationBin(Part):
-    """Predicted against observed in one bin of test samples."""
-
-    predicted: Share
-    observed: Share
-    count: NonNegativeInt
-    low: Share
-    """Lower end of the 95% Wilson interval of `observed`."""
-    high: Share
-    """Upper end of it."""
-
-
-class ModelCurves(Part):
-    """ROC curve and calibration of one model on the test samples."""
-
-    roc: tuple[RocPoint, ...]
-    calibration: tuple[CalibrationBin, ...]
-
-
-class Curves(Part):
-    """The models' curves; only in the label party's report, as they tell about labels."""
-
-    label_party_alone: ModelCurves | None = None
-    federation: ModelCurves | None = None
-    pooled: ModelCurves | None = None
-
-
-class TopicTraffic(Part):
-    """What crossed the link to one partner under one topic."""
-
-    partner: str
-    topic: str
-    sent_bytes: NonNegativeInt
-    received_bytes: NonNegativeInt
-    sent_messages: NonNegativeInt
-    received_messages: NonNegativeInt
-    waited_seconds: NonNegativeFloat
-    """Time this party waited for messages of the topic."""
-
-
-class Traffic(Part):
-    """Everything that crossed, by topic, and in total."""
-
-    topics: tuple[TopicTraffic, ...] = ()
-    sent_bytes: NonNegativeInt = 0
-    received_bytes: NonNegativeInt = 0
-    sent_messages: NonNegativeInt = 0
-    received_messages: NonNegativeInt = 0
-    waited_seconds: NonNegativeFloat = 0.0
-
-    @property
-    def bytes(self) -> int:
-        """Sent and received together."""
-        return self.sent_bytes + self.received_bytes
-
-    @model_validator(mode="after")
-    def _adds_up(self) -> Self:
-        for field in ("sent_bytes", "received_bytes", "sent_messages", "received_messages"):
-            if getattr(self, field) != sum(getattr(topic, field) for topic in self.topics):
-                raise ValueError(f"{field} is not the sum over the topics")
-        return self
 
 
 class Phase(Part):
@@ -369,8 +249,10 @@ class Report(Part):
     model: ModelFacts
     training: TrainingFacts
     metrics: Metrics = Metrics()
-    """On the held-out test samples."""
+    """On the held-out test samples, of the first target where it is binary."""
     uplift: Uplift = Uplift()
+    targets: tuple[TargetFigures, ...] = ()
+    """All targets on the test samples, where there are others than one binary label."""
     curves: Curves = Curves()
     traffic: Traffic
     phases: tuple[Phase, ...]
@@ -392,4 +274,6 @@ class Report(Part):
         shown = (self.metrics.label_party_alone, self.metrics.federation, self.metrics.pooled)
         if any(figures is not None and figures.positives is not None for figures in shown):
             raise ValueError("a feature party's report must not count positive labels")
+        if any(target.rows is not None for target in self.targets):
+            raise ValueError("a feature party's report must not count labels")
         return self

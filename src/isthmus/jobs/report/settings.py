@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from isthmus.jobs.report.model import Report, Scalar
+from isthmus.jobs.report.model import Report
+from isthmus.jobs.report.parts import Scalar
 from isthmus.jobs.report.words import as_count, as_list
 
 _SCHEDULES = {

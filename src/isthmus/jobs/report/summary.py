@@ -5,7 +5,12 @@ from __future__ import annotations
 from rich.table import Table
 from rich.text import Text
 
-from isthmus.jobs.report.model import Figures, Report
+from isthmus.jobs.report.model import (
+    Report,
+)
+from isthmus.jobs.report.parts import (
+    Figures,
+)
 from isthmus.jobs.report.words import (
     as_bytes,
     as_count,

@@ -1,0 +1,159 @@
+"""Parts of a report: what the models reach, their curves, and what crossed the link."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    model_validator,
+)
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Scalar = bool | int | float | str | None
+
+
+class Part(BaseModel):
+    """Base of all parts: frozen, no unknown fields, no NaN or infinity."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class Figures(Part):
+    """How one model does on the test samples."""
+
+    auc: Share
+    ks: Share
+    log_loss: NonNegativeFloat
+    """In nats."""
+    brier: Share
+    rows: NonNegativeInt
+    positives: NonNegativeInt | None = None
+    """Positive rows; never in a feature party's report."""
+
+
+class Metrics(Part):
+    """The models compared, each where it is known to this party."""
+
+    label_party_alone: Figures | None = None
+    """The label party's own columns only."""
+    federation: Figures | None = None
+    """All parties' columns, each at its owner: what the job trained."""
+    pooled: Figures | None = None
+    """The same network over all columns in one place; only a simulation can know it."""
+
+
+class TargetFigures(Part):
+    """One metric of one target on the test samples that have a label for it, model by model."""
+
+    name: str
+    kind: Literal["binary", "multiclass", "real"]
+    metric: str
+    """AUC and log loss of a binary target, accuracy and log loss of several classes, root mean
+    square error (RMSE) and mean absolute error (MAE) of a real one."""
+    rows: NonNegativeInt | None = None
+    """Test samples with a label for it; never in a feature party's report."""
+    label_party_alone: float | None = None
+    federation: float | None = None
+    pooled: float | None = None
+
+
+class Interval(Part):
+    """A difference of two AUCs with its paired bootstrap interval."""
+
+    mean: float
+    """The difference of the two AUCs on the test samples."""
+    low: float
+    high: float
+    level: Share
+    """Share of bootstrap resamples within the interval, such as 0.95."""
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval lies wholly on one side of zero."""
+        return self.low > 0 or self.high < 0
+
+
+class Uplift(Part):
+    """What the federation gains in AUC over the other models."""
+
+    over_label_party_alone: Interval | None = None
+    """Federation minus label party alone."""
+    over_pooled: Interval | None = None
+    """Federation minus pooled; near zero where splitting costs nothing."""
+
+
+class RocPoint(Part):
+    """One point of a ROC curve."""
+
+    false_positive_rate: Share
+    true_positive_rate: Share
+
+
+class CalibrationBin(Part):
+    """Predicted against observed in one bin of test samples."""
+
+    predicted: Share
+    observed: Share
+    count: NonNegativeInt
+    low: Share
+    """Lower end of the 95% Wilson interval of `observed`."""
+    high: Share
+    """Upper end of it."""
+
+
+class ModelCurves(Part):
+    """ROC curve and calibration of one model on the test samples."""
+
+    roc: tuple[RocPoint, ...]
+    calibration: tuple[CalibrationBin, ...]
+
+
+class Curves(Part):
+    """The models' curves; only in the label party's report, as they tell about labels."""
+
+    label_party_alone: ModelCurves | None = None
+    federation: ModelCurves | None = None
+    pooled: ModelCurves | None = None
+
+
+class TopicTraffic(Part):
+    """What crossed the link to one partner under one topic."""
+
+    partner: str
+    topic: str
+    sent_bytes: NonNegativeInt
+    received_bytes: NonNegativeInt
+    sent_messages: NonNegativeInt
+    received_messages: NonNegativeInt
+    waited_seconds: NonNegativeFloat
+    """Time this party waited for messages of the topic."""
+
+
+class Traffic(Part):
+    """Everything that crossed, by topic, and in total."""
+
+    topics: tuple[TopicTraffic, ...] = ()
+    sent_bytes: NonNegativeInt = 0
+    received_bytes: NonNegativeInt = 0
+    sent_messages: NonNegativeInt = 0
+    received_messages: NonNegativeInt = 0
+    waited_seconds: NonNegativeFloat = 0.0
+
+    @property
+    def bytes(self) -> int:
+        """Sent and received together."""
+        return self.sent_bytes + self.received_bytes
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        for field in ("sent_bytes", "received_bytes", "sent_messages", "received_messages"):
+            if getattr(self, field) != sum(getattr(topic, field) for topic in self.topics):
+                raise ValueError(f"{field} is not the sum over the topics")
+        return self
