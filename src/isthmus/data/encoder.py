@@ -6,59 +6,71 @@ A vocabulary holds the owner's raw values, so an encoder file is as private as t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from isthmus.data.arrays import open_array, writing_array
 from isthmus.data.columns import check_numbers, column_of
-from isthmus.data.features import PADDING, Features, FieldLayout, Layout
+from isthmus.data.encoder_file import FittedField, read_as, read_fields, write_fields
+from isthmus.data.features import PADDING, Features, FieldLayout, Layout, VectorLayout
 from isthmus.data.fields import (
     NO_CODE,
     CategoricalField,
-    FittedField,
-    MultiHotField,
     NumericField,
     Values,
     fit_categorical,
     fit_multi_hot,
     fit_numeric,
 )
-from isthmus.data.schema import FeatureSpec, describe_errors, parse_features
-from isthmus.errors import DataError, StorageError
+from isthmus.data.schema import FeatureSpec, parse_features
+from isthmus.data.sequences import HistoryField, ListField, fit_list
+from isthmus.data.vectors import VectorField, check_vectors, fit_vector
+from isthmus.errors import DataError, SchemaError, StorageError
 from isthmus.files import write_json
 
 CHUNK = 1 << 20
 """Rows encoded at a time: bounds the memory beyond the table itself."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
 class Encoder:
     """Fitted fields in the order of the feature list."""
 
-    fields: tuple[FittedField, ...]
+    fields: tuple[FittedField | VectorField, ...]
+    histories: tuple[HistoryField, ...] = ()
+    """Sequences that are built from events; what they hold is not the encoder's matter."""
 
     @cached_property
     def layout(self) -> Layout:
         """Columns and rows of every field; row 0 of the fused table is padding."""
+        vectors = [field for field in self.fields if isinstance(field, VectorField)]
+        stored = [field for field in self.fields if not isinstance(field, VectorField)]
         placed, start, row, values = [], 0, PADDING + 1, 0
-        for field in self.fields:
-            value = values if field.has_value else None
-            placed.append(
-                FieldLayout(field.name, field.kind, start, field.width, row, field.rows, value)
-            )
-            start, row, values = start + field.width, row + field.rows, values + field.has_value
+        for field in (*stored, *self.histories):
+            has_value = not isinstance(field, HistoryField) and field.has_value
+            slots = field.width if field.kind == "sequence" else 1
+            shares = field.shares if isinstance(field, ListField | HistoryField) else ""
+            value = values if has_value else None
+            place = (start, field.width, row, field.rows, value, slots, shares)
+            placed.append(FieldLayout(field.name, field.kind, *place))
+            start, row, values = start + field.width, row + field.rows, values + has_value
         if row > np.iinfo(np.int32).max:
             raise DataError(f"the features need {row} embedding rows, more than 32 bits can count")
-        return Layout(tuple(placed), row, start, values)
+        first = {field.name: field.first_row for field in placed}
+        own = (f if not f.shares else replace(f, first_row=first[f.shares]) for f in placed)
+        behind = []
+        for vector in vectors:
+            behind.append(VectorLayout(vector.name, values, vector.width))
+            values += vector.width
+        later = sum(field.width for field in self.histories)
+        return Layout(tuple(own), row, start, values, tuple(behind), later)
 
     def encode(
         self,
@@ -80,8 +92,7 @@ class Encoder:
         """
         columns = [column_of(frame, field.name, source) for field in self.fields]
         for field, column in zip(self.fields, columns, strict=True):
-            if isinstance(field, NumericField):
-                check_numbers(column, source)
+            _check(field, column, source, chunk)
         n = len(frame) if rows is None else len(rows)
         blocks = self._blocks(columns, n, rows, source, chunk)
         layout = self.layout
@@ -90,7 +101,7 @@ class Encoder:
         # The layout is written last and says that the arrays are whole; an old one must not.
         (folder / "layout.json").unlink(missing_ok=True)
         with (
-            writing_array(folder / "index.npy", n, layout.columns, np.int32) as add_index,
+            writing_array(folder / "index.npy", n, layout.stored, np.int32) as add_index,
             writing_array(folder / "values.npy", n, layout.values, np.float32) as add_values,
         ):
             for index, values in blocks:
@@ -108,16 +119,24 @@ class Encoder:
         chunk: int,
     ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]]:
         layout = self.layout
+        places = {field.name: field for field in layout.fields}
+        behind = {vector.name: vector for vector in layout.vectors}
         for start in range(0, n, chunk):
             size = min(chunk, n - start)
-            index = np.empty((size, layout.columns), dtype=np.int32)
+            index = np.empty((size, layout.stored), dtype=np.int32)
             values = np.empty((size, layout.values), dtype=np.float32)
-            for field, place, column in zip(self.fields, layout.fields, columns, strict=True):
+            for field, column in zip(self.fields, columns, strict=True):
                 part = (
                     column.slice(start, size)
                     if rows is None
                     else column.gather(rows[start : start + size])
                 )
+                if isinstance(field, VectorField):
+                    vector = behind[field.name]
+                    stop = vector.start + vector.width
+                    values[:, vector.start : stop] = field.encode(part, source)
+                    continue
+                place = places[field.name]
                 codes, numbers = field.encode(part, source)
                 index[:, place.columns] = np.where(
                     codes == NO_CODE, np.int32(PADDING), codes + np.int32(place.first_row)
@@ -132,8 +151,7 @@ class Encoder:
         Raises:
             StorageError: the file cannot be written.
         """
-        content = {"version": 1, "fields": [_to_json(field) for field in self.fields]}
-        write_json(path, content)
+        write_fields(path, (*self.fields, *self.histories))
 
     @classmethod
     def load(cls, path: Path) -> Encoder:
@@ -142,8 +160,9 @@ class Encoder:
         Raises:
             StorageError: the file cannot be read or is not an encoder of this version.
         """
-        content = _read(path, "encoder", TypeAdapter(_EncoderFile))
-        return cls(tuple(_from_json(field) for field in content.fields))
+        fields = read_fields(path)
+        histories = tuple(field for field in fields if isinstance(field, HistoryField))
+        return cls(tuple(f for f in fields if not isinstance(f, HistoryField)), histories)
 
 
 def fit_encoder(
@@ -156,7 +175,9 @@ def fit_encoder(
 ) -> Encoder:
     """Fit vocabularies, means and deviations on `train_rows` int64 [n] of `frame` alone.
 
-    Every row is checked for text in numeric columns: a bad table is refused before training.
+    Every row is checked for text in numeric columns and for bad vectors: such a table is refused
+    before training. Sequences that are built from events are left out: they come after, by
+    `dataclasses.replace(encoder, histories=...)`.
 
     Raises:
         SchemaError: a column is missing, is not of the kind that the features say, or a spec is
@@ -165,12 +186,31 @@ def fit_encoder(
     """
     if train_rows.size and not 0 <= int(train_rows.min()) <= int(train_rows.max()) < len(frame):
         raise DataError(f"the training rows point outside the {len(frame)} rows of {source}")
-    fields = [
-        _fit(column_of(frame, name, source), spec, train_rows, source, chunk)
-        for name, spec in parse_features(features).items()
-        if spec.kind != "ignore"
-    ]
-    return Encoder(tuple(fields))
+    specs: dict[str, Any] = {
+        name: one
+        for name, one in parse_features(features).items()
+        if one.kind != "ignore" and getattr(one, "of", None) is None
+    }
+    fitted: dict[str, FittedField | VectorField] = {}
+    # A field that shares another's values comes after that.
+    for name in sorted(specs, key=lambda name: getattr(specs[name], "share", None) is not None):
+        column, spec = column_of(frame, name, source), specs[name]
+        share = getattr(spec, "share", None)
+        shared = None if share is None else (share, shared_values(fitted, share))
+        fitted[name] = _fit(column, spec, train_rows, shared, source, chunk)
+    return Encoder(tuple(fitted[name] for name in specs))
+
+
+def shared_values(fields: Mapping[str, FittedField | VectorField], name: str) -> Values:
+    """The values of the categorical field `name`.
+
+    Raises:
+        SchemaError: there is none of that name.
+    """
+    field = fields.get(name)
+    if not isinstance(field, CategoricalField):
+        raise SchemaError(f"there is no categorical feature {name!r} to share the values of")
+    return field.known
 
 
 def load_features(folder: Path) -> Features:
@@ -179,7 +219,7 @@ def load_features(folder: Path) -> Features:
     Raises:
         StorageError: a file is missing, broken, or does not belong to the others.
     """
-    layout = _read(folder / "layout.json", "layout", TypeAdapter(Layout))
+    layout = read_as(folder / "layout.json", "layout", TypeAdapter(Layout))
     index = open_array(folder / "index.npy", np.int32).astype(np.int32, copy=False)
     values = open_array(folder / "values.npy", np.float32).astype(np.float32, copy=False)
     try:
@@ -189,29 +229,60 @@ def load_features(folder: Path) -> Features:
 
 
 def _fit(
-    column: pl.Series, spec: FeatureSpec, rows: NDArray[np.int64], source: str, chunk: int
-) -> FittedField:
-    if spec.kind == "numeric":
-        check_numbers(column, source)
-        return fit_numeric(column.gather(rows), source=source)
+    column: pl.Series,
+    spec: Any,
+    rows: NDArray[np.int64],
+    shared: tuple[str, Values] | None,
+    source: str,
+    chunk: int,
+) -> FittedField | VectorField:
     train = column.gather(rows)
-    if spec.kind == "categorical":
-        return fit_categorical(train, min_count=spec.min_count, buckets=spec.buckets, source=source)
+    min_count, buckets = spec.min_count, spec.buckets
+    match spec.kind:
+        case "numeric":
+            check_numbers(column, source)
+            return fit_numeric(train, source=source)
+        case "categorical":
+            return fit_categorical(train, min_count=min_count, buckets=buckets, source=source)
+        case "vector":
+            assert spec.width is not None
+            about = (spec.width, spec.separator, source, chunk)
+            check_vectors(column, *about)
+            return fit_vector(train, *about)
+        case "sequence":
+            return fit_list(
+                train,
+                separator=spec.separator,
+                length=spec.length,
+                min_count=min_count,
+                buckets=buckets,
+                shared=shared,
+                source=source,
+                chunk=chunk,
+            )
     return fit_multi_hot(
         train,
         separator=spec.separator,
-        min_count=spec.min_count,
-        buckets=spec.buckets,
+        min_count=min_count,
+        buckets=buckets,
         max_tokens=spec.max_tokens,
         source=source,
         chunk=chunk,
     )
 
 
+def _check(field: FittedField | VectorField, column: pl.Series, source: str, chunk: int) -> None:
+    """Refuse what is no number where numbers are wanted, with row numbers of the table."""
+    if isinstance(field, NumericField):
+        check_numbers(column, source)
+    elif isinstance(field, VectorField):
+        check_vectors(column, field.width, field.separator, source, chunk)
+
+
 def _in_memory(
     layout: Layout, n: int, blocks: Iterator[tuple[NDArray[np.int32], NDArray[np.float32]]]
 ) -> Features:
-    index = np.empty((n, layout.columns), dtype=np.int32)
+    index = np.empty((n, layout.stored), dtype=np.int32)
     values = np.empty((n, layout.values), dtype=np.float32)
     start = 0
     for index_block, values_block in blocks:
@@ -219,68 +290,3 @@ def _in_memory(
         index[start:stop], values[start:stop] = index_block, values_block
         start = stop
     return Features(layout, index, values)
-
-
-class _FieldFile(BaseModel):
-    """One field of an encoder file."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
-
-    name: str
-
-
-class _NumericFile(_FieldFile):
-    kind: Literal["numeric"]
-    mean: float
-    std: float = Field(gt=0)
-
-
-class _CategoricalFile(_FieldFile):
-    kind: Literal["categorical"]
-    vocabulary: list[str]
-    buckets: int | None = Field(ge=2)
-
-
-class _MultiHotFile(_FieldFile):
-    kind: Literal["multi_hot"]
-    vocabulary: list[str]
-    buckets: int | None = Field(ge=2)
-    width: int = Field(ge=1)
-    separator: str | None
-
-
-class _EncoderFile(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    version: Literal[1]
-    fields: list[
-        Annotated[_NumericFile | _CategoricalFile | _MultiHotFile, Field(discriminator="kind")]
-    ]
-
-
-def _to_json(field: FittedField) -> dict[str, Any]:
-    common: dict[str, Any] = {"name": field.name, "kind": field.kind}
-    if isinstance(field, NumericField):
-        return common | {"mean": field.mean, "std": field.std}
-    common |= {"vocabulary": field.known.vocabulary.to_list(), "buckets": field.known.buckets}
-    if isinstance(field, MultiHotField):
-        common |= {"width": field.width, "separator": field.separator}
-    return common
-
-
-def _from_json(field: _NumericFile | _CategoricalFile | _MultiHotFile) -> FittedField:
-    if isinstance(field, _NumericFile):
-        return NumericField(field.name, field.mean, field.std)
-    known = Values(pl.Series(field.vocabulary, dtype=pl.String), field.buckets)
-    if isinstance(field, _CategoricalFile):
-        return CategoricalField(field.name, known)
-    return MultiHotField(field.name, known, field.width, field.separator)
-
-
-def _read(path: Path, what: str, adapter: TypeAdapter[T]) -> T:
-    try:
-        return adapter.validate_json(path.read_bytes())
-    except OSError as error:
-        raise StorageError(f"cannot read the {what} {path}") from error
-    except ValidationError as error:
-        raise StorageError(f"{path} is not a valid {what}: {describe_errors(error)}") from error

@@ -130,11 +130,11 @@ class MultiHotField:
 
     def encode(self, column: pl.Series, source: str) -> tuple[Codes, None]:
         """Codes int32 [rows, width]: the first `width` distinct tokens in the order of text."""
-        owner, tokens = _tokens(column, self.separator, source)
+        owner, tokens = tokens_of(column, self.separator, source)
         pairs = pl.DataFrame({"owner": owner, "code": self.known.codes(tokens, source)})
         pairs = pairs.unique(maintain_order=True)
         owner, codes = pairs["owner"].to_numpy(), pairs["code"].to_numpy()
-        place = _place_in_group(owner)
+        place = place_in_group(owner)
         kept = place < self.width
         out = np.full((len(column), self.width), NO_CODE, dtype=np.int32)
         out[:, 0] = MISSING
@@ -142,14 +142,11 @@ class MultiHotField:
         return out, None
 
 
-FittedField = CategoricalField | NumericField | MultiHotField
-
-
 def fit_categorical(
     column: pl.Series, *, min_count: int, buckets: int | None, source: str
 ) -> CategoricalField:
     """Fit on the training rows `column`: the values seen in at least `min_count` of them."""
-    return CategoricalField(column.name, _values([column], min_count, buckets, source))
+    return CategoricalField(column.name, values_of([column], min_count, buckets, source))
 
 
 def fit_numeric(column: pl.Series, *, source: str) -> NumericField:
@@ -183,15 +180,16 @@ def fit_multi_hot(
     """Fit on the training rows `column` in chunks; the width is the most tokens seen in a row."""
     counts, width = [], 1
     for start in range(0, len(column), chunk):
-        owner, tokens = _tokens(column.slice(start, chunk), separator, source)
+        owner, tokens = tokens_of(column.slice(start, chunk), separator, source)
         pairs = pl.DataFrame({"owner": owner, "token": tokens}).unique()
         width = max(width, int(np.bincount(pairs["owner"].to_numpy(), minlength=1).max()))
         counts.append(pairs["token"])
-    known = _values(counts, min_count, buckets, source)
+    known = values_of(counts, min_count, buckets, source)
     return MultiHotField(column.name, known, min(width, max_tokens or width), separator)
 
 
-def _values(parts: list[pl.Series], min_count: int, buckets: int | None, source: str) -> Values:
+def values_of(parts: list[pl.Series], min_count: int, buckets: int | None, source: str) -> Values:
+    """The values that stand in `parts` at least `min_count` times; all, where they are hashed."""
     if buckets is not None:
         return Values(pl.Series([], dtype=pl.String), buckets)
     counted = [_counts(part, source) for part in parts]
@@ -209,16 +207,20 @@ def _counts(part: pl.Series, source: str) -> pl.DataFrame:
     return pl.DataFrame({"value": text, "rows": counted.get_column("rows")}).drop_nulls("value")
 
 
-def _tokens(
-    column: pl.Series, separator: str | None, source: str
+def tokens_of(
+    column: pl.Series, separator: str | None, source: str, kind: str = "multi_hot"
 ) -> tuple[NDArray[np.int64], pl.Series]:
-    """All tokens of a column as (row int64 [tokens], text [tokens]), rows ascending."""
+    """All tokens of a column as (row int64 [tokens], text [tokens]), rows ascending.
+
+    Raises:
+        SchemaError: the column holds text and there is no separator, or neither text nor lists.
+    """
     if isinstance(column.dtype, (pl.List, pl.Array)):
         lists = column.cast(pl.List(pl.String), strict=False)
     elif separator is None:
         raise SchemaError(
-            f"{source}: multi_hot column {column.name!r} holds text and has no separator",
-            mend='Write it as {kind: multi_hot, separator: "|"}.',
+            f"{source}: {kind} column {column.name!r} holds text and has no separator",
+            mend=f'Write it as {{kind: {kind}, separator: "|"}}.',
         )
     else:
         lists = as_text(column, source).str.split(separator)
@@ -228,7 +230,7 @@ def _tokens(
     return rows["owner"].cast(pl.Int64).to_numpy(), rows["token"]
 
 
-def _place_in_group(owner: NDArray[np.int64]) -> NDArray[np.int64]:
+def place_in_group(owner: NDArray[np.int64]) -> NDArray[np.int64]:
     """0, 1, 2, ... within every run of equal `owner`, which is ascending."""
     positions = np.arange(len(owner))
     starts = np.concatenate(([True], owner[1:] != owner[:-1]))[: len(owner)]
