@@ -163,4 +163,5 @@ class AutoIntTop(nn.Module):
         """The logits, float32 [batch], from each party's cut."""
         x = self.attention(joined(cuts, self.parties, "tokens"))
         deep: Tensor = self.tower(joined(cuts, self.parties, "deep"))
-        return (deep + self.out(x.flatten(1)) + summed(cuts, self.parties, "first")).squeeze(1)
+        attended: Tensor = self.out(x.flatten(1))
+        return (deep + attended + summed(cuts, self.parties, "first")).squeeze(1)
