@@ -22,9 +22,9 @@ from isthmus.jobs.rehearsal import rehearsal_secret
 from isthmus.jobs.runner import POOLED
 from isthmus.jobs.steps import encode
 from isthmus.jobs.steps.evaluate import SCORES
-from isthmus.jobs.training import bottom_of, options_of, top_of
+from isthmus.jobs.training import bottom_of, data_of, options_of, top_of
 from isthmus.session import Progress, Session, SilentProgress
-from isthmus.split import FeatureData, bce, train_pooled
+from isthmus.split import bce, train_pooled
 from isthmus.split.scoring import label_scores
 from isthmus.split.sides import LabelSide, Part
 
@@ -71,7 +71,7 @@ def _train_and_score(job: Job, folder: Path, progress: Progress) -> Scores:
         for party in spec.order
     }
     inputs = {party: PartyFolder(folder / party).step("encode").path for party in spec.order}
-    data = {party: FeatureData(encode.load(inputs[party])) for party in spec.bottom_parties}
+    data = {party: data_of(spec, encode.load(inputs[party])) for party in spec.bottom_parties}
     bottoms = {
         party: bottom
         for party in data

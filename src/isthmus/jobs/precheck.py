@@ -12,6 +12,7 @@ from isthmus.data import fit_encoder, parse_label
 from isthmus.errors import DataError, JobError
 from isthmus.jobs.classes import check_both_classes
 from isthmus.jobs.job import Job
+from isthmus.jobs.network import check_family
 from isthmus.jobs.tables import check_party, check_table, features_of, read_columns
 
 DEVICES = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
@@ -45,7 +46,8 @@ def check_settings(job: Job) -> None:
 
 def check_choices(job: Job) -> None:
     """See that there are such guards and such a schedule. Raises JobError."""
-    # Both take seconds to load, which a job without them need not wait for here.
+    # They take seconds to load, which a job without them need not wait for here.
+    check_family(job)
     _check_guards(job)
     _check_schedule(job)
 

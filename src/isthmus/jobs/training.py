@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import nn
 
-from isthmus.data.features import Layout
+from isthmus.data.features import Features, Layout
 from isthmus.jobs.spec import JobSpec
-from isthmus.models import DeepFMBottom, DeepFMTop
+from isthmus.jobs.zoo import Build, Family, family
 from isthmus.session import Session
-from isthmus.split import TrainOptions
+from isthmus.split import FeatureData, TrainOptions
 from isthmus.split.aggregation import TOGETHER, AggregatedTop, Aggregation, Sum, make_rule
 from isthmus.split.guards import Direction
 
@@ -34,6 +32,7 @@ def options_of(spec: JobSpec) -> TrainOptions:
         metric=train.metric,
         patience=train.patience,
         checkpoint_steps=train.checkpoint_steps,
+        score_batch=family(train.model.name).score_batch,
         share_metrics=spec.evaluate.share_metrics,
         device=train.device,
         tensorboard=train.tensorboard,
@@ -41,56 +40,49 @@ def options_of(spec: JobSpec) -> TrainOptions:
     )
 
 
-def bottom_of(spec: JobSpec, session: Session, layout: Layout) -> DeepFMBottom | None:
+def data_of(spec: JobSpec, features: Features) -> FeatureData:
+    """The inputs of a party's bottom: a network that does not ask for positions gets means."""
+    return FeatureData(features.with_layout(_layout_for(spec, features.layout)))
+
+
+def bottom_of(spec: JobSpec, session: Session, layout: Layout) -> nn.Module | None:
     """This party's bottom model with its initial values; None where it brings no features."""
-    if not layout.fields:
+    if not layout.gives:
         return None
-    model = spec.train.model
-    return DeepFMBottom(
-        layout,
-        dim=model.dim,
-        hidden=model.bottom,
-        dropout=model.dropout,
-        embedding_std=model.embedding_std,
-        seed=session.seed_for("bottom"),
-    )
+    found = family(spec.train.model.name)
+    return found.bottom(Build(spec, session), _layout_for(spec, layout))
 
 
-def top_of(spec: JobSpec, session: Session) -> nn.Module | None:
-    """The top model over the session's parties; None at a feature party."""
+def top_of(spec: JobSpec, session: Session, outputs: int = 1) -> nn.Module | None:
+    """The top model over the session's parties; None at a feature party.
+
+    Args:
+        spec: the job.
+        session: of the label party.
+        outputs: numbers a sample that the top gives, all targets together.
+    """
     if not session.is_label_party:
         return None
-    here = [party for party in spec.bottom_parties if party in session.parties]
-    others = [party for party in here if party != session.me]
+    found, build = family(spec.train.model.name), Build(spec, session, outputs)
+    others = [party for party in build.parties if party != session.me]
     if spec.train.aggregation == "concat" or not others:
-        return _deepfm_top(spec, session, here)
-    own = [party for party in here if party == session.me]
-    top = _deepfm_top(spec, session, [TOGETHER, *own])
-    return AggregatedTop(top, others, _aggregation(spec, session))
+        return found.top(build, build.parties)
+    own = [party for party in build.parties if party == session.me]
+    return AggregatedTop(found.top(build, [TOGETHER, *own]), others, _aggregation(build, found))
 
 
-def _aggregation(spec: JobSpec, session: Session) -> Aggregation:
-    """How the feature parties' towers become one; DeepFM's other two tensors are sums in any case.
+def _layout_for(spec: JobSpec, layout: Layout) -> Layout:
+    return layout if family(spec.train.model.name).positions else layout.pooled()
 
-    Two sums over parties are part of DeepFM's function (`isthmus.models.deepfm`).
-    """
-    width, seed = spec.train.model.bottom[-1], session.seed_for("aggregation")
-    deep = make_rule(spec.train.aggregation, width=width, seed=seed)
-    return Aggregation({"deep": deep, "sum": Sum(), "first": Sum()})
+
+def _aggregation(build: Build, found: Family) -> Aggregation:
+    """How the feature parties' towers become one; what the network's function adds stays a sum."""
+    rule, width = build.spec.train.aggregation, build.model.bottom[-1]
+    deep = make_rule(rule, width=width, seed=build.seed("aggregation"))
+    return Aggregation({"deep": deep, **{name: Sum() for name in found.sums}})
 
 
 def _guards(spec: JobSpec, direction: Direction) -> str | dict[str, str]:
     """One text where all feature parties have the same guard, else one for each."""
     texts = {party: spec.guard_of(direction, party) for party in spec.feature_parties}
     return texts if len(set(texts.values())) > 1 else next(iter(texts.values()))
-
-
-def _deepfm_top(spec: JobSpec, session: Session, parties: Sequence[str]) -> DeepFMTop:
-    model = spec.train.model
-    return DeepFMTop(
-        dict.fromkeys(parties, model.bottom[-1]),
-        dim=model.dim,
-        hidden=model.top,
-        dropout=model.dropout,
-        seed=session.seed_for("top"),
-    )

@@ -18,12 +18,12 @@ from isthmus.errors import BadMessage, DataError
 from isthmus.files import write_json
 from isthmus.jobs.context import Context
 from isthmus.jobs.measured import Measured, Scores
-from isthmus.jobs.report.model import Metrics, Part, Uplift
+from isthmus.jobs.report.parts import Metrics, Part, Uplift
 from isthmus.jobs.steps import encode
 from isthmus.jobs.steps.train import trained_modules
-from isthmus.jobs.training import bottom_of, options_of, top_of
+from isthmus.jobs.training import bottom_of, data_of, options_of, top_of
 from isthmus.session import PATIENCE, Session
-from isthmus.split import FeatureData, predict, train
+from isthmus.split import predict, train
 
 SCORES = "scores.safetensors"
 SHARED = "shared.json"
@@ -63,7 +63,7 @@ def federation_scores(context: Context, samples: NDArray[np.int64]) -> Scores | 
     """The trained federation's probabilities at the label party; None elsewhere."""
     bottom, top = trained_modules(context)
     features = encode.load(context.step("encode").path)
-    data = None if bottom is None else FeatureData(features)
+    data = None if bottom is None else data_of(context.spec, features)
     return predict(
         context.session,
         samples=samples,
@@ -101,7 +101,7 @@ def _alone(context: Context, test: NDArray[np.int64]) -> Scores:
     )
     inputs = context.step("encode").path
     features = encode.load(inputs)
-    data = FeatureData(features)
+    data = data_of(spec, features)
     bottom, top = bottom_of(spec, session, features.layout), top_of(spec, session)
     # The other schedules are ways of sending; nothing is sent here.
     options = replace(options_of(spec), schedule="exact")

@@ -17,9 +17,9 @@ from isthmus.errors import StorageError
 from isthmus.files import write_bytes, write_json
 from isthmus.jobs.context import Context
 from isthmus.jobs.steps import encode
-from isthmus.jobs.training import bottom_of, options_of, top_of
+from isthmus.jobs.training import bottom_of, data_of, options_of, top_of
 from isthmus.models import EmbeddingTable
-from isthmus.split import FeatureData, train
+from isthmus.split import train
 
 RESULT = "result.json"
 
@@ -34,7 +34,7 @@ def run(context: Context) -> None:
         replace(context.session, folder=folder.path),
         split=encode.split_of(context, len(features)),
         bottom=bottom,
-        data=FeatureData(features) if bottom is not None else None,
+        data=data_of(context.spec, features) if bottom is not None else None,
         top=top,
         labels=encode.load_labels(inputs) if context.is_label_party else None,
         options=options_of(context.spec),

@@ -1,0 +1,36 @@
+"""Whether the network that a job names can do what the rest of the job asks of it."""
+
+from __future__ import annotations
+
+from isthmus.errors import JobError
+from isthmus.jobs.job import Job
+
+
+def check_family(job: Job) -> None:
+    """See that the network fits the aggregation and the parties' features. Raises JobError."""
+    spec = job.spec
+    name = spec.train.model.name
+    if name == "deepfm":
+        return
+    # Loads torch, which takes seconds.
+    from isthmus.jobs.zoo import family
+
+    found = family(name)
+    if spec.train.aggregation != "concat" and not found.aggregates:
+        raise JobError(
+            f"{job.where('train', 'aggregation')}: {spec.train.aggregation!r} cannot be had with "
+            f"{name}, whose top needs the tensors of each party",
+            mend="Leave it out, or take another network.",
+        )
+    if found.positions:
+        _check_written_out(job, name)
+
+
+def _check_written_out(job: Job, name: str) -> None:
+    """The top must know who holds which sequence, and a guess stays with its party."""
+    for party, about in job.spec.parties.items():
+        if about.features is None:
+            raise JobError(
+                f"{job.where('parties', party)}.features is missing, and {name} must know it",
+                mend=f"Write {party}'s features out.",
+            )

@@ -1,0 +1,57 @@
+"""What a network is to a job: how its bottoms and its top are built, and what they can do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from isthmus.data.features import Layout
+from isthmus.jobs.spec import JobSpec, ModelSpec
+from isthmus.session import Session
+
+
+@dataclass(frozen=True)
+class Build:
+    """What a family is given to build from."""
+
+    spec: JobSpec
+    session: Session
+    outputs: int = 1
+    """Numbers a sample that the top gives: 1 for one target that is not multi-class."""
+
+    @property
+    def model(self) -> ModelSpec:
+        """`train.model` of the job."""
+        return self.spec.train.model
+
+    @property
+    def parties(self) -> tuple[str, ...]:
+        """The parties that have a bottom in this session, in the agreed order."""
+        here = self.session.parties
+        return tuple(party for party in self.spec.bottom_parties if party in here)
+
+    def seed(self, *names: object) -> int:
+        """A seed of this party's own for what `names` says."""
+        return self.session.seed_for(*names)
+
+
+@dataclass(frozen=True)
+class Family:
+    """A network of the zoo."""
+
+    bottom: Callable[[Build, Layout], nn.Module]
+    """This party's bottom with its initial values."""
+    top: Callable[[Build, Sequence[str]], nn.Module]
+    """The top over the parties as it sees them: `aggregation.TOGETHER` may stand for several."""
+    sums: tuple[str, ...] = ()
+    """Tensors of the cut, beside `deep`, that the network's function adds over the parties."""
+    aggregates: bool = True
+    """Whether `deep` may be aggregated over the parties; the cut is then `deep` and `sums`."""
+    positions: bool = False
+    """Whether a bottom wants sequences by position; else they come as the mean of their items."""
+    many: bool = False
+    """Whether it takes several targets: the top then gives [batch, outputs]."""
+    score_batch: int = 8192
+    """Samples scored at once in validation and prediction."""

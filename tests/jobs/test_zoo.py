@@ -1,0 +1,55 @@
+"""The networks that a job file can name."""
+
+import pytest
+import torch
+from tests.jobs.test_spec import parse
+from tests.split import zoo
+
+from isthmus.errors import JobError
+from isthmus.jobs.training import bottom_of, data_of, options_of, top_of
+from isthmus.jobs.zoo import FAMILIES, family
+from isthmus.models import DeepFMBottom, DeepFMTop
+from isthmus.session import Session
+
+
+def session(me="bob", parties=("alice", "bob")):
+    return Session(me=me, parties=parties, label_party="bob", seed=3)
+
+
+def test_a_network_that_is_not_there():
+    with pytest.raises(JobError, match=r"no network 'fm'[\s\S]*Known: deepfm"):
+        family("fm")
+    assert "deepfm" in FAMILIES
+
+
+def test_deepfm_is_what_it_was():
+    toy, spec = zoo.make_zoo_toy(), parse().spec
+    layout = toy.layout("bob")
+    made = bottom_of(spec, session(), layout)
+    expected = DeepFMBottom(layout.pooled(), seed=session().seed_for("bottom"))
+    top = DeepFMTop({"alice": 32, "bob": 32}, seed=session().seed_for("top"))
+    assert isinstance(made, DeepFMBottom)
+    for one, other in ((made, expected), (top_of(spec, session()), top)):
+        state = other.state_dict()
+        assert list(one.state_dict()) == list(state)
+        assert all(torch.equal(value, state[name]) for name, value in one.state_dict().items())
+    assert top_of(spec, session("alice")) is None
+    assert options_of(spec).score_batch == 8192
+
+
+def test_without_positions_a_sequence_is_the_mean_of_its_items():
+    toy, spec = zoo.make_zoo_toy(), parse().spec
+    assert data_of(spec, toy.features["bob"]).features.layout.slots == 3
+    assert toy.layout("bob").slots == 2 + zoo.L
+
+
+def test_deepfm_over_pooled_histories_splits_exactly():
+    toy, spec = zoo.make_zoo_toy().pooled(), parse().spec
+
+    def make(party, given):
+        if party != "top":
+            return bottom_of(spec, session(party), given)
+        return top_of(spec, session(parties=given))
+
+    zoo.assert_split_equals_pooled(toy, make)
+    assert zoo.logits_alone(toy, make).shape == (9,)
