@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,18 +10,29 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
+from isthmus.errors import MetricError
 from isthmus.files import write_bytes
 from isthmus.jobs.report import (
     Curves,
     Figures,
     Interval,
     Metrics,
+    TargetFigures,
     Uplift,
     curves_of,
     figures_of,
     interval_of,
 )
-from isthmus.metrics import binary_metrics, bootstrap_uplift
+from isthmus.metrics import (
+    auc,
+    binary_metrics,
+    bootstrap_uplift,
+    log_loss,
+    multiclass_metrics,
+    real_metrics,
+)
+from isthmus.split import Target, Targets
+from isthmus.split.targets import PLAIN
 
 Scores = NDArray[np.float64]
 
@@ -31,45 +42,106 @@ MODELS = ("label_party_alone", "federation", "pooled")
 
 @dataclass(frozen=True)
 class Measured:
-    """Labels and each model's probabilities of the same test samples. Only at the label party."""
+    """Labels and each model's scores of the same test samples. Only at the label party."""
 
     labels: NDArray[np.float32]
-    """float32 [n]"""
+    """float32 [n] or [n, columns], as `targets` has them."""
     scores: Mapping[str, Scores]
-    """float64 [n] of some of `MODELS`."""
+    """float64 [n] or [n, outputs] of some of `MODELS`."""
+    targets: Targets = PLAIN
 
     def save(self, path: Path) -> None:
-        """Write as safetensors. Raises StorageError."""
+        """Write as safetensors, without the targets. Raises StorageError."""
         write_bytes(path, save({"labels": self.labels, **self.scores}))
 
     @classmethod
-    def load(cls, path: Path) -> Measured:
+    def load(cls, path: Path, targets: Targets = PLAIN) -> Measured:
         """Read what `save` wrote."""
         arrays = load_file(path)
         labels = arrays.pop("labels")
-        return cls(labels, {name: arrays[name] for name in MODELS if name in arrays})
+        return cls(labels, {name: arrays[name] for name in MODELS if name in arrays}, targets)
 
     def metrics(self, *, share_positives: bool = True) -> Metrics:
-        """The figures of each model."""
+        """The figures of each model on the first target; none where it is not binary."""
+        if not self._binary:
+            return Metrics()
         return Metrics(**{name: self._figures(name, share_positives) for name in self.scores})
 
     def uplift(self, *, seed: int, resamples: int) -> Uplift:
-        """What the federation gains over the other models, with bootstrap intervals."""
+        """What the federation gains over the other models on the first target, with bootstrap
+        intervals; nothing where it is not binary.
+        """
 
         def over(other: str) -> Interval | None:
-            if other not in self.scores or "federation" not in self.scores:
+            if not self._binary or other not in self.scores or "federation" not in self.scores:
                 return None
-            federation, rival = self.scores["federation"], self.scores[other]
+            federation, rival = self._first("federation"), self._first(other)
             return interval_of(
-                bootstrap_uplift(self.labels, federation, rival, seed=seed, resamples=resamples)
+                bootstrap_uplift(self._truth, federation, rival, seed=seed, resamples=resamples)
             )
 
         return Uplift(over_label_party_alone=over("label_party_alone"), over_pooled=over("pooled"))
 
     def curves(self) -> Curves:
-        """ROC and calibration of each model."""
-        return Curves(**{name: curves_of(self.labels, at) for name, at in self.scores.items()})
+        """ROC and calibration of each model on the first target; none where it is not binary."""
+        if not self._binary:
+            return Curves()
+        return Curves(**{name: curves_of(self._truth, self._first(name)) for name in self.scores})
+
+    def target_figures(self, *, share_rows: bool = True) -> tuple[TargetFigures, ...]:
+        """Metrics of all targets; none where one binary label is all there is."""
+        if self.targets.plain:
+            return ()
+        found = []
+        for number, target in enumerate(self.targets.all):
+            column = self.targets.column(self.labels, number)
+            known = ~np.isnan(column)
+            truth = target.truth(column[known])
+            models = {
+                name: _metrics(target, truth, self.targets.scores_of(scores)[number][known])
+                for name, scores in self.scores.items()
+            }
+            rows = int(known.sum()) if share_rows else None
+            found += list(_rows(target, rows, models))
+        return tuple(found)
+
+    @property
+    def _binary(self) -> bool:
+        return self.targets.first.kind == "binary"
+
+    @property
+    def _truth(self) -> NDArray[np.float32]:
+        return self.targets.column(self.labels, 0)
+
+    def _first(self, name: str) -> Scores:
+        return self.targets.scores_of(self.scores[name])[0]
 
     def _figures(self, name: str, share_positives: bool) -> Figures:
-        measured = binary_metrics(self.labels, self.scores[name])
+        measured = binary_metrics(self._truth, self._first(name))
         return figures_of(measured, share_positives=share_positives)
+
+
+def _metrics(target: Target, truth: Scores, scores: Scores) -> dict[str, float | None]:
+    """By name, in the order of the report; None where the rows do not allow it."""
+    if not len(truth):
+        return {}
+    if target.kind == "real":
+        real = real_metrics(truth, scores)
+        return {"RMSE": real.rmse, "MAE": real.mae}
+    if target.kind == "multiclass":
+        many = multiclass_metrics(truth, scores)
+        return {"accuracy": many.accuracy, "log loss": many.log_loss}
+    try:
+        ranking = auc(truth, scores)
+    except MetricError:
+        # Of one class only: a further target need not have both among the test samples.
+        ranking = None
+    return {"AUC": ranking, "log loss": log_loss(truth, scores)}
+
+
+def _rows(
+    target: Target, rows: int | None, models: Mapping[str, Mapping[str, float | None]]
+) -> Iterator[TargetFigures]:
+    for metric in next(iter(models.values()), {}):
+        values = {name: figures[metric] for name, figures in models.items()}
+        yield TargetFigures(name=target.name, kind=target.kind, metric=metric, rows=rows, **values)

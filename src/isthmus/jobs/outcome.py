@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from safetensors.numpy import load_file
 
 from isthmus.align import Alignment
@@ -31,6 +33,7 @@ from isthmus.jobs.report import (
     Party,
     Phase,
     Report,
+    TargetFigures,
     TrainingFacts,
     Uplift,
     cautions,
@@ -43,6 +46,7 @@ from isthmus.jobs.steps import STEPS, encode
 from isthmus.jobs.steps.evaluate import SCORES, SHARED, SharedFigures
 from isthmus.jobs.steps.predict import PREDICTIONS
 from isthmus.jobs.steps.train import RESULT
+from isthmus.jobs.targets import load_targets
 from isthmus.jobs.times import load_times
 
 BEFORE = {"start": "start and checks", "meeting": "waiting for partners to come"}
@@ -74,7 +78,7 @@ def build_report(
     created = (now or _now)()
     alignment = Alignment.load(folder.step("align").path)
     measured = _measured(folder)
-    metrics, uplift = _figures(job, folder, measured)
+    metrics, uplift, targets = _figures(job, folder, measured)
     seconds, phases = _times(folder)
     return Report(
         job=JobFacts(
@@ -96,6 +100,7 @@ def build_report(
         training=_training(job, folder),
         metrics=metrics,
         uplift=uplift,
+        targets=targets,
         curves=measured.curves() if measured else Curves(),
         traffic=traffic_of(_crossed(folder)),
         phases=phases,
@@ -145,22 +150,25 @@ def _measured(folder: PartyFolder) -> Measured | None:
     scores = folder.step("evaluate").file(SCORES)
     if not scores.exists():
         return None
-    measured = Measured.load(scores)
+    measured = Measured.load(scores, load_targets(folder.step("encode").path))
     evaluated, pooled = folder.step("evaluate").marker(), folder.step(POOLED)
     marker = pooled.marker()
     if evaluated is None or marker is None or marker.token != evaluated.token:
         return measured
-    return Measured(measured.labels, {**measured.scores, **load_file(pooled.file(SCORES))})
+    scores_of = {**measured.scores, **load_file(pooled.file(SCORES))}
+    return replace(measured, scores=scores_of)
 
 
-def _figures(job: Job, folder: PartyFolder, measured: Measured | None) -> tuple[Metrics, Uplift]:
+def _figures(
+    job: Job, folder: PartyFolder, measured: Measured | None
+) -> tuple[Metrics, Uplift, tuple[TargetFigures, ...]]:
     if measured is not None:
-        resamples = job.spec.evaluate.resamples
-        return measured.metrics(), measured.uplift(seed=job.spec.seed, resamples=resamples)
+        uplift = measured.uplift(seed=job.spec.seed, resamples=job.spec.evaluate.resamples)
+        return measured.metrics(), uplift, measured.target_figures()
     if not folder.step("evaluate").file(SHARED).exists():
-        return Metrics(), Uplift()
+        return Metrics(), Uplift(), ()
     shared = SharedFigures.model_validate(folder.step("evaluate").read_json(SHARED))
-    return shared.metrics, shared.uplift
+    return shared.metrics, shared.uplift, shared.targets
 
 
 def _data(job: Job, party: str, folder: PartyFolder, alignment: Alignment) -> DataFacts:
@@ -177,8 +185,15 @@ def _data(job: Job, party: str, folder: PartyFolder, alignment: Alignment) -> Da
         training_samples=len(split.train),
         validation_samples=len(split.valid),
         test_samples=len(split.test),
-        positive_rate=float(encode.load_labels(inputs).mean()) if has_label else None,
+        positive_rate=_positive_rate(inputs) if has_label else None,
     )
+
+
+def _positive_rate(inputs: Path) -> float | None:
+    labels, targets = encode.load_labels(inputs), load_targets(inputs)
+    if targets.first.kind != "binary":
+        return None
+    return float(np.nanmean(targets.column(labels, 0)))
 
 
 def _alignment(job: Job, alignment: Alignment) -> AlignmentFacts:
@@ -201,9 +216,18 @@ def _model(job: Job, folder: PartyFolder) -> ModelFacts:
     result = _result(folder)
     return ModelFacts(
         name=model.name,
-        hyper_parameters={k: v for k, v in model.model_dump().items() if k != "name"},
+        hyper_parameters=dict(_flat(model.model_dump(exclude={"name"}))),
         parts=tuple(ModelPart(**part) for part in result["parts"]),
     )
+
+
+def _flat(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings of the network with those of its parts, such as `cross.layers`; none unset."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}{name}.")
+        elif value is not None:
+            yield f"{above}{name}", value
 
 
 def _training(job: Job, folder: PartyFolder) -> TrainingFacts:
@@ -248,6 +272,7 @@ def _epoch(record: dict[str, Any]) -> EpochFacts:
         train_loss=record["train_loss"],
         validation_auc=record["valid_auc"],
         validation_log_loss=record["valid_log_loss"],
+        validation_loss=record.get("valid_loss"),
     )
 
 

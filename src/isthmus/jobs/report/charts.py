@@ -122,7 +122,9 @@ def _models(report: Report) -> Iterator[tuple[str, str, ModelCurves]]:
 def _loss(report: Report) -> Chart | None:
     curve = report.training.curve
     train = tuple(epoch.train_loss for epoch in curve)
-    validation = tuple(epoch.validation_log_loss for epoch in curve)
+    whole = tuple(epoch.validation_loss for epoch in curve)
+    log_loss = tuple(epoch.validation_log_loss for epoch in curve)
+    validation = whole if _any(whole) else log_loss
     if not _any(train) and not _any(validation):
         return None
     return Chart(
@@ -133,7 +135,7 @@ def _loss(report: Report) -> Chart | None:
             "the model has begun to learn its training samples by heart."
         ),
         x_label="epoch",
-        y_label="log loss (nats)",
+        y_label="loss" if _any(whole) else "log loss (nats)",
         x=_epochs(curve),
         series=tuple(
             series

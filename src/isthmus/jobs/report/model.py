@@ -167,6 +167,8 @@ class EpochFacts(Part):
     """Mean loss over the epoch's steps, in nats for log loss."""
     validation_auc: Share | None = None
     validation_log_loss: NonNegativeFloat | None = None
+    validation_loss: float | None = None
+    """Of what is trained, where that is not the log loss of one binary label."""
 
 
 class GuardFacts(Part):

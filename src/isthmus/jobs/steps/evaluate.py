@@ -18,9 +18,10 @@ from isthmus.errors import BadMessage, DataError
 from isthmus.files import write_json
 from isthmus.jobs.context import Context
 from isthmus.jobs.measured import Measured, Scores
-from isthmus.jobs.report.parts import Metrics, Part, Uplift
+from isthmus.jobs.report.parts import Metrics, Part, TargetFigures, Uplift
 from isthmus.jobs.steps import encode
 from isthmus.jobs.steps.train import trained_modules
+from isthmus.jobs.targets import load_targets
 from isthmus.jobs.training import bottom_of, data_of, options_of, top_of
 from isthmus.session import PATIENCE, Session
 from isthmus.split import predict, train
@@ -43,6 +44,7 @@ class SharedFigures(Part):
 
     metrics: Metrics
     uplift: Uplift
+    targets: tuple[TargetFigures, ...] = ()
 
 
 def run(context: Context) -> None:
@@ -60,7 +62,7 @@ def run(context: Context) -> None:
 
 
 def federation_scores(context: Context, samples: NDArray[np.int64]) -> Scores | None:
-    """The trained federation's probabilities at the label party; None elsewhere."""
+    """The trained federation's scores at the label party, see `Targets.scores`; None elsewhere."""
     bottom, top = trained_modules(context)
     features = encode.load(context.step("encode").path)
     data = None if bottom is None else data_of(context.spec, features)
@@ -72,6 +74,7 @@ def federation_scores(context: Context, samples: NDArray[np.int64]) -> Scores | 
         top=top,
         options=options_of(context.spec),
         signer=context.signer,
+        targets=load_targets(context.step("encode").path),
     )
 
 
@@ -81,7 +84,8 @@ def _measure(context: Context, test: NDArray[np.int64], federation: Scores) -> N
     # Without a column of its own the label party can learn nothing alone.
     if context.spec.evaluate.alone and context.me in context.spec.bottom_parties:
         scores["label_party_alone"] = _alone(context, test)
-    measured = Measured(labels[test], scores)
+    targets = load_targets(context.step("encode").path)
+    measured = Measured(labels[test], scores, targets)
     measured.save(context.step("evaluate").file(SCORES))
     if context.spec.evaluate.share_metrics:
         _share(context, measured)
@@ -100,9 +104,9 @@ def _alone(context: Context, test: NDArray[np.int64]) -> Scores:
         secret=context.session.secret,
     )
     inputs = context.step("encode").path
-    features = encode.load(inputs)
+    features, targets = encode.load(inputs), load_targets(inputs)
     data = data_of(spec, features)
-    bottom, top = bottom_of(spec, session, features.layout), top_of(spec, session)
+    bottom, top = bottom_of(spec, session, features.layout), top_of(spec, session, targets.outputs)
     # The other schedules are ways of sending; nothing is sent here.
     options = replace(options_of(spec), schedule="exact")
     with session.progress.task(f"{context.me} alone"):
@@ -114,8 +118,17 @@ def _alone(context: Context, test: NDArray[np.int64]) -> Scores:
             top=top,
             labels=encode.load_labels(inputs),
             options=options,
+            targets=targets,
         )
-    scores = predict(session, samples=test, bottom=bottom, data=data, top=top, options=options)
+    scores = predict(
+        session,
+        samples=test,
+        bottom=bottom,
+        data=data,
+        top=top,
+        options=options,
+        targets=targets,
+    )
     assert scores is not None
     return scores
 
@@ -125,6 +138,7 @@ def _share(context: Context, measured: Measured) -> None:
     shared = SharedFigures(
         metrics=measured.metrics(share_positives=False),
         uplift=measured.uplift(seed=spec.seed, resamples=spec.evaluate.resamples),
+        targets=measured.target_figures(share_rows=False),
     )
     header: dict[str, Any] = rounded(shared.model_dump(mode="json"))
     for link in context.session.links.values():
@@ -135,6 +149,8 @@ def rounded(value: Any) -> Any:
     """A JSON value with all its fractional numbers to `SHARED_DIGITS` decimal places."""
     if isinstance(value, dict):
         return {name: rounded(below) for name, below in value.items()}
+    if isinstance(value, list):
+        return [rounded(below) for below in value]
     return round(value, SHARED_DIGITS) if isinstance(value, float) else value
 
 

@@ -1,10 +1,14 @@
 """Step `predict`: the label party's predictions as a table.
 
 Files at the label party: `predictions.parquet` with the key columns, `probability`, `label` and
-`split` (train, valid or test).
+`split` (train, valid or test). A further target has columns with its name behind: `probability_x`
+and `label_x`; a real one `value_x`; one of several classes `class_x`, the most probable, and its
+`probability_x`. The first target is without a name: `value`, `class`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import numpy as np
 import polars as pl
@@ -16,6 +20,8 @@ from isthmus.jobs.context import Context
 from isthmus.jobs.steps import align, encode
 from isthmus.jobs.steps.evaluate import federation_scores
 from isthmus.jobs.tables import read_columns
+from isthmus.jobs.targets import load_targets
+from isthmus.split import Target, Targets
 
 PREDICTIONS = "predictions.parquet"
 
@@ -31,14 +37,54 @@ def run(context: Context) -> None:
         return
     key = context.spec.key_of(context.me)
     keys = read_columns(context.job, context.me, key, text=key)
-    labels = encode.load_labels(context.step("encode").path)
+    inputs = context.step("encode").path
+    labels, targets = encode.load_labels(inputs)[samples], load_targets(inputs)
     table = keys[rows[samples]].with_columns(
-        pl.Series("probability", scores),
-        pl.Series("label", labels[samples].astype(np.int8)),
+        *predicted(targets, labels, scores),
         pl.Series("split", _part_names(split, len(rows))[samples]),
     )
     write_table(table, context.step("predict").file(PREDICTIONS))
     context.log.info("predicted", samples=len(samples))
+
+
+def predicted(
+    targets: Targets, labels: NDArray[np.float32], scores: NDArray[np.float64]
+) -> Iterator[pl.Series]:
+    """The columns of the table, target by target: what is predicted, and what is known.
+
+    Args:
+        targets: of the job.
+        labels: float32 [n] or [n, columns], as the targets have them.
+        scores: float64 [n] or [n, outputs].
+    """
+    parts = targets.scores_of(scores)
+    for number, (target, part) in enumerate(zip(targets.all, parts, strict=True)):
+        behind = f"_{target.name}" if number else ""
+        yield from _guesses(target, part, behind)
+        truth = targets.column(labels, number)
+        yield _truth(target, truth, f"label{behind}")
+
+
+def _guesses(target: Target, scores: NDArray[np.float64], behind: str) -> Iterator[pl.Series]:
+    if target.kind == "real":
+        yield pl.Series(f"value{behind}", scores)
+    elif target.kind == "binary":
+        yield pl.Series(f"probability{behind}", scores)
+    else:
+        yield pl.Series(f"class{behind}", np.array(target.classes)[scores.argmax(axis=1)])
+        yield pl.Series(f"probability{behind}", scores.max(axis=1))
+
+
+def _truth(target: Target, labels: NDArray[np.float32], name: str) -> pl.Series:
+    """A target's labels, null where they are missing."""
+    values = pl.Series(name, target.truth(labels)).fill_nan(None)
+    if target.kind == "real":
+        return values
+    if target.kind == "binary":
+        return values.cast(pl.Int8)
+    numbers = values.cast(pl.Int64)
+    known = dict(enumerate(target.classes))
+    return numbers.replace_strict(known, return_dtype=pl.String).rename(name)
 
 
 def _part_names(split: Split, samples: int) -> NDArray[np.str_]:

@@ -17,6 +17,7 @@ from isthmus.errors import StorageError
 from isthmus.files import write_bytes, write_json
 from isthmus.jobs.context import Context
 from isthmus.jobs.steps import encode
+from isthmus.jobs.targets import load_targets
 from isthmus.jobs.training import bottom_of, data_of, options_of, top_of
 from isthmus.models import EmbeddingTable
 from isthmus.split import train
@@ -39,6 +40,7 @@ def run(context: Context) -> None:
         labels=encode.load_labels(inputs) if context.is_label_party else None,
         options=options_of(context.spec),
         signer=context.signer,
+        targets=load_targets(inputs),
     )
     parts = [("bottom", bottom), ("top", top)]
     for name, module in parts:
@@ -54,7 +56,8 @@ def modules_of(context: Context) -> tuple[nn.Module | None, nn.Module | None]:
     """This party's bottom, if it has features, and the label party's top, with initial values."""
     features = encode.load(context.step("encode").path)
     spec, session = context.spec, context.session
-    return bottom_of(spec, session, features.layout), top_of(spec, session)
+    outputs = load_targets(context.step("encode").path).outputs
+    return bottom_of(spec, session, features.layout), top_of(spec, session, outputs)
 
 
 def trained_modules(context: Context) -> tuple[nn.Module | None, nn.Module | None]:
