@@ -53,17 +53,17 @@ def bottom_of(spec: JobSpec, session: Session, layout: Layout) -> nn.Module | No
     return found.bottom(Build(spec, session), _layout_for(spec, layout))
 
 
-def top_of(spec: JobSpec, session: Session, outputs: int = 1) -> nn.Module | None:
+def top_of(spec: JobSpec, session: Session, tasks: tuple[int, ...] = (1,)) -> nn.Module | None:
     """The top model over the session's parties; None at a feature party.
 
     Args:
         spec: the job.
         session: of the label party.
-        outputs: numbers a sample that the top gives, all targets together.
+        tasks: for each target the numbers a sample that the top gives, see `Targets.tasks`.
     """
     if not session.is_label_party:
         return None
-    found, build = family(spec.train.model.name), Build(spec, session, outputs)
+    found, build = family(spec.train.model.name), Build(spec, session, tasks)
     others = [party for party in build.parties if party != session.me]
     if spec.train.aggregation == "concat" or not others:
         return found.top(build, build.parties)

@@ -86,9 +86,14 @@ class Targets:
         return self.all[0]
 
     @property
+    def tasks(self) -> tuple[int, ...]:
+        """Numbers that the top gives for each target."""
+        return tuple(target.outputs for target in self.all)
+
+    @property
     def outputs(self) -> int:
         """Numbers that the top gives for a sample."""
-        return sum(target.outputs for target in self.all)
+        return sum(self.tasks)
 
     @property
     def plain(self) -> bool:
@@ -129,7 +134,7 @@ class Targets:
     def scores_of(self, scores: npt.NDArray[np.float64]) -> list[npt.NDArray[np.float64]]:
         """What `scores` gave, target by target: [n], or [n, classes] of a multiclass target."""
         table = scores.reshape(len(scores), self.outputs)
-        places = np.cumsum([target.outputs for target in self.all])[:-1]
+        places = np.cumsum(self.tasks)[:-1]
         cut = np.split(table, places, axis=1)
         return [
             part if target.kind == "multiclass" else part[:, 0]
@@ -182,7 +187,7 @@ class Targets:
 
     def _parts(self, logits: Tensor) -> Sequence[Tensor]:
         table = logits.reshape(len(logits), self.outputs)
-        return torch.split(table, [target.outputs for target in self.all], dim=1)
+        return torch.split(table, list(self.tasks), dim=1)
 
 
 PLAIN = Targets()

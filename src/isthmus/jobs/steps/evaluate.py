@@ -106,7 +106,7 @@ def _alone(context: Context, test: NDArray[np.int64]) -> Scores:
     inputs = context.step("encode").path
     features, targets = encode.load(inputs), load_targets(inputs)
     data = data_of(spec, features)
-    bottom, top = bottom_of(spec, session, features.layout), top_of(spec, session, targets.outputs)
+    bottom, top = bottom_of(spec, session, features.layout), top_of(spec, session, targets.tasks)
     # The other schedules are ways of sending; nothing is sent here.
     options = replace(options_of(spec), schedule="exact")
     with session.progress.task(f"{context.me} alone"):

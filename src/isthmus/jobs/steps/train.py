@@ -56,8 +56,8 @@ def modules_of(context: Context) -> tuple[nn.Module | None, nn.Module | None]:
     """This party's bottom, if it has features, and the label party's top, with initial values."""
     features = encode.load(context.step("encode").path)
     spec, session = context.spec, context.session
-    outputs = load_targets(context.step("encode").path).outputs
-    return bottom_of(spec, session, features.layout), top_of(spec, session, outputs)
+    tasks = load_targets(context.step("encode").path).tasks
+    return bottom_of(spec, session, features.layout), top_of(spec, session, tasks)
 
 
 def trained_modules(context: Context) -> tuple[nn.Module | None, nn.Module | None]:

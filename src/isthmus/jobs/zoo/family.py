@@ -18,8 +18,8 @@ class Build:
 
     spec: JobSpec
     session: Session
-    outputs: int = 1
-    """Numbers a sample that the top gives: 1 for one target that is not multi-class."""
+    tasks: tuple[int, ...] = (1,)
+    """For each target the numbers a sample that the top gives: 1, or its classes."""
 
     @property
     def model(self) -> ModelSpec:
@@ -31,6 +31,11 @@ class Build:
         """The parties that have a bottom in this session, in the agreed order."""
         here = self.session.parties
         return tuple(party for party in self.spec.bottom_parties if party in here)
+
+    @property
+    def outputs(self) -> int:
+        """Numbers a sample that the top gives, all targets together."""
+        return sum(self.tasks)
 
     def seed(self, *names: object) -> int:
         """A seed of this party's own for what `names` says."""
