@@ -1,0 +1,189 @@
+"""MMoE, several tasks over shared experts, as a bottom and a top; PLE's experts of a task's own.
+
+Ma et al., "Modeling Task Relationships in Multi-task Learning with Multi-gate Mixture-of-Experts",
+KDD 2018, equations 6 and 7. With experts f_i, and for task k a tower h_k and a gate g_k,
+
+    y_k = h_k(sum_i g_k(x)_i f_i(x)),    g_k(x) = softmax(W_k x)
+
+Experts stand in two places. In a bottom each is a layer over the party's own fields, and what it
+gives crosses the cut. At the label party each is a layer over all parties' lower towers. The gates,
+which need a view of all parties, see these towers too. With no experts in the bottoms this is the
+paper's MMoE over x = (tower_1(v of party 1), tower_2(v of party 2), ...).
+
+Beside the experts' tower each task has DeepFM's sum of linear and pairwise terms over all parties'
+fields (`isthmus.models.deepfm`), times a factor of its own:
+
+    y_k = h_k(...) + c_k (sum_p o_p + 1/2 |sum_p s_p|^2)
+
+With `own` above 0 each task has experts that only its own gate mixes in: the Customised Gate
+Control of Tang et al., "Progressive Layered Extraction (PLE)", RecSys 2020, which is PLE of one
+level.
+
+Exact: loss and gradients are those of this network trained in one place. What splitting takes away
+is in the network itself: no expert in a bottom sees two parties' fields, and gates see towers, not
+fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from isthmus.data.features import Layout
+from isthmus.models.batch import FeatureBatch
+from isthmus.models.inputs import field_vectors
+from isthmus.models.layers import seeded_linear
+from isthmus.models.mlp import Mlp
+from isthmus.models.wide_deep import joined, summed, vectors_and_first
+
+
+class MmoeBottom(nn.Module):
+    """A party's half: DeepFM's three tensors, and experts over the party's fields.
+
+    Args:
+        layout: the party's encoded fields.
+        dim: width of the embeddings, the same at all parties.
+        hidden: widths of the lower tower; the last is the width of `deep`.
+        experts: how many; 0 for none.
+        width: outputs of an expert.
+        dropout: rate after each layer.
+        embedding_std: standard deviation of the initial embeddings.
+        seed: of the initial values and dropout masks; the party's own.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        dim: int = 16,
+        hidden: Sequence[int] = (64, 32),
+        experts: int = 2,
+        width: int = 32,
+        dropout: float = 0.0,
+        embedding_std: float = 0.01,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        rng = np.random.default_rng(seed)
+        self.table = field_vectors(layout, dim + 1, std=embedding_std, rng=rng)
+        inputs = layout.gives * dim
+        self.tower = Mlp(inputs, hidden, dropout=dropout, rng=rng)
+        self.experts = Experts(inputs, experts, width, dropout, rng) if experts else None
+
+    def forward(self, batch: FeatureBatch) -> dict[str, Tensor]:
+        """The cut, float32: `deep` [batch, hidden[-1]], `sum` [batch, dim], `first` [batch, 1] and,
+        where there are any, `experts` [batch, experts, width].
+        """
+        vectors, linear = vectors_and_first(self.table(batch))
+        flat = vectors.flatten(1)
+        squares = flat.square().sum(1, keepdim=True)
+        cut = {
+            "deep": self.tower(flat),
+            "sum": vectors.sum(1),
+            "first": linear - 0.5 * squares,
+        }
+        return cut if self.experts is None else cut | {"experts": self.experts(flat)}
+
+
+class MmoeTop(nn.Module):
+    """The label party's half: its experts, and for each task a gate and a tower.
+
+    Args:
+        widths: width of each party's `deep`, in the agreed order of the parties.
+        tasks: numbers that each task's tower gives.
+        dim: width of the embeddings, the same at all parties.
+        hidden: widths of each task's tower.
+        experts: of each party's bottom.
+        shared: experts here that all tasks mix.
+        own: experts here of each task alone.
+        width: outputs of an expert.
+        dropout: rate after each layer.
+        seed: of the initial values and dropout masks.
+    """
+
+    def __init__(
+        self,
+        widths: Mapping[str, int],
+        *,
+        tasks: Sequence[int] = (1,),
+        dim: int = 16,
+        hidden: Sequence[int] = (64, 32),
+        experts: int = 2,
+        shared: int = 2,
+        own: int = 0,
+        width: int = 32,
+        dropout: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        rng = np.random.default_rng(seed)
+        self.parties, self.tasks = tuple(widths), tuple(tasks)
+        self.crossing = experts > 0
+        here = {"experts": (experts, width)} if experts else {}
+        self.expects = {
+            party: {"deep": (deep,), "sum": (dim,), "first": (1,), **here}
+            for party, deep in widths.items()
+        }
+        inputs = sum(widths.values())
+        mixed = shared + own + experts * len(widths)
+        self.shared = Experts(inputs, shared, width, dropout, rng)
+        self.own = nn.ModuleList(
+            Experts(inputs, own, width, dropout, rng) for _ in (tasks if own else ())
+        )
+        self.gates = nn.ModuleList(seeded_linear(inputs, mixed, rng) for _ in tasks)
+        self.towers = nn.ModuleList(
+            Mlp(width, hidden, outputs=outputs, dropout=dropout, rng=rng) for outputs in tasks
+        )
+        self.scale = nn.Parameter(torch.ones(sum(tasks)))
+
+    def forward(self, cuts: Mapping[str, Mapping[str, Tensor]]) -> Tensor:
+        """From each party's cut to float32 [batch, outputs of all tasks]; [batch] where it is 1."""
+        deep = joined(cuts, self.parties, "deep")
+        total = summed(cuts, self.parties, "sum")
+        pairs = summed(cuts, self.parties, "first") + 0.5 * total.square().sum(1, keepdim=True)
+        experts = self.shared(deep)
+        if self.crossing:
+            experts = torch.cat((experts, joined(cuts, self.parties, "experts")), 1)
+        made = [self._task(k, deep, experts) for k in range(len(self.tasks))]
+        logits = torch.cat(made, 1) + self.scale * pairs
+        return logits.squeeze(1) if logits.shape[1] == 1 else logits
+
+    def gate(self, task: int, deep: Tensor) -> Tensor:
+        """What each expert counts for a task, [batch, experts], with a sum of 1: first those
+        here that all share, then those of the parties in their order, last the task's own.
+        """
+        return torch.softmax(self.gates[task](deep), dim=1)
+
+    def _task(self, task: int, deep: Tensor, experts: Tensor) -> Tensor:
+        if self.own:
+            experts = torch.cat((experts, self.own[task](deep)), 1)
+        mixture = torch.bmm(self.gate(task, deep).unsqueeze(1), experts).squeeze(1)
+        made: Tensor = self.towers[task](mixture)
+        return made
+
+
+class Experts(nn.Module):
+    """Layers with ReLU side by side over one input, computed as one.
+
+    Args:
+        inputs: width of the input.
+        count: how many.
+        width: outputs of each.
+        dropout: rate after them.
+        rng: draws the initial values and the seed of the dropout masks.
+    """
+
+    def __init__(
+        self, inputs: int, count: int, width: int, dropout: float, rng: np.random.Generator
+    ) -> None:
+        super().__init__()
+        self.shape = (count, width)
+        self.layer = Mlp(inputs, (count * width,), dropout=dropout, rng=rng)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From float32 [batch, inputs] to [batch, count, width]."""
+        made: Tensor = self.layer(x)
+        return made.reshape(len(x), *self.shape)

@@ -1,0 +1,96 @@
+import pytest
+import torch
+from tests.models.fields import PARTIES, assert_same_network, batch_of, features_of
+
+from isthmus.models.mlp import Mlp
+from isthmus.models.mmoe import MmoeBottom, MmoeTop
+
+
+def make(tasks=(1, 2), experts=2, own=0):
+    bottoms = {
+        party: MmoeBottom(
+            f.layout, dim=3, hidden=(5,), experts=experts, width=4, embedding_std=0.5, seed=i
+        )
+        for i, (party, f) in enumerate(features_of().items())
+    }
+    top = MmoeTop(
+        dict.fromkeys(PARTIES, 5),
+        tasks=tasks,
+        dim=3,
+        hidden=(6,),
+        experts=experts,
+        shared=2,
+        own=own,
+        width=4,
+        seed=9,
+    )
+    with torch.no_grad():
+        top.scale.normal_(generator=torch.Generator().manual_seed(0))
+    return bottoms, top
+
+
+def plain(mlp: Mlp, x):
+    """The layers one by one, with torch's own operations."""
+    for i, layer in enumerate(mlp.layers):
+        x = torch.nn.functional.linear(x, layer.weight, layer.bias)
+        x = torch.relu(x) if i < mlp.activated else x
+    return x
+
+
+def expert(experts, number, x):
+    """One expert of several, from its rows of the weights."""
+    count, width = experts.shape
+    assert number < count
+    (layer,) = experts.layer.layers
+    rows = slice(number * width, (number + 1) * width)
+    return torch.relu(x @ layer.weight[rows].T + layer.bias[rows])
+
+
+@pytest.mark.parametrize(("experts", "own"), [(2, 0), (0, 0), (1, 1)])
+def test_the_federation_computes_the_papers_mixture_for_each_task(experts, own):
+    bottoms, top = make(experts=experts, own=own)
+
+    def naive(fields):
+        flat = {p: f[..., :-1].flatten(1) for p, f in fields.items()}
+        deep = torch.cat([plain(bottoms[p].tower, flat[p]) for p in PARTIES], 1)
+        mixed = [expert(top.shared, i, deep) for i in range(2)]
+        mixed += [expert(bottoms[p].experts, i, flat[p]) for p in PARTIES for i in range(experts)]
+        every = torch.cat(list(fields.values()), 1)
+        vectors, linear = every[..., :-1], every[..., -1].sum(1)
+        # All pairs of fields, of one party or of two.
+        gram = vectors @ vectors.transpose(1, 2)
+        pairs = (gram.sum((1, 2)) - gram.diagonal(dim1=1, dim2=2).sum(1)) / 2
+        made = []
+        for k, tower in enumerate(top.towers):
+            here = [*mixed, *(expert(top.own[k], i, deep) for i in range(own))]
+            weights = deep @ top.gates[k].weight.T + top.gates[k].bias
+            weights = weights.exp() / weights.exp().sum(1, keepdim=True)
+            assert weights.shape[1] == len(here)
+            mixture = sum(weights[:, i : i + 1] * one for i, one in enumerate(here))
+            made.append(plain(tower, mixture))
+        return torch.cat(made, 1) + top.scale * (linear + pairs)[:, None]
+
+    assert_same_network(bottoms, top, naive)
+
+
+def test_what_crosses_is_what_the_top_expects():
+    bottoms, top = make()
+    features = features_of()
+    for party, bottom in bottoms.items():
+        cut = bottom(batch_of(features[party]))
+        assert {name: tuple(t.shape[1:]) for name, t in cut.items()} == top.expects[party]
+        assert cut["experts"].shape == (5, 2, 4)
+    bottoms, top = make(experts=0)
+    assert "experts" not in top.expects["alice"]
+
+
+def test_a_task_does_not_see_the_experts_of_another():
+    bottoms, top = make(tasks=(1, 1), own=1)
+    features = features_of()
+    cuts = {p: b(batch_of(features[p])) for p, b in bottoms.items()}
+    before = top(cuts)
+    with torch.no_grad():
+        top.own[1].layer.layers[0].bias.add_(1.0)
+    after = top(cuts)
+    assert torch.equal(before[:, 0], after[:, 0])
+    assert not torch.allclose(before[:, 1], after[:, 1])
