@@ -8,12 +8,27 @@ from typing import Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.config import JsonDict
 
 from isthmus.data.labels import parse_label
 from isthmus.errors import SchemaError
 from isthmus.files import write_text
 
-Kind = Literal["categorical", "numeric", "multi_hot", "ignore"]
+Kind = Literal["categorical", "numeric", "multi_hot", "sequence", "vector", "ignore"]
+
+LOCAL: JsonDict = {"local": True}
+"""Marks a field of a job file as a party's own affair: not agreed, not hashed."""
+
+_BELONGS: dict[str, tuple[Kind, ...]] = {
+    "separator": ("multi_hot", "sequence", "vector"),
+    "min_count": ("categorical", "multi_hot", "sequence"),
+    "max_tokens": ("multi_hot",),
+    "buckets": ("categorical", "multi_hot", "sequence"),
+    **dict.fromkeys(("of", "by", "time", "at", "where", "length", "share"), ("sequence",)),
+    "events": ("sequence",),
+    "width": ("vector",),
+}
+"""Which kinds a field of `FeatureSpec` belongs to."""
 
 
 class FeatureSpec(BaseModel):
@@ -22,14 +37,38 @@ class FeatureSpec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     kind: Kind
+    """What the column holds: a category, a number, a set of categories, a sequence of them, or a
+    vector of numbers. `ignore`: it is not used."""
     separator: str | None = Field(default=None, min_length=1)
-    """What stands between the tokens of a multi-hot text; not needed for a column of lists."""
+    """What stands between the parts of a text: tokens, items or numbers; not needed for a column of
+    lists."""
     min_count: int = Field(default=1, ge=1)
     """A value seen in fewer training rows is encoded as unknown."""
     max_tokens: int | None = Field(default=None, ge=1)
     """The most tokens of a row that are kept; None keeps the most seen in a training row."""
     buckets: int | None = Field(default=None, ge=2)
     """Hash the values into this many buckets instead of keeping a vocabulary."""
+    width: int | None = Field(default=None, ge=1, le=65536)
+    """Numbers of a vector."""
+    length: int = Field(default=50, ge=1, le=4096)
+    """The most items of a sequence that are kept, the newest."""
+    share: str | None = None
+    """The categorical feature here whose vocabulary and vectors the items of a sequence have."""
+    of: str | None = None
+    """The column of items in the events that a sequence is built from, its history; where left out
+    the column itself holds the sequence."""
+    by: str | None = None
+    """Whose events they are: a column both of the events and of the table."""
+    time: str | None = None
+    """The events' time: only those strictly before a row's own count."""
+    at: str | None = None
+    """The column of a row's own time; where left out `time` if the table has it, else the time that
+    the label party shares."""
+    where: str | None = None
+    """Which events count: a condition as that of a label, `Rating > 3`."""
+    events: Path | None = Field(default=None, json_schema_extra=LOCAL)
+    """The table of events, relative to the job file; the party's own table where left out.
+    Local."""
 
     @model_validator(mode="before")
     @classmethod
@@ -38,18 +77,51 @@ class FeatureSpec(BaseModel):
 
     @model_validator(mode="after")
     def _options_fit_kind(self) -> Self:
-        tokens = self.separator is not None or self.max_tokens is not None
-        if tokens and self.kind != "multi_hot":
-            raise ValueError("separator and max_tokens belong to the kind multi_hot")
-        if self.buckets is not None and self.kind not in ("categorical", "multi_hot"):
-            raise ValueError("buckets belongs to the kinds categorical and multi_hot")
-        if self.min_count > 1 and (self.buckets is not None or self.kind in ("numeric", "ignore")):
-            raise ValueError("min_count needs a vocabulary: categorical or multi_hot, no buckets")
+        # A default that is written out says nothing.
+        for name in self.model_dump(exclude_defaults=True):
+            kinds = _BELONGS.get(name, (self.kind,))
+            if self.kind not in kinds:
+                many = "kinds" if len(kinds) > 1 else "kind"
+                raise ValueError(f"{name} belongs to the {many} {' and '.join(kinds)}")
+        if self.min_count > 1 and self.buckets is not None:
+            raise ValueError("min_count needs a vocabulary: no buckets")
+        if self.kind == "vector" and self.width is None:
+            raise ValueError("a vector needs its width")
+        if self.kind == "sequence":
+            self._check_sequence()
         return self
+
+    def _check_sequence(self) -> None:
+        if self.share is not None and (self.min_count > 1 or self.buckets is not None):
+            raise ValueError("share takes the other feature's vocabulary: no min_count, no buckets")
+        if self.of is None:
+            of_events = ("by", "time", "at", "where", "events")
+            if given := [name for name in of_events if getattr(self, name) is not None]:
+                raise ValueError(f"{given[0]} is for a sequence built from events: say `of`")
+            return
+        if self.separator is not None:
+            raise ValueError("separator is for a sequence that a column holds: not with `of`")
+        for name in ("by", "time"):
+            if getattr(self, name) is None:
+                raise ValueError(f"a sequence built from events needs `{name}`")
+        if self.where is not None:
+            try:
+                parse_label(self.where)
+            except SchemaError as error:
+                raise ValueError(str(error)) from error
+
+    @property
+    def event_columns(self) -> tuple[str, ...]:
+        """The columns that a history needs of its events, each once; none for other features."""
+        if self.of is None:
+            return ()
+        where = parse_label(self.where).columns if self.where else ()
+        columns = (self.of, self.by, self.time, *where)
+        return tuple(dict.fromkeys(column for column in columns if column is not None))
 
     def short(self) -> str | dict[str, Any]:
         """The shortest form that reads back as this spec."""
-        full = self.model_dump(exclude_defaults=True)
+        full = self.model_dump(mode="json", exclude_defaults=True)
         return self.kind if set(full) == {"kind"} else full
 
 
@@ -155,6 +227,22 @@ def save_schema(schema: Schema, path: Path) -> None:
         StorageError: the file cannot be written.
     """
     write_text(path, schema.to_yaml())
+
+
+def source_columns(features: Mapping[str, FeatureSpec]) -> list[str]:
+    """The columns that features need of the party's own table, each once.
+
+    Without the column of a row's own time where it is not said (`FeatureSpec.at`): the table may
+    have it or not.
+    """
+    columns: list[str] = []
+    for name, feature in features.items():
+        if feature.of is None:
+            columns.append(name)
+            continue
+        own = feature.event_columns if feature.events is None else (feature.by,)
+        columns += [column for column in (*own, feature.at) if column is not None]
+    return list(dict.fromkeys(columns))
 
 
 def describe_errors(error: ValidationError) -> str:

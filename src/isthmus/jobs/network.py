@@ -7,10 +7,11 @@ from isthmus.jobs.job import Job
 
 
 def check_family(job: Job) -> None:
-    """See that the network fits the aggregation and the parties' features. Raises JobError."""
+    """See that the network fits the targets, the aggregation and the features. Raises JobError."""
     spec = job.spec
     name = spec.train.model.name
-    if name == "deepfm":
+    several = bool(spec.label.also) or spec.label.kind == "multiclass"
+    if name == "deepfm" and not several:
         return
     # Loads torch, which takes seconds.
     from isthmus.jobs.zoo import family
@@ -21,6 +22,12 @@ def check_family(job: Job) -> None:
             f"{job.where('train', 'aggregation')}: {spec.train.aggregation!r} cannot be had with "
             f"{name}, whose top needs the tensors of each party",
             mend="Leave it out, or take another network.",
+        )
+    if several and not found.many:
+        place = ("also",) if spec.label.also else ("kind",)
+        raise JobError(
+            f"{job.where('label', *place)}: {name} learns one number a sample",
+            mend="Take a network for several targets, such as mmoe.",
         )
     if found.positions:
         _check_written_out(job, name)

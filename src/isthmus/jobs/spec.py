@@ -7,63 +7,41 @@ are left out of the job's hash; everything else is agreed.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    WithJsonSchema,
-    model_validator,
-)
-from pydantic.config import JsonDict
-from pydantic_core import PydanticCustomError
+from pydantic import Field, model_validator
 
 from isthmus.data import FeatureSpec, parse_label
+from isthmus.data.schema import LOCAL
 from isthmus.errors import SchemaError
+from isthmus.jobs.spec_parts import Fraction, Name, Part, misplaced
+from isthmus.jobs.spec_train import (
+    AttentionSpec,
+    CrossSpec,
+    ExpertsSpec,
+    ModelSpec,
+    PartyGuardsSpec,
+    TrainSpec,
+)
 
-LOCAL: JsonDict = {"local": True}
-"""Marks a field as a party's own affair: not agreed, not hashed."""
+__all__ = [
+    "AlignSpec",
+    "AttentionSpec",
+    "CrossSpec",
+    "EvaluateSpec",
+    "ExpertsSpec",
+    "JobSpec",
+    "LabelSpec",
+    "ModelSpec",
+    "PartySpec",
+    "PredictSpec",
+    "SplitSpec",
+    "TargetKind",
+    "TargetSpec",
+    "TrainSpec",
+]
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
-"""A party's or job's name: it becomes a folder and part of a certificate."""
-
-Fraction = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-Widths = tuple[Count, ...]
-Penalty = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
-Rate = Annotated[float, Field(gt=0.0, le=10.0, allow_inf_nan=False)]
-
-
-class Part(BaseModel):
-    """A part of the job file: unknown fields are refused and values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-Guard = Annotated[str, StringConstraints(pattern=r"^[a-z0-9:.+-]{1,40}$")]
-
-
-class GuardsSpec(Part):
-    """What is done to what crosses the cut, so that fewer bytes cross. All but `none` and the casts
-    cost accuracy; the page on guards says how much.
-    """
-
-    cut: Guard = "none"
-    """On cut tensors: `none`, `fp16`, `int8`, `topk:0.25+int8`, ..."""
-    gradient: Guard = "none"
-    """On the gradients that go back."""
-
-
-class PartyGuardsSpec(Part):
-    """What is done to what crosses one feature party's cut, in place of `train.guards`."""
-
-    cut: Guard | None = None
-    """On its cut tensors; `train.guards.cut` where left out."""
-    gradient: Guard | None = None
-    """On the gradients that go back to it; `train.guards.gradient` where left out."""
+TargetKind = Literal["binary", "multiclass", "real"]
 
 
 class PartySpec(Part):
@@ -88,6 +66,17 @@ class PartySpec(Part):
         return given is None or any(feature.kind != "ignore" for feature in given.values())
 
 
+class TargetSpec(Part):
+    """A further target that the network learns beside the first."""
+
+    expression: str
+    """As that of the label; a bare column where the kind is not binary."""
+    kind: TargetKind = "binary"
+    """`binary`, `multiclass` (a column of classes) or `real` (a column of numbers)."""
+    weight: Annotated[float, Field(gt=0.0, le=1e6)] = 1.0
+    """Weight of its loss; that of the first target has 1."""
+
+
 class LabelSpec(Part):
     """What is learnt, and who holds it."""
 
@@ -95,14 +84,38 @@ class LabelSpec(Part):
     """The label party."""
     expression: str
     """A column of 0 and 1, or a condition on one: `Rating > 3`, `Genre in ['a', 'b']`."""
+    name: Name = "label"
+    """Name of this target, where there are others."""
+    kind: TargetKind = "binary"
+    """`binary`, `multiclass` (a column of classes) or `real` (a column of numbers)."""
+    weight: str | None = None
+    """A column of sample weights, 0 or above."""
+    time: str | None = None
+    """The column of each sample's time, for a split by time and for histories: numbers, dates or
+    ISO text."""
+    share_time: bool = False
+    """Tell the feature parties each sample's time, which their histories need under entity keys."""
+    also: dict[Name, TargetSpec] = Field(default_factory=dict)
+    """Further targets; a sample that is empty in the column has none."""
 
     @model_validator(mode="after")
     def _readable(self) -> Self:
-        try:
-            parse_label(self.expression)
-        except SchemaError as error:
-            raise _misplaced(("label", "expression"), str(error)) from error
+        _check_expression(self.expression, self.kind, ("label", "expression"))
+        for name, target in self.also.items():
+            place = ("label", "also", name, "expression")
+            _check_expression(target.expression, target.kind, place)
+        if self.name in self.also:
+            raise misplaced(("label", "also", self.name), "two targets have this name")
+        if self.share_time and self.time is None:
+            raise misplaced(("label", "share_time"), "there is no time to share: give label.time")
         return self
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that targets and weights are made of, each once."""
+        texts = (self.expression, *(target.expression for target in self.also.values()))
+        columns = [column for text in texts for column in parse_label(text).columns]
+        return tuple(dict.fromkeys([*columns, *([self.weight] if self.weight else [])]))
 
 
 class AlignSpec(Part):
@@ -121,8 +134,13 @@ class AlignSpec(Part):
 
 
 class SplitSpec(Part):
-    """How the aligned samples are divided; every party cuts alike by a hash of the job's seed."""
+    """How the aligned samples are divided, at every party alike."""
 
+    by: Literal["random", "time"] = "random"
+    """`random`: by a hash of the job's seed. `time`: by `label.time`, the latest samples are the
+    test samples, those before them the validation samples."""
+    per: str | None = None
+    """A column of the label party: `by: time` divides the samples of each of its values."""
     train: Fraction = 0.72
     """Share of samples that are learnt from."""
     valid: Fraction = 0.08
@@ -137,6 +155,8 @@ class SplitSpec(Part):
             raise ValueError(f"train, valid and test add up to {total:g}, not 1")
         if self.train == 0.0 or self.test == 0.0:
             raise ValueError("train and test must be above 0")
+        if self.per is not None and self.by != "time":
+            raise misplaced(("split", "per"), "belongs to a split by time")
         return self
 
     @property
@@ -166,101 +186,6 @@ class PredictSpec(Part):
     """`test`: the held-out samples. `all`: every aligned sample. `none`: no predictions."""
 
 
-class ModelSpec(Part):
-    """The network: DeepFM, with one lower tower a party and an upper tower over them."""
-
-    name: Literal["deepfm"] = "deepfm"
-    """DeepFM (Guo et al. 2017), split exactly."""
-    dim: Count = 16
-    """Length of each embedding, the same at all parties."""
-    bottom: Annotated[Widths, Field(min_length=1)] = (64, 32)
-    """Layer widths of each party's lower tower; the last one crosses the cut."""
-    top: Widths = (64, 32)
-    """Layer widths of the upper tower at the label party."""
-    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    """Share of activations dropped after each layer in training."""
-    embedding_std: Annotated[float, Field(gt=0.0, le=1.0)] = 0.01
-    """Standard deviation of the initial embeddings."""
-
-
-def _bits_of_ring(given: Any) -> Any:
-    if given is True:
-        return 32
-    if given is False or (type(given) is int and given in (32, 64)):
-        return given
-    raise ValueError(f"{given!r} is not one of true, false, 32, 64")
-
-
-SecureSum = Annotated[
-    Literal[False, 32, 64],
-    BeforeValidator(_bits_of_ring),
-    WithJsonSchema({"enum": [True, False, 32, 64]}),
-]
-Aggregation = Literal["concat", "sum", "mean", "max", "attention"]
-
-
-def _natural_aggregation(given: dict[str, Any]) -> Aggregation:
-    return "sum" if given.get("secure_sum") else "concat"
-
-
-class TrainSpec(Part):
-    """How the network is trained."""
-
-    model: ModelSpec = ModelSpec()
-    """The network."""
-    schedule: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_:.,+-]{0,39}$")] = "exact"
-    """When batches are sent, waited for and applied. `exact`: one batch in flight.
-    `microbatch:4`: a batch goes in four messages and makes one update, the same to rounding.
-    `pipeline:3`: three batches in flight, with gradients of slightly older weights. `local:4`: four
-    updates an exchange. `adaptive:4`: the same while the loss stands still, else `exact`. `auto`:
-    tries exact, microbatch and pipeline and takes what is fastest."""
-    guards: GuardsSpec = GuardsSpec()
-    """Compression of what crosses the cut, for all feature parties that say nothing else."""
-    secure_sum: SecureSum = False
-    """Hide the feature parties' cut tensors from the label party, which gets their sum alone; needs
-    two of them. `true` is 32: the bits of the ring in which masked numbers are added. 64 sends
-    twice the bytes and rounds 16384 times finer."""
-    aggregation: Aggregation = Field(default_factory=_natural_aggregation)
-    """What the upper tower gets of the feature parties' lower towers. `concat`: one behind the
-    other, as in plain DeepFM. `sum`, `mean`, `max`, `attention`: one tensor. Where left out `sum`
-    under a secure sum, which takes no other, and else `concat`."""
-    batch_size: Count = 1024
-    """Samples an update."""
-    epochs: Count = 20
-    """Passes over the training samples, at most."""
-    learning_rate: Rate = 1e-3
-    """Step size of Adam for dense parameters."""
-    embedding_learning_rate: Rate | None = None
-    """Step size of Adam for embedding rows; `learning_rate` where left out."""
-    weight_decay: Penalty = 0.0
-    """L2 penalty on dense parameters."""
-    embedding_decay: Penalty = 0.0
-    """L2 penalty on the embedding rows that a batch touches."""
-    decay: Literal["constant", "linear", "cosine"] = "constant"
-    """How the learning rate goes down over all epochs."""
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
-    """Updates over which the learning rate first rises from zero."""
-    metric: Literal["auc", "log_loss"] = "auc"
-    """The validation metric that picks the best epoch and stops early."""
-    patience: Annotated[int, Field(ge=0)] = 3
-    """Epochs without a better validation metric before training stops; 0 never stops early."""
-    checkpoint_steps: Annotated[int, Field(ge=0)] = 10_000
-    """Updates between two checkpoints within an epoch; 0: at the ends of epochs alone."""
-    device: str = Field(default="auto", json_schema_extra=LOCAL)
-    """`cpu`, `cuda`, `cuda:1`; `auto` takes CUDA where there is one. Local."""
-    tensorboard: bool = Field(default=False, json_schema_extra=LOCAL)
-    """Also write TensorBoard event files. Local."""
-
-    @model_validator(mode="after")
-    def _sums_add(self) -> Self:
-        if self.secure_sum and self.aggregation != "sum":
-            raise _misplaced(
-                ("train", "aggregation"),
-                f"{self.aggregation!r} cannot be had with a secure sum: write sum, or leave it out",
-            )
-        return self
-
-
 class JobSpec(Part):
     """A whole job."""
 
@@ -288,37 +213,58 @@ class JobSpec(Part):
     @model_validator(mode="after")
     def _whole(self) -> Self:
         if len(self.parties) < 2:
-            raise _misplaced(("parties",), "a federation needs at least two parties")
+            raise misplaced(("parties",), "a federation needs at least two parties")
         if self.label.party not in self.parties:
             known = ", ".join(self.parties)
-            raise _misplaced(("label", "party"), f"'{self.label.party}' is not one of {known}")
+            raise misplaced(("label", "party"), f"'{self.label.party}' is not one of {known}")
         for name in self.feature_parties:
             if not self.parties[name].has_features:
                 place = ("parties", name, "features")
-                raise _misplaced(place, "only the label party may do without features")
+                raise misplaced(place, "only the label party may do without features")
         self._label_is_no_feature()
+        self._label_serves()
+        self._items_are_shared()
         self._guards_have_a_cut()
         self._sum_hides()
         return self
 
     def _label_is_no_feature(self) -> None:
         features = self.parties[self.label.party].features or {}
-        for column in parse_label(self.label.expression).columns:
-            if column in features and features[column].kind != "ignore":
+        for column in self.label.columns:
+            # The name of a history is no column.
+            if column in features and features[column].kind != "ignore" and not features[column].of:
                 place = ("parties", self.label.party, "features", column)
-                raise _misplaced(place, "the label's column cannot be a feature as well")
+                raise misplaced(place, "the label's column cannot be a feature as well")
+
+    def _label_serves(self) -> None:
+        """What the split and the metric need of the label is there."""
+        if self.split.by == "time" and self.label.time is None:
+            raise misplaced(("split", "by"), "a split by time needs label.time")
+        if self.label.kind != "binary" and self.train.metric != "loss":
+            said = f"{self.train.metric!r} needs a binary first target: write loss"
+            raise misplaced(("train", "metric"), said)
+
+    def _items_are_shared(self) -> None:
+        for party, about in self.parties.items():
+            given = about.features or {}
+            for name, feature in given.items():
+                other = given.get(feature.share or "")
+                if feature.share and (other is None or other.kind != "categorical"):
+                    place = ("parties", party, "features", name, "share")
+                    said = f"{feature.share!r} is not a categorical feature of {party}"
+                    raise misplaced(place, said)
 
     def _guards_have_a_cut(self) -> None:
         if self.parties[self.label.party].guards != PartyGuardsSpec():
             place = ("parties", self.label.party, "guards")
-            raise _misplaced(place, "the label party's tensors do not cross: nothing to guard")
+            raise misplaced(place, "the label party's tensors do not cross: nothing to guard")
 
     def _sum_hides(self) -> None:
         if not self.train.secure_sum:
             return
         if len(self.feature_parties) < 2:
             (alone,) = self.feature_parties
-            raise _misplaced(
+            raise misplaced(
                 ("train", "secure_sum"),
                 f"a secure sum needs two feature parties: of {alone} alone, the sum would be "
                 f"{alone}'s own tensors",
@@ -327,7 +273,7 @@ class JobSpec(Part):
             if (guard := self.guard_of("cut", name)) != "none":
                 own = self.parties[name].guards.cut is not None
                 above = ("parties", name) if own else ("train",)
-                raise _misplaced(
+                raise misplaced(
                     (*above, "guards", "cut"),
                     f"{guard!r} cannot be had with a secure sum, which adds masked numbers as they "
                     "are: guard the gradients alone",
@@ -361,5 +307,10 @@ class JobSpec(Part):
         return (key,) if isinstance(key, str) else key
 
 
-def _misplaced(place: tuple[str, ...], message: str) -> PydanticCustomError:
-    return PydanticCustomError("job", "{message}", {"message": message, "place": place})
+def _check_expression(text: str, kind: TargetKind, place: tuple[str, ...]) -> None:
+    try:
+        parsed = parse_label(text)
+    except SchemaError as error:
+        raise misplaced(place, str(error)) from error
+    if kind != "binary" and parsed.operator != "01":
+        raise misplaced(place, f"a {kind} target is a column as it is: {text!r} is a condition")

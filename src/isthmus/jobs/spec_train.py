@@ -1,0 +1,198 @@
+"""The part of a job file about training: the network, what crosses the cut, the optimiser."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema, model_validator
+
+from isthmus.data.schema import LOCAL
+from isthmus.jobs.spec_parts import Count, Part, Penalty, Rate, Widths, misplaced
+
+Guard = Annotated[str, StringConstraints(pattern=r"^[a-z0-9:.+-]{1,40}$")]
+
+
+class GuardsSpec(Part):
+    """What is done to what crosses the cut, so that fewer bytes cross. All but `none` and the casts
+    cost accuracy; the page on guards says how much.
+    """
+
+    cut: Guard = "none"
+    """On cut tensors: `none`, `fp16`, `int8`, `topk:0.25+int8`, ..."""
+    gradient: Guard = "none"
+    """On the gradients that go back."""
+
+
+class PartyGuardsSpec(Part):
+    """What is done to what crosses one feature party's cut, in place of `train.guards`."""
+
+    cut: Guard | None = None
+    """On its cut tensors; `train.guards.cut` where left out."""
+    gradient: Guard | None = None
+    """On the gradients that go back to it; `train.guards.gradient` where left out."""
+
+
+class CrossSpec(Part):
+    """The cross networks of DCN: at each party over its fields, at the top over the parties."""
+
+    layers: Count = 2
+    """Cross layers at each place."""
+    rank: Count = 16
+    """Rank of each layer's matrix."""
+    width: Count = 32
+    """Numbers that each party's crosses send over the cut."""
+
+
+class AttentionSpec(Part):
+    """Attention, over fields in AutoInt, over histories in DIN and BST."""
+
+    heads: Count = 2
+    """Attention heads, AutoInt and BST."""
+    layers: Count = 1
+    """Attention layers, AutoInt and BST."""
+    width: Count = 16
+    """Width of all heads together in AutoInt, and of the hidden layer of DIN's activation unit."""
+    tokens: Count = 4
+    """Mixtures that cross the cut: of a party's fields in AutoInt, of a history's items elsewhere
+    (its interests)."""
+    history: Literal["interests", "sent"] = "interests"
+    """What crosses of a history whose candidate is at the label party. `interests`: mixtures of its
+    items. `sent`: each item's vector, which is exact and lets equal items be recognised."""
+    candidate: str | None = None
+    """The label party's column of items that histories at other parties are compared with."""
+    encoder: Literal["transformer", "linear"] = "transformer"
+    """How BST reads a history. `linear`: at a cost linear in its length."""
+
+
+class ExpertsSpec(Part):
+    """The experts of MMoE."""
+
+    bottom: Annotated[int, Field(ge=0)] = 2
+    """Experts in each party's bottom; they cross the cut."""
+    shared: Count = 2
+    """Experts at the label party, over all parties' towers."""
+    width: Count = 32
+    """Outputs of an expert."""
+
+
+class ModelSpec(Part):
+    """The network: one lower part a party and an upper part over them."""
+
+    name: Literal["deepfm", "wide_deep", "dcn", "autoint", "din", "bst", "mmoe"] = "deepfm"
+    """Which network; each has a page under Models."""
+    dim: Count = 16
+    """Length of each embedding, the same at all parties."""
+    bottom: Annotated[Widths, Field(min_length=1)] = (64, 32)
+    """Layer widths of each party's lower tower; the last one crosses the cut."""
+    top: Widths = (64, 32)
+    """Layer widths of the upper tower at the label party."""
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Share of activations dropped after each layer in training."""
+    embedding_std: Annotated[float, Field(gt=0.0, le=1.0)] = 0.01
+    """Standard deviation of the initial embeddings."""
+    cross: CrossSpec | None = None
+    """Of `dcn` alone: its cross networks."""
+    attention: AttentionSpec | None = None
+    """Of `autoint`, `din` and `bst` alone."""
+    experts: ExpertsSpec | None = None
+    """Of `mmoe` alone: its experts."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_its_parts(cls, given: Any) -> Any:
+        """What the network needs is there with its defaults, so that they are agreed."""
+        if not isinstance(given, dict) or not isinstance(name := given.get("name", "deepfm"), str):
+            return given
+        wanted = [part for part, names in _PARTS.items() if name in names]
+        return given | {part: {} for part in wanted if given.get(part) is None}
+
+    @model_validator(mode="after")
+    def _no_other_parts(self) -> Self:
+        for part, names in _PARTS.items():
+            if getattr(self, part) is not None and self.name not in names:
+                place = ("train", "model", part)
+                raise misplaced(place, f"{self.name} has none; it belongs to {', '.join(names)}")
+        return self
+
+
+_PARTS = {"cross": ("dcn",), "attention": ("autoint", "din", "bst"), "experts": ("mmoe",)}
+"""Which networks have which part of `ModelSpec`."""
+
+
+def _bits_of_ring(given: Any) -> Any:
+    if given is True:
+        return 32
+    if given is False or (type(given) is int and given in (32, 64)):
+        return given
+    raise ValueError(f"{given!r} is not one of true, false, 32, 64")
+
+
+SecureSum = Annotated[
+    Literal[False, 32, 64],
+    BeforeValidator(_bits_of_ring),
+    WithJsonSchema({"enum": [True, False, 32, 64]}),
+]
+Aggregation = Literal["concat", "sum", "mean", "max", "attention"]
+
+
+def _natural_aggregation(given: dict[str, Any]) -> Aggregation:
+    return "sum" if given.get("secure_sum") else "concat"
+
+
+class TrainSpec(Part):
+    """How the network is trained."""
+
+    model: ModelSpec = ModelSpec()
+    """The network."""
+    schedule: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_:.,+-]{0,39}$")] = "exact"
+    """When batches are sent, waited for and applied. `exact`: one batch in flight.
+    `microbatch:4`: a batch goes in four messages and makes one update, the same to rounding.
+    `pipeline:3`: three batches in flight, with gradients of slightly older weights. `local:4`: four
+    updates an exchange. `adaptive:4`: the same while the loss stands still, else `exact`. `auto`:
+    tries exact, microbatch and pipeline and takes what is fastest."""
+    guards: GuardsSpec = GuardsSpec()
+    """Compression of what crosses the cut, for all feature parties that say nothing else."""
+    secure_sum: SecureSum = False
+    """Hide the feature parties' cut tensors from the label party, which gets their sum alone; needs
+    two of them. `true` is 32: the bits of the ring in which masked numbers are added. 64 sends
+    twice the bytes and rounds 16384 times finer."""
+    aggregation: Aggregation = Field(default_factory=_natural_aggregation)
+    """What the upper tower gets of the feature parties' lower towers. `concat`: one behind the
+    other, as in plain DeepFM. `sum`, `mean`, `max`, `attention`: one tensor. Where left out `sum`
+    under a secure sum, which takes no other, and else `concat`."""
+    batch_size: Count = 1024
+    """Samples an update."""
+    epochs: Count = 20
+    """Passes over the training samples, at most."""
+    learning_rate: Rate = 1e-3
+    """Step size of Adam for dense parameters."""
+    embedding_learning_rate: Rate | None = None
+    """Step size of Adam for embedding rows; `learning_rate` where left out."""
+    weight_decay: Penalty = 0.0
+    """L2 penalty on dense parameters."""
+    embedding_decay: Penalty = 0.0
+    """L2 penalty on the embedding rows that a batch touches."""
+    decay: Literal["constant", "linear", "cosine"] = "constant"
+    """How the learning rate goes down over all epochs."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Updates over which the learning rate first rises from zero."""
+    metric: Literal["auc", "log_loss", "loss"] = "auc"
+    """The validation metric that picks the best epoch and stops early: of the first target, or
+    `loss`, the mean of what is trained, the only one where that target is not binary."""
+    patience: Annotated[int, Field(ge=0)] = 3
+    """Epochs without a better validation metric before training stops; 0 never stops early."""
+    checkpoint_steps: Annotated[int, Field(ge=0)] = 10_000
+    """Updates between two checkpoints within an epoch; 0: at the ends of epochs alone."""
+    device: str = Field(default="auto", json_schema_extra=LOCAL)
+    """`cpu`, `cuda`, `cuda:1`; `auto` takes CUDA where there is one. Local."""
+    tensorboard: bool = Field(default=False, json_schema_extra=LOCAL)
+    """Also write TensorBoard event files. Local."""
+
+    @model_validator(mode="after")
+    def _sums_add(self) -> Self:
+        if self.secure_sum and self.aggregation != "sum":
+            raise misplaced(
+                ("train", "aggregation"),
+                f"{self.aggregation!r} cannot be had with a secure sum: write sum, or leave it out",
+            )
+        return self
