@@ -33,14 +33,13 @@ class PartyGuardsSpec(Part):
 
 
 class CrossSpec(Part):
-    """The cross networks of DCN: at each party over its fields, at the top over the parties."""
+    """The cross layers of DCN, over the fields of all parties."""
 
     layers: Count = 2
-    """Cross layers at each place."""
-    rank: Count = 16
-    """Rank of each layer's matrix."""
-    width: Count = 32
-    """Numbers that each party's crosses send over the cut."""
+    """How many."""
+    rank: Count = 8
+    """Rank of each layer's matrix. `layers (layers - 1) / 2 rank^2 + 2 layers rank` numbers a sample
+    cross the cut for them."""
 
 
 class AttentionSpec(Part):
@@ -91,7 +90,7 @@ class ModelSpec(Part):
     embedding_std: Annotated[float, Field(gt=0.0, le=1.0)] = 0.01
     """Standard deviation of the initial embeddings."""
     cross: CrossSpec | None = None
-    """Of `dcn` alone: its cross networks."""
+    """Of `dcn` alone: its cross layers."""
     attention: AttentionSpec | None = None
     """Of `autoint`, `din` and `bst` alone."""
     experts: ExpertsSpec | None = None
