@@ -186,17 +186,16 @@ def fit_encoder(
     """
     if train_rows.size and not 0 <= int(train_rows.min()) <= int(train_rows.max()) < len(frame):
         raise DataError(f"the training rows point outside the {len(frame)} rows of {source}")
-    specs: dict[str, Any] = {
+    specs = {
         name: one
         for name, one in parse_features(features).items()
-        if one.kind != "ignore" and getattr(one, "of", None) is None
+        if one.kind != "ignore" and one.of is None
     }
     fitted: dict[str, FittedField | VectorField] = {}
     # A field that shares another's values comes after that.
-    for name in sorted(specs, key=lambda name: getattr(specs[name], "share", None) is not None):
+    for name in sorted(specs, key=lambda name: specs[name].share is not None):
         column, spec = column_of(frame, name, source), specs[name]
-        share = getattr(spec, "share", None)
-        shared = None if share is None else (share, shared_values(fitted, share))
+        shared = None if spec.share is None else (spec.share, shared_values(fitted, spec.share))
         fitted[name] = _fit(column, spec, train_rows, shared, source, chunk)
     return Encoder(tuple(fitted[name] for name in specs))
 
@@ -230,7 +229,7 @@ def load_features(folder: Path) -> Features:
 
 def _fit(
     column: pl.Series,
-    spec: Any,
+    spec: FeatureSpec,
     rows: NDArray[np.int64],
     shared: tuple[str, Values] | None,
     source: str,

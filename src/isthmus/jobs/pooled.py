@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
-from isthmus.data import split_samples
 from isthmus.errors import StorageError
 from isthmus.files import write_bytes
 from isthmus.jobs.artefacts import PartyFolder
@@ -22,9 +21,10 @@ from isthmus.jobs.rehearsal import rehearsal_secret
 from isthmus.jobs.runner import POOLED
 from isthmus.jobs.steps import encode
 from isthmus.jobs.steps.evaluate import SCORES
+from isthmus.jobs.targets import load_targets
 from isthmus.jobs.training import bottom_of, data_of, options_of, top_of
 from isthmus.session import Progress, Session, SilentProgress
-from isthmus.split import bce, train_pooled
+from isthmus.split import train_pooled
 from isthmus.split.scoring import label_scores
 from isthmus.split.sides import LabelSide, Part
 
@@ -78,10 +78,10 @@ def _train_and_score(job: Job, folder: Path, progress: Progress) -> Scores:
         if (bottom := bottom_of(spec, sessions[party], data[party].features.layout)) is not None
     }
     label_session = sessions[spec.label.party]
-    top = top_of(spec, label_session)
+    own = inputs[spec.label.party]
+    labels, split, targets = encode.load_labels(own), encode.load_split(own), load_targets(own)
+    top = top_of(spec, label_session, targets.tasks)
     assert top is not None
-    labels = encode.load_labels(inputs[spec.label.party])
-    split = split_samples(len(labels), spec.seed, spec.split.fractions)
     options = options_of(spec)
     train_pooled(
         label_session,
@@ -91,8 +91,9 @@ def _train_and_score(job: Job, folder: Path, progress: Progress) -> Scores:
         top=top,
         labels=labels,
         options=options,
+        targets=targets,
     )
     device = options.torch_device()
     parts = {party: Part(bottom, device, data[party]) for party, bottom in bottoms.items()}
-    side = LabelSide(Part(top, device), parts, {}, np.empty(0, np.float32), bce)
-    return label_scores(side, split.test, POOLED)
+    side = LabelSide(Part(top, device), parts, {}, np.empty(0, np.float32), targets.loss)
+    return label_scores(side, split.test, POOLED, targets, options.score_batch)

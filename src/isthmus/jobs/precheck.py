@@ -8,12 +8,22 @@ import re
 import numpy as np
 
 from isthmus.align.keys import check_keys
-from isthmus.data import fit_encoder, parse_label
+from isthmus.data import FeatureSpec, fit_encoder, read_table
+from isthmus.data.label_columns import read_labels, read_weights
+from isthmus.data.schema import source_columns
+from isthmus.data.times import times_of
 from isthmus.errors import DataError, JobError
 from isthmus.jobs.classes import check_both_classes
+from isthmus.jobs.histories import events_in, histories_in, load_events, no_time, own_time
 from isthmus.jobs.job import Job
 from isthmus.jobs.network import check_family
-from isthmus.jobs.tables import check_party, check_table, features_of, read_columns
+from isthmus.jobs.tables import (
+    check_party,
+    check_table,
+    events_of,
+    features_of,
+    read_columns,
+)
 
 DEVICES = re.compile(r"auto|cpu|cuda(:\d{1,3})?")
 
@@ -67,15 +77,53 @@ def check_values(job: Job, party: str) -> None:
     events = spec.align.keys == "entity" and party == spec.label.party
     check_keys(ids, repeats="keep" if events else spec.align.duplicates, nulls=spec.align.nulls)
     if party == spec.label.party:
-        label = parse_label(spec.label.expression)
-        found = label.evaluate(read_columns(job, party, label.columns), source=source)
-        check_both_classes(spec.label.expression, found, f"{len(found)} rows of {source}")
+        _check_labels(job, source)
     features = features_of(job, party)
     codes = [name for name, one in features.items() if one.kind == "categorical"]
-    if features:
+    columns = source_columns(features)
+    if columns:
         # Fitted on one row, it looks at all values of numeric columns and at the type of the rest.
-        frame = read_columns(job, party, list(features), text=codes)
+        frame = read_columns(job, party, columns, text=codes)
         fit_encoder(frame, features, np.zeros(1, dtype=np.int64), source=source)
+    for name, feature in histories_in(features):
+        _check_history(job, party, name, feature)
+
+
+def _check_labels(job: Job, source: str) -> None:
+    label = job.spec.label
+    frame = read_columns(job, label.party, label.columns)
+    first = read_labels(
+        frame, label.expression, label.kind, may_miss=label.kind != "binary", source=source
+    )
+    if label.kind == "binary":
+        found = first.values.astype(np.float32)
+        check_both_classes(label.expression, found, f"{len(found)} rows of {source}")
+    for also in label.also.values():
+        read_labels(frame, also.expression, also.kind, may_miss=True, source=source)
+    if label.weight is not None:
+        read_weights(frame, label.weight, source=source)
+    if label.time is not None:
+        times_of(read_columns(job, label.party, [label.time])[label.time], source)
+
+
+def _check_history(job: Job, party: str, name: str, feature: FeatureSpec) -> None:
+    """See that the events can be read, and that the samples' own times will be known."""
+    present = read_table(job.table_of(party)).collect_schema().names()
+    column, label = own_time(feature, present), job.spec.label
+    told = label.time is not None and (party == label.party or label.share_time)
+    if column is None and not told:
+        raise no_time(job, party, name)
+    if column is not None:
+        times_of(read_columns(job, party, [column])[column], str(job.table_of(party)))
+    source = str(events_of(job, party, name))
+    by = str(feature.by)
+    owners = read_columns(job, party, [by], text=[by])[by]
+    events, _ = events_in(load_events(job, party, name, feature), feature, owners, source=source)
+    if not len(events.items):
+        raise DataError(
+            f"{job.where('parties', party, 'features', name)}: no event of {source} counts",
+            mend="Are the owners' ids the same in both tables, and does `where` say what is meant?",
+        )
 
 
 def _check_guards(job: Job) -> None:

@@ -10,6 +10,7 @@ import polars as pl
 
 from isthmus.data import FeatureSpec, load_table, parse_label, read_table
 from isthmus.data.infer import infer_schema
+from isthmus.data.schema import source_columns
 from isthmus.errors import DataError, JobError, SchemaError
 from isthmus.jobs.job import Job
 
@@ -22,11 +23,11 @@ def check_party(job: Job, party: str) -> None:
 
 
 def check_table(job: Job, party: str) -> None:
-    """See that `party`'s table can be opened and has the columns that the job names.
+    """See that `party`'s tables can be opened and have the columns that the job names.
 
     Raises:
         JobError: the job file names no table.
-        DataError: the table cannot be read.
+        DataError: a table cannot be read.
         SchemaError: a column is missing.
     """
     path = job.table_of(party)
@@ -38,9 +39,34 @@ def check_table(job: Job, party: str) -> None:
     present = read_table(path).collect_schema().names()
     spec = job.spec
     _require(spec.key_of(party), present, path, "the key")
-    _require(spec.parties[party].features or {}, present, path, f"parties.{party}.features")
+    features = spec.parties[party].features or {}
+    _require(source_columns(features), present, path, f"parties.{party}.features")
     if party == spec.label.party:
         _require_label(job, present, path)
+    for name, feature in features.items():
+        if feature.events is not None:
+            _check_events(job, party, name, feature)
+
+
+def events_of(job: Job, party: str, name: str) -> Path:
+    """The table of events of a feature that is built from them; the party's own one by default.
+
+    Raises:
+        JobError: the job file here names no table for `party`.
+    """
+    events = (job.spec.parties[party].features or {})[name].events
+    return job.table_of(party) if events is None else job.path.parent / events.expanduser()
+
+
+def _check_events(job: Job, party: str, name: str, feature: FeatureSpec) -> None:
+    path = events_of(job, party, name)
+    if not path.exists():
+        where = job.where("parties", party, "features", name, "events")
+        raise DataError(
+            f"{where}: there is no table {path}", mend="The path is relative to the job file."
+        )
+    present = read_table(path).collect_schema().names()
+    _require(feature.event_columns, present, path, f"parties.{party}.features.{name}")
 
 
 def read_columns(
@@ -70,7 +96,7 @@ def _guess(job: Job, party: str) -> dict[str, FeatureSpec]:
     guessed = infer_schema(read_table(job.table_of(party))).features
     taken = set(job.spec.key_of(party))
     if party == job.spec.label.party:
-        taken |= set(parse_label(job.spec.label.expression).columns)
+        taken |= set(job.spec.label.columns)
     return {name: spec for name, spec in guessed.items() if name not in taken}
 
 
@@ -82,13 +108,22 @@ def _require(names: Iterable[str], present: list[str], path: Path, what: str) ->
 
 def _require_label(job: Job, present: list[str], path: Path) -> None:
     label = job.spec.label
-    for name in parse_label(label.expression).columns:
-        if name not in present:
-            raise SchemaError(
-                f"{path} has no column {name!r}, which the label {label.expression!r} needs",
-                mend=f"label.party says that {label.party} holds it: if another party does, "
-                "name that one.",
-            )
+    for expression in (label.expression, *(also.expression for also in label.also.values())):
+        for name in parse_label(expression).columns:
+            if name not in present:
+                raise SchemaError(
+                    f"{path} has no column {name!r}, which the label {expression!r} needs",
+                    mend=f"label.party says that {label.party} holds it: if another party does, "
+                    "name that one.",
+                )
+    named = {
+        "label.weight": label.weight,
+        "label.time": label.time,
+        "split.per": job.spec.split.per,
+    }
+    for place, column in named.items():
+        if column is not None:
+            _require([column], present, path, place)
 
 
 def _hint(name: str, present: list[str]) -> str:

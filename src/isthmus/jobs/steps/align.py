@@ -1,7 +1,8 @@
 """Step `align`: find the common rows and leave them in the agreed order.
 
 Files: `rows.npy` (int64 [samples]: the local row of each sample), `alignment.json` (counts) and
-`table.json` (size and time of this party's table, to notice on resuming that it has changed).
+`table.json` (size and time of this party's table and of its tables of events, to notice on resuming
+that one has changed).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from isthmus.align import Alignment, align
 from isthmus.files import write_json
 from isthmus.jobs.context import Context
-from isthmus.jobs.tables import read_columns
+from isthmus.jobs.tables import events_of, read_columns
 
 TABLE = "table.json"
 
@@ -40,7 +41,7 @@ def run(context: Context) -> None:
 
 
 def is_current(context: Context) -> bool:
-    """Whether this party's table is still the one that was aligned, by its sizes and times."""
+    """Whether this party's tables are still those of the alignment, by their sizes and times."""
     return bool(context.step("align").read_json(TABLE) == _table_mark(context))
 
 
@@ -55,10 +56,17 @@ def load_rows(context: Context) -> NDArray[np.int64]:
 
 
 def _table_mark(context: Context) -> dict[str, list[int]]:
-    path = context.job.table_of(context.me)
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    found = {file.name: file.stat() for file in files}
-    return {name: [about.st_size, about.st_mtime_ns] for name, about in found.items()}
+    features = context.spec.parties[context.me].features or {}
+    tables = {"": context.job.table_of(context.me)}
+    for name, feature in features.items():
+        if feature.events is not None:
+            tables[f"{name}: "] = events_of(context.job, context.me, name)
+    marks = {}
+    for what, path in tables.items():
+        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+            about = file.stat()
+            marks[f"{what}{file.name}"] = [about.st_size, about.st_mtime_ns]
+    return marks
 
 
 def _ids(context: Context) -> pl.DataFrame:

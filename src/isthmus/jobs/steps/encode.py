@@ -1,36 +1,54 @@
 """Step `encode`: fit the encoders on the training rows and write the features as arrays.
 
-Files: `encoder.json` (vocabularies and statistics; stays with its owner), `features/`
-(memory-mapped arrays), `samples.safetensors` where many samples share a row (`rows`, int64
-[samples]: the encoded row of each), and at the label party `labels.safetensors` (`labels`,
-float32 [samples]).
+Files: `split.npy` (uint8 [samples]: 0 for training, 1 for validation, 2 for test), `encoder.json`
+(vocabularies and statistics; stays with its owner), `features/` (memory-mapped arrays),
+`histories/` (of the sequences that are built from events), `samples.safetensors` where many samples
+share a row (`rows`, int64 [samples]: the encoded row of each), and at the label party
+`labels.safetensors` (`labels`, float32 [samples] or [samples, columns]) and, where there is more
+than one binary label, `targets.json` (what the columns are).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
 from isthmus.data import (
     Encoder,
     Features,
+    FeatureSpec,
     Split,
     fit_encoder,
     load_features,
-    parse_label,
+    read_table,
     split_samples,
 )
+from isthmus.data.arrays import open_array, writing_array
+from isthmus.data.columns import as_text, column_of
+from isthmus.data.history_files import load_histories, save_histories
+from isthmus.data.schema import source_columns
+from isthmus.data.time_split import parts_by_time, parts_of, split_of_parts
+from isthmus.data.times import Times, times_of
+from isthmus.errors import DataError
 from isthmus.files import write_bytes
 from isthmus.jobs.classes import check_parts
 from isthmus.jobs.context import Context
+from isthmus.jobs.histories import add_histories, histories_in, own_time
+from isthmus.jobs.label_data import labels_of
+from isthmus.jobs.samples import SampleFacts, hear_samples, tell_samples
 from isthmus.jobs.steps import align
 from isthmus.jobs.tables import features_of, read_columns
+from isthmus.jobs.targets import save_targets
 
+SPLIT = "split.npy"
 ENCODER = "encoder.json"
 FEATURES = "features"
+HISTORIES = "histories"
 SAMPLES = "samples.safetensors"
 LABELS = "labels.safetensors"
 
@@ -39,13 +57,13 @@ Labels = NDArray[np.float32]
 
 
 def run(context: Context) -> None:
-    """Encode this party's columns, and the label where it is held. Raises DataError."""
+    """Encode this party's columns, and the label where it is held. Raises DataError, LinkError."""
     rows = align.load_rows(context)
+    facts = _facts(context, rows)
+    split = _split(context, facts, len(rows))
     if context.is_label_party:
-        labels = _labels(context, rows)
-        check_parts(context.spec.label.expression, labels, split_of(context, len(rows)))
-        write_bytes(context.step("encode").file(LABELS), save({"labels": labels}))
-    encoder = _encode(context, rows)
+        _write_labels(context, rows, split)
+    encoder = _encode(context, rows, split, facts.time)
     context.log.info(
         "encoded", columns=len(encoder.layout.fields), table_rows=encoder.layout.table_rows
     )
@@ -54,34 +72,103 @@ def run(context: Context) -> None:
 def load(folder: Path) -> Features:
     """The features in an encode folder, by sample of the agreed order."""
     features = load_features(folder / FEATURES)
-    if not (folder / SAMPLES).exists():
+    if (folder / SAMPLES).exists():
+        features = features.with_rows(load_file(folder / SAMPLES)["rows"])
+    if not features.layout.history_columns:
         return features
-    return features.with_rows(load_file(folder / SAMPLES)["rows"])
+    return features.with_histories(load_histories(folder / HISTORIES, features.layout))
 
 
 def load_labels(folder: Path) -> Labels:
-    """The labels in the label party's encode folder, float32 [samples]."""
+    """The labels in the label party's encode folder, float32 [samples] or [samples, columns]."""
     labels: Labels = load_file(folder / LABELS)["labels"]
     return labels
 
 
+def load_split(folder: Path) -> Split:
+    """The cut of the samples in an encode folder, the same at every party. Raises StorageError."""
+    return split_of_parts(open_array(folder / SPLIT, np.uint8).reshape(-1).astype(np.uint8))
+
+
 def split_of(context: Context, samples: int) -> Split:
-    """The cut of the samples into training, validation and test, the same at every party."""
-    return split_samples(samples, context.spec.seed, context.spec.split.fractions)
+    """The cut of the `samples` into training, validation and test. Raises StorageError."""
+    split = load_split(context.step("encode").path)
+    assert len(split.train) + len(split.valid) + len(split.test) == samples
+    return split
 
 
-def _encode(context: Context, rows: Rows) -> Encoder:
-    features = features_of(context.job, context.me)
-    codes = [name for name, spec in features.items() if spec.kind == "categorical"]
-    # A table of no columns would have no rows either.
-    columns = list(features) or context.spec.key_of(context.me)
-    frame = read_columns(context.job, context.me, columns, text=codes)
+def _facts(context: Context, rows: Rows) -> SampleFacts:
+    """What is known of the samples: their times and parts, told by the label party if by anyone."""
+    spec, label = context.spec, context.spec.label
+    by_time = spec.split.by == "time"
+    if not context.is_label_party:
+        fractions = spec.split.fractions if by_time else None
+        return hear_samples(context.session, len(rows), fractions=fractions, time=label.share_time)
+    if label.time is None:
+        return SampleFacts()
+    columns = [label.time, *([spec.split.per] if spec.split.per else [])]
+    text = [spec.split.per] if spec.split.per not in (None, label.time) else []
+    frame = read_columns(context.job, context.me, columns, text=[name for name in text if name])
+    time = _times(context, frame, rows)
+    part = None
+    if by_time:
+        part = parts_by_time(time, spec.split.fractions, _groups(context, frame, rows))
+    told = SampleFacts(part, time if label.share_time else None)
+    tell_samples(context.session, told)
+    return SampleFacts(part, time)
+
+
+def _times(context: Context, frame: pl.DataFrame, rows: Rows) -> Times:
+    """Of each sample, float64 [samples], none missing."""
+    name = context.spec.label.time or ""
     source = str(context.job.table_of(context.me))
-    train = rows[split_of(context, len(rows)).train]
+    times = times_of(column_of(frame, name, source), source)[rows]
+    if missing := int(np.count_nonzero(np.isnan(times))):
+        raise DataError(
+            f"{source}: the time {name!r} is missing in {missing} of {len(rows)} aligned rows",
+            mend="Fill the column or drop these rows before the job.",
+        )
+    return times
+
+
+def _groups(context: Context, frame: pl.DataFrame, rows: Rows) -> Rows | None:
+    """The value of `split.per` of each sample as a number; missing ones are a group of theirs."""
+    name = context.spec.split.per
+    if name is None:
+        return None
+    source = str(context.job.table_of(context.me))
+    text = as_text(column_of(frame, name, source), source).gather(rows)
+    groups = text.rank("dense").fill_null(0).to_numpy().astype(np.int64)
+    return np.asarray(groups, dtype=np.int64)
+
+
+def _split(context: Context, facts: SampleFacts, samples: int) -> Split:
+    """The cut of the samples, as it is written down."""
+    spec = context.spec
+    if facts.part is None:
+        split = split_samples(samples, spec.seed, spec.split.fractions)
+        part = parts_of(split, samples)
+    else:
+        part, split = facts.part, split_of_parts(facts.part)
+    with writing_array(context.step("encode").file(SPLIT), samples, 1, np.uint8) as add:
+        add(part[:, None])
+    return split
+
+
+def _encode(context: Context, rows: Rows, split: Split, time: Times | None) -> Encoder:
+    job, me = context.job, context.me
+    features = features_of(job, me)
+    source = str(job.table_of(me))
+    frame = _read(context, features)
+    train = rows[split.train]
     local, position = np.unique(rows, return_inverse=True)
     shared = len(local) < len(rows)
     encoder = fit_encoder(frame, features, np.unique(train) if shared else train, source=source)
     folder = context.step("encode")
+    encoder, histories = add_histories(job, me, features, encoder, frame, rows, split, time)
+    if histories:
+        folder.file(HISTORIES).mkdir(exist_ok=True)
+        save_histories(folder.file(HISTORIES), histories)
     encoder.save(folder.file(ENCODER))
     encoder.encode(frame, folder.file(FEATURES), rows=local if shared else rows, source=source)
     if shared:
@@ -89,8 +176,26 @@ def _encode(context: Context, rows: Rows) -> Encoder:
     return encoder
 
 
-def _labels(context: Context, rows: Rows) -> Labels:
-    expression = parse_label(context.spec.label.expression)
-    frame = read_columns(context.job, context.me, expression.columns)
+def _read(context: Context, features: Mapping[str, FeatureSpec]) -> pl.DataFrame:
+    """This party's table with the columns that its features need."""
+    job, me = context.job, context.me
+    built = [spec for _, spec in histories_in(features)]
+    codes = [name for name, spec in features.items() if spec.kind == "categorical"]
+    codes += [spec.by for spec in built if spec.by is not None]
+    present = read_table(job.table_of(me)).collect_schema().names()
+    times = [column for spec in built if (column := own_time(spec, present)) is not None]
+    # A table of no columns would have no rows either.
+    columns = [*source_columns(features), *times] or context.spec.key_of(me)
+    return read_columns(job, me, dict.fromkeys(columns), text=[c for c in codes if c not in times])
+
+
+def _write_labels(context: Context, rows: Rows, split: Split) -> None:
+    label = context.spec.label
+    frame = read_columns(context.job, context.me, label.columns)
     source = str(context.job.table_of(context.me))
-    return expression.evaluate(frame, source=source)[rows]
+    targets, labels = labels_of(label, frame, rows, split.train, source=source)
+    if targets.first.kind == "binary":
+        check_parts(label.expression, targets.column(labels, 0), split)
+    folder = context.step("encode")
+    write_bytes(folder.file(LABELS), save({"labels": labels}))
+    save_targets(folder.path, targets)

@@ -1,0 +1,107 @@
+"""From the label party's table to the labels of the samples, and what they are learnt as."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from isthmus.data.label_columns import LabelColumn, LabelKind, read_labels, read_weights
+from isthmus.errors import DataError
+from isthmus.jobs.spec import LabelSpec
+from isthmus.split import Target, Targets
+
+Array = NDArray[np.float32]
+Rows = NDArray[np.int64]
+
+
+def labels_of(
+    label: LabelSpec,
+    frame: pl.DataFrame,
+    rows: Rows,
+    train: NDArray[np.signedinteger],
+    *,
+    source: str = "the table",
+) -> tuple[Targets, Array]:
+    """The targets of a job, and the labels of its samples.
+
+    Args:
+        label: what the job says.
+        frame: the label party's table, at least with `label.columns`.
+        rows: int64 [samples], the row of each sample.
+        train: positions of the training samples; means, deviations and shares are theirs.
+        source: names the table in messages.
+
+    Returns:
+        The targets, and float32 [samples] or [samples, columns] as `Targets` says.
+
+    Raises:
+        SchemaError: a column is missing or holds something else; the first target is binary and
+            missing in a row.
+        DataError: no training sample has a label, or weighs anything.
+    """
+    columns: list[Array] = []
+    targets: list[Target] = []
+    for name, expression, kind, weight in _wanted(label):
+        # The first target's figures need all rows, where they are those of a binary label.
+        may_miss = kind != "binary" or bool(columns)
+        found = read_labels(frame, expression, kind, may_miss=may_miss, source=source)
+        target, values = _target(name, kind, weight, found, rows, train)
+        targets.append(target)
+        columns.append(values)
+    if label.weight is not None:
+        columns.append(_weights(label.weight, frame, rows, train, source))
+    made = Targets(tuple(targets), weighted=label.weight is not None)
+    return made, columns[0] if made.plain else np.stack(columns, axis=1)
+
+
+def _wanted(label: LabelSpec) -> Iterator[tuple[str, str, LabelKind, float]]:
+    yield label.name, label.expression, label.kind, 1.0
+    for name, also in label.also.items():
+        yield name, also.expression, also.kind, also.weight
+
+
+def _target(
+    name: str,
+    kind: LabelKind,
+    weight: float,
+    found: LabelColumn,
+    rows: Rows,
+    train: NDArray[np.signedinteger],
+) -> tuple[Target, Array]:
+    values = found.values[rows]
+    known = values[train]
+    known = known[~np.isnan(known)]
+    if not len(known):
+        raise DataError(f"target {name!r} has no label in any training sample")
+    mean, std = (float(known.mean()), float(known.std())) if kind == "real" else (0.0, 1.0)
+    # Rounding leaves a constant column with a tiny deviation.
+    std = std if std > 1e-12 * max(abs(mean), 1e-300) else 1.0
+    target = Target(
+        name,
+        kind,
+        outputs=len(found.classes) or 1,
+        weight=weight,
+        share=len(known) / len(train),
+        mean=mean,
+        std=std,
+        classes=found.classes,
+    )
+    return target, ((values - mean) / std).astype(np.float32)
+
+
+def _weights(
+    name: str,
+    frame: pl.DataFrame,
+    rows: Rows,
+    train: NDArray[np.signedinteger],
+    source: str,
+) -> Array:
+    """With a mean of 1 over the training samples, so that they do not change the step size."""
+    weights = read_weights(frame, name, source=source)[rows]
+    mean = float(weights[train].mean())
+    if not mean > 0:
+        raise DataError(f"the weight {name!r} is zero in all training samples")
+    return (weights / mean).astype(np.float32)
