@@ -12,7 +12,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from isthmus.align import Alignment
-from isthmus.data import Features, split_samples
+from isthmus.data import Features
 from isthmus.errors import StorageError
 from isthmus.jobs import traffic
 from isthmus.jobs.artefacts import PartyFolder, StepFolder
@@ -91,7 +91,8 @@ def build_report(
             ),
             created=created,
             seed=spec.seed,
-            label=spec.label.expression,
+            # Of another kind it is no condition, as which the page would read it.
+            label=spec.label.expression if spec.label.kind == "binary" else None,
             versions=versions_here(),
         ),
         data=_data(job, party, folder, alignment),
@@ -174,7 +175,7 @@ def _figures(
 def _data(job: Job, party: str, folder: PartyFolder, alignment: Alignment) -> DataFacts:
     inputs = folder.step("encode").path
     features: Features = encode.load(inputs)
-    split = split_samples(len(features), job.spec.seed, job.spec.split.fractions)
+    split = encode.load_split(inputs)
     has_label = party == job.spec.label.party
     return DataFacts(
         rows_read=alignment.summary.rows,

@@ -49,8 +49,10 @@ class Tiles:
 def verdict(report: Report) -> str:
     """What came out, in one or two sentences."""
     job, metrics = report.job, report.metrics
-    if job.role == "feature" or metrics.federation is None:
+    if job.role == "feature":
         return _took_part(report)
+    if metrics.federation is None:
+        return _of_targets(report) or _took_part(report)
     partners = as_list(job.feature_parties)
     together = (
         f"Together with {partners}, {job.label_party}'s model puts a positive sample above a "
@@ -64,6 +66,25 @@ def verdict(report: Report) -> str:
         _worse_probabilities(metrics.federation, metrics.label_party_alone),
     )
     return " ".join(filter(None, (f"{together}; {alone}.", *rest)))
+
+
+def _of_targets(report: Report) -> str:
+    """The same where the first target is not binary: in its own metric."""
+    job, known = report.job, [one for one in report.targets if one.federation is not None]
+    if not known:
+        return ""
+    first = known[0]
+    said = (
+        f"Together with {as_list(job.feature_parties)}, {job.label_party}'s model predicts "
+        f"{first.name} with {_METRICS.get(first.metric, first.metric)} of "
+        f"{as_figure(first.federation)}"
+    )
+    if first.label_party_alone is None:
+        return said + "."
+    return f"{said}; {job.label_party} alone reaches {as_figure(first.label_party_alone)}."
+
+
+_METRICS = {"RMSE": "a root mean square error", "accuracy": "an accuracy"}
 
 
 def cautions(metrics: Metrics) -> tuple[str, ...]:
