@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from isthmus.cli import data, demo, doctor, identity, job, party, report, run
+from isthmus.cli import data, demo, doctor, identity, job, party, report, run, tune
 from isthmus.cli.failure import show_failure
 from isthmus.cli.stopping import Interrupted, stop_on_signals
 
@@ -26,6 +26,7 @@ app.add_typer(job.app, name="job")
 app.command("run", epilog=run.EXAMPLES)(run.run)
 app.command("party", epilog=party.EXAMPLES)(party.party)
 app.command("demo", epilog=demo.EXAMPLES)(demo.demo)
+app.command("tune", epilog=tune.EXAMPLES)(tune.tune)
 app.command("report", epilog=report.EXAMPLES)(report.report)
 app.command("doctor", epilog=doctor.EXAMPLES)(doctor.doctor)
 

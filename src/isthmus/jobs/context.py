@@ -12,6 +12,7 @@ from isthmus.jobs.log import Log, silent_log
 from isthmus.jobs.spec import JobSpec
 from isthmus.session import Session
 from isthmus.split.aggregation import Signer
+from isthmus.split.options import EpochRecord
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,8 @@ class Context:
     """Processes for hashing ids; None lets the method choose."""
     signer: Signer | None = None
     """Under a secure sum, at a feature party: proves whose mask keys the parties use."""
+    judge: Callable[[EpochRecord], str] | None = None
+    """At the label party: looks at each epoch of the training and gives a reason to stop, or ""."""
 
     @property
     def spec(self) -> JobSpec:

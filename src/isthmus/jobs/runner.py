@@ -21,12 +21,13 @@ POOLED = "pooled"
 """The folder of the pooled model's scores, beside the steps of the label party."""
 
 
-def run_steps(context: Context, *, resume: bool) -> float:
-    """Run all steps of the job at this party while the partners do the same.
+def run_steps(context: Context, *, resume: bool, steps: Sequence[Step] = STEPS) -> float:
+    """Run the steps of the job at this party while the partners do the same.
 
     Args:
         context: the job and the session.
         resume: go on where an earlier run stopped, if every party wants that too; else begin anew.
+        steps: those to run; what others have left is not touched.
 
     Returns:
         Seconds that steps took which an earlier run had finished.
@@ -36,7 +37,7 @@ def run_steps(context: Context, *, resume: bool) -> float:
     """
     try:
         with disk_of(context.folder.path):
-            return _run_steps(context, resume)
+            return _run_steps(context, resume, steps)
     except BaseException as error:
         for link in context.session.links.values():
             link.fail(error)
@@ -47,17 +48,17 @@ def run_steps(context: Context, *, resume: bool) -> float:
         raise
 
 
-def _run_steps(context: Context, resume: bool) -> float:
+def _run_steps(context: Context, resume: bool, steps: Sequence[Step]) -> float:
     context.log.info("start", label_party=context.session.label_party, resume=resume)
     check_table(context.job, context.me)
     plan = agree_on_step(context.session, "begin", "resume" if resume else None)
     if plan.run:
         explain_begin(context, plan)
-        _forget(context, STEPS)
+        _forget(context, steps)
     fresh, earlier = plan.run, 0.0
-    for step in STEPS:
+    for step in steps:
         if step.wanted(context.spec):
-            before = _run_step(context, step, fresh)
+            before = _run_step(context, step, fresh, steps)
             fresh, earlier = before is None, earlier + (before or 0.0)
     agree_on_end(context.session)
     told = traffic.counts_now(context.session.links, coordination=True)
@@ -66,7 +67,7 @@ def _run_steps(context: Context, resume: bool) -> float:
     return earlier
 
 
-def _run_step(context: Context, step: Step, fresh: bool) -> float | None:
+def _run_step(context: Context, step: Step, fresh: bool, steps: Sequence[Step]) -> float | None:
     """Run one step, or skip it; gives the seconds it took where an earlier run has finished it."""
     folder = context.step(step.name)
     marker = None if fresh else folder.marker()
@@ -79,7 +80,7 @@ def _run_step(context: Context, step: Step, fresh: bool) -> float | None:
         return 0.0 if marker is None else marker.seconds
     if not fresh:
         explain_step(context, step, plan, current=current)
-    _forget(context, STEPS[STEPS.index(step) + 1 :])
+    _forget(context, steps[steps.index(step) + 1 :])
     folder.create()
     folder.unseal()
     seconds = _work(context, step)

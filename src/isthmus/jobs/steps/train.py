@@ -41,6 +41,7 @@ def run(context: Context) -> None:
         options=options_of(context.spec),
         signer=context.signer,
         targets=load_targets(inputs),
+        judge=context.judge,
     )
     parts = [("bottom", bottom), ("top", top)]
     for name, module in parts:

@@ -1,0 +1,1 @@
+"""The search for a job's best values: many trainings of one job, all parties on one machine."""

@@ -1,0 +1,149 @@
+"""What a search found: its trials as JSON, as one HTML page, and the command for the best."""
+
+from __future__ import annotations
+
+import shlex
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from isthmus.files import write_text
+from isthmus.jobs.job import Job
+from isthmus.jobs.spec_parts import Part
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.trial import FrozenTrial
+
+    from isthmus.jobs.tune.search import Search
+
+
+class Trial(Part):
+    """One training."""
+
+    number: int
+    """From 1, in the order in which they ended."""
+    state: Literal["done", "pruned", "failed"]
+    values: dict[str, Any]
+    """The values it had, by field."""
+    metric: float | None
+    """The best validation metric of its epochs; None where it failed."""
+    best_epoch: int | None
+    curve: dict[int, float]
+    """The validation metric of each epoch."""
+    seconds: float
+    """Encoding of data that no trial had before included."""
+    error: str = ""
+    """Why it failed."""
+
+
+class TuneReport(Part):
+    """A search."""
+
+    version: Literal[1] = 1
+    job: str
+    hash: str
+    """Of the job, before a trial's values are put into it."""
+    metric: str
+    """The validation metric that trials are compared by."""
+    larger_is_better: bool
+    space: dict[str, Any]
+    """What was searched, as written."""
+    wanted: int
+    """Trials asked for."""
+    trials: tuple[Trial, ...]
+    best: int | None
+    """Number of the best trial; pruned ones do not count."""
+    command: str
+    """Runs the job with the best trial's values."""
+
+    @property
+    def ranked(self) -> tuple[Trial, ...]:
+        """The trials, the best first, pruned ones behind, failed ones last."""
+        order = ("done", "pruned", "failed")
+        sign = -1.0 if self.larger_is_better else 1.0
+        return tuple(
+            sorted(self.trials, key=lambda t: (order.index(t.state), sign * (t.metric or 0.0)))
+        )
+
+
+def make_report(study: Study, job: Job, search: Search) -> TuneReport:
+    """The report of all trials that have ended, those of earlier runs included."""
+    larger = job.spec.train.metric == "auc"
+    ended = [t for t in study.get_trials(deepcopy=False) if _has_ended(t)]
+    trials = tuple(_trial(trial, number, larger) for number, trial in enumerate(ended, 1))
+    done = [(trial, t) for trial, t in zip(trials, ended, strict=True) if trial.state == "done"]
+    best = next((trial for trial, t in done if t.value == study.best_value), None) if done else None
+    return TuneReport(
+        job=job.spec.name,
+        hash=job.hash,
+        metric=job.spec.train.metric,
+        larger_is_better=larger,
+        space={
+            name: values.model_dump(mode="json", exclude_defaults=True)
+            for name, values in search.space.space.items()
+        },
+        wanted=search.space.trials,
+        trials=trials,
+        best=None if best is None else best.number,
+        command="" if best is None else _command(search, best),
+    )
+
+
+def write_report(folder: Path, report: TuneReport) -> Path:
+    """Write `tune.json` and `tune.html`; gives the page. Raises StorageError."""
+    write_text(folder / "tune.json", report.model_dump_json(indent=2) + "\n")
+    page = folder / "tune.html"
+    write_text(page, render(report))
+    return page
+
+
+def render(report: TuneReport) -> str:
+    """The page: text in a table, no script, nothing fetched; all text is escaped."""
+    return _environment().get_template("tune.html.j2").render(report=report)
+
+
+def _has_ended(trial: FrozenTrial) -> bool:
+    """Not one that was under way when a run was stopped: it is run again."""
+    return trial.state.is_finished() and "seconds" in trial.user_attrs
+
+
+def _trial(trial: FrozenTrial, number: int, larger: bool) -> Trial:
+    from optuna.trial import TrialState
+
+    states: dict[TrialState, Literal["done", "pruned", "failed"]]
+    states = {TrialState.COMPLETE: "done", TrialState.PRUNED: "pruned"}
+    state = states.get(trial.state, "failed")
+    curve = dict(sorted(trial.intermediate_values.items()))
+    best = (max if larger else min)(curve, key=lambda e: curve[e]) if curve else None
+    return Trial(
+        number=number,
+        state=state,
+        values=trial.user_attrs["values"],
+        metric=None if best is None or state == "failed" else curve[best],
+        best_epoch=None if state == "failed" else best,
+        curve=curve,
+        seconds=trial.user_attrs["seconds"],
+        error=trial.user_attrs.get("error", ""),
+    )
+
+
+def _command(search: Search, best: Trial) -> str:
+    from isthmus.jobs.tune.space import as_overrides
+
+    sets = (*search.overrides, *as_overrides(best.values))
+    words = ["isthmus", "run", str(search.job)]
+    return shlex.join([*words, *(word for one in sets for word in ("--set", one))])
+
+
+@cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("isthmus.jobs.tune"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
