@@ -50,12 +50,13 @@ class Workbench:
         known = data_digest(job)
         if known not in self._prepared:
             folder = self._folder / "data" / known
+            resume = folder.exists()
 
             def program(session: Session) -> None:
                 assert session.folder is not None
                 home = PartyFolder(session.folder)
                 home.create()
-                run_steps(_context(job, session, home), resume=True, steps=_PREPARING)
+                run_steps(_context(job, session, home), resume=resume, steps=_PREPARING)
 
             self._run(job, folder, program)
             marker = PartyFolder(folder / job.spec.label.party).step("align").marker()
