@@ -7,7 +7,7 @@ import ssl
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isthmus.link.identity import load_identity, trusted_partner
+from isthmus.link.remote import incoming
 from isthmus.link.remote import wire as module
 from isthmus.link.remote.frames import MAX_FRAME_BYTES
 from isthmus.link.remote.incoming import LENGTH
@@ -122,6 +123,68 @@ def test_only_one_reads_at_a_time(pair):
         assert bob.take_turn()
         assert not bob.take_turn()
         bob.give_turn(at_once=True)
+
+
+def test_nobody_overtakes_a_frame_that_is_in_hand(pair):
+    with wires(pair.root) as (alice, bob):
+        for i in range(3):
+            alice.put(b"%d" % i)
+        with closing(bob.frames()) as frames:
+            assert bytes(next(frames)) == b"0"
+            assert not bob.take_turn()
+            assert bytes(next(frames)) == b"1"
+        assert bob.take_turn()
+        assert bytes(bob.read(time.monotonic() + 10)) == b"2"
+        bob.give_turn()
+
+
+def test_nobody_waits_for_the_turn_of_one_who_reads_for_all(pair):
+    with wires(pair.root) as (_, bob):
+        assert bob.take_turn()
+        waited = []
+        for _ in range(10):
+            bob._taken_at -= 1  # as if it had read for long
+            began = time.monotonic()
+            assert not bob.take_turn()
+            waited.append(time.monotonic() - began)
+        assert min(waited) < module._GIVE_WAY / 2
+        bob.give_turn()
+
+
+def test_the_reader_that_is_needed_reads_on_until_a_turn_is_taken(pair, monkeypatch):
+    monkeypatch.setattr(module, "_STAND_BACK", 1000)
+    with wires(pair.root) as (alice, bob):
+        assert bob.take_turn()
+        bob.give_turn(at_once=True)
+        for i in range(5):
+            alice.put(b"%d" % i)
+        with closing(bob.frames()) as frames:
+            assert [bytes(next(frames)) for _ in range(5)] == [b"%d" % i for i in range(5)]
+        alice.end()
+
+
+def test_a_line_that_was_hung_up_just_now(pair, monkeypatch):
+    def refuse(*_):
+        raise OSError(22, "Invalid argument")
+
+    with lines(pair.root) as (alice, bob):
+        alice.close()
+        monkeypatch.setattr(ssl.SSLSocket, "setsockopt", refuse)
+        wire = Wire(bob)
+        assert list(wire.frames()) == []
+        wire.close()
+
+
+def test_no_file_descriptors_left(pair, monkeypatch):
+    def refuse():
+        raise OSError(24, "Too many open files")
+
+    with lines(pair.root) as (alice, bob):
+        monkeypatch.setattr(incoming.socket, "socketpair", refuse)
+        with pytest.raises(OSError, match="Too many"):
+            Wire(bob)
+        assert bob.fileno() == -1
+        alice.close()
 
 
 def test_an_end_ends_reading_for_whoever_has_the_turn(pair):

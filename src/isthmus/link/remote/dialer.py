@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import closing
 
 from isthmus.errors import IsthmusError, PartnerAbsent, PartnerGone, UntrustedPartner
 from isthmus.link.identity import Identity, TrustedPartner
@@ -83,21 +84,21 @@ class Dialer:
             IsthmusError: no other attempt will help.
         """
         try:
-            line = dial(self._address, self._context, self._partner.name, HELLO_SECONDS)
+            wire = Wire(dial(self._address, self._context, self._partner.name, HELLO_SECONDS))
         except OSError:
             return self._look_into()
-        wire = self._wire = Wire(line)
+        self._wire = wire
         impatience = threading.Timer(HELLO_SECONDS, wire.cancel)
         impatience.daemon = True
         impatience.start()
         wire.put(self._link.hello().frame())
         try:
-            frames = wire.frames()
-            hello = self._read_answer(parse(next(frames)))
-            impatience.cancel()
-            self._link.attach(wire, hello, answer=False)
-            for data in frames:
-                self._link.on_frame(wire, data)
+            with closing(wire.frames()) as frames:
+                hello = self._read_answer(parse(next(frames)))
+                impatience.cancel()
+                self._link.attach(wire, hello, answer=False)
+                for data in frames:
+                    self._link.on_frame(wire, data)
         except (OSError, StopIteration) as error:
             self._look_into(error)
         except _TryAgain:

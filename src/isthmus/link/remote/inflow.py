@@ -35,6 +35,8 @@ class Inflow:
             raise BadMessage("a frame came out of order")
         if frame.total > MAX_MESSAGE_BYTES or frame.offset + size > frame.total:
             raise BadMessage("a frame does not fit its message")
+        if frame.kind is not Kind.DATA and size != frame.total:
+            raise BadMessage(f"a {frame.kind.name} frame came in chunks")
         if self._partial is None and size == frame.total:
             self.expects += 1
             return frame.body

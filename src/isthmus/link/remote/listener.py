@@ -7,7 +7,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -151,7 +151,10 @@ class Listener:
         if partner is None:
             line.close()
             return
-        wire = Wire(line)
+        try:
+            wire = Wire(line)
+        except OSError:
+            return
         with self._lock:
             self._wires.add(wire)
         try:
@@ -192,18 +195,18 @@ class Listener:
 
     def _converse(self, wire: Wire, partner: TrustedPartner) -> None:
         """Read the hello, and then what comes for the link that it belongs to."""
-        frames = wire.frames()
         try:
-            link = self._welcome(frames, wire, partner)
+            with closing(wire.frames()) as frames:
+                link = self._welcome(frames, wire, partner)
+                if isinstance(link, RemoteLink):
+                    try:
+                        for data in frames:
+                            link.on_frame(wire, data)
+                    finally:
+                        link.detach(wire)
             if isinstance(link, Refusal):
                 wire.put(link.frame())
                 wire.linger(_FAREWELL)
-            elif link is not None:
-                try:
-                    for data in frames:
-                        link.on_frame(wire, data)
-                finally:
-                    link.detach(wire)
         except OSError:
             pass  # the stream broke; the partner will come back or be given up
 

@@ -34,6 +34,8 @@ _REPORT_SHARE = 16
 _MISSED_HEARTBEATS = 3
 _BETWEEN_WORDS = 10.0
 """Seconds between two breaks of the line that are told: one that flaps does not fill the screen."""
+_OVERTIME = 0.05
+"""Seconds beyond its deadline in which `recv` still reads what has come already."""
 
 
 class RemoteLink(Lane):
@@ -86,7 +88,7 @@ class RemoteLink(Lane):
         self._tells_break = False
         self._stirred = threading.Event()
         self._followers = 0
-        """Threads that wait for a message and do not read themselves."""
+        """Threads that wait for a message, or for room, and do not read themselves."""
 
     # What the lane asks for.
 
@@ -104,7 +106,6 @@ class RemoteLink(Lane):
     def _ask_for_room(self) -> None:
         self._asking = True
         self._outbox.add_fleeting(pack(Kind.ASK, self._counters()))
-        self._hurry()
 
     def _next(self, queue: Inbox, seconds: float) -> Buffer | None:
         until = time.monotonic() + seconds
@@ -117,10 +118,11 @@ class RemoteLink(Lane):
                     frame = wire.read(until)
                     if frame is not None:
                         self.on_frame(wire, frame)
-                    elif time.monotonic() >= until:
-                        raise Empty
+                    late = time.monotonic() - until
+                    if late >= (0.0 if frame is None else _OVERTIME):
+                        return queue.get_nowait()
             finally:
-                wire.give_turn(at_once=self._followers > 0)
+                wire.give_turn(at_once=self._followers > 0 or self._closed)
         return self._follow(queue, until)
 
     def _follow(self, queue: Inbox, until: float) -> Buffer | None:
@@ -134,9 +136,16 @@ class RemoteLink(Lane):
             with self._state:
                 self._followers -= 1
 
+    def _wait_for_room(self, cost: int) -> bool:
+        self._followers += 1  # `_state` is held
+        try:
+            self._hurry()
+            return super()._wait_for_room(cost)
+        finally:
+            self._followers -= 1
+
     def _hurry(self) -> None:
-        wire = self._wire
-        if wire is not None:
+        if (wire := self._wire) is not None:
             wire.hurry()
 
     def _say_goodbye(self, error: BaseException | None) -> None:
@@ -146,8 +155,7 @@ class RemoteLink(Lane):
             self._flush(patient=error is None)
         self.over.set()
         self._stirred.set()
-        wire = self._wire
-        if wire is not None:
+        if (wire := self._wire) is not None:
             wire.end()
         self.release()
 
@@ -159,8 +167,7 @@ class RemoteLink(Lane):
 
     def _finish(self, error: IsthmusError) -> None:
         super()._finish(error)
-        wire = self._wire
-        if wire is not None:
+        if (wire := self._wire) is not None:
             wire.wake()
         self._changed()
 
@@ -362,9 +369,7 @@ class RemoteLink(Lane):
             return max(left, 0.01)
         if now - wire.heard > _MISSED_HEARTBEATS * self._deadlines.heartbeat:
             wire.cancel()
-        if not wire.spoke or self._told != Counters(
-            self._inflow.expects, self._read_cost, self._came()
-        ):
+        if not wire.spoke or self._told != self._tally():
             self._acknowledge()
         wire.spoke = False
         return self._deadlines.heartbeat

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import time
 from contextlib import suppress
@@ -11,23 +12,35 @@ from isthmus.link.remote.address import split_address
 
 _LOOK_UP = 0.5
 """Seconds after which a listening socket's thread looks whether it is closed."""
+_NOT_HERE = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+"""Of an address that a name has and this machine has not: `::1` of `localhost`, without IPv6."""
 
 
 def bind(address: str) -> list[socket.socket]:
-    """Listen at every address that `address` (`host:port`) means, all at one port.
+    """Listen at every address that `address` (`host:port`) means here, all at one port.
 
     Raises:
         LinkError: the address cannot be used.
     """
     host, port = split_address(address)
     doors: list[socket.socket] = []
+    missing = OSError(host)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         for family, _, _, _, place in dict.fromkeys(found):
-            door = socket.create_server((place[0], port), family=family, backlog=64)
+            try:
+                at = (place[0], port, *place[2:])  # the rest is the scope of an IPv6 address
+                door = socket.create_server(at, family=family, backlog=64)
+            except OSError as error:
+                if error.errno not in _NOT_HERE:
+                    raise
+                missing = error
+                continue
             door.settimeout(_LOOK_UP)
             doors.append(door)
             port = door.getsockname()[1]
+        if not doors:
+            raise missing
     except OSError as error:
         for door in doors:
             door.close()

@@ -13,7 +13,7 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import suppress
 
 from isthmus.link.codec import Buffer
@@ -23,6 +23,8 @@ _LOOK_UP = 0.5
 """Seconds after which a writer that waits for room looks whether the stream is over."""
 _STAND_BACK = 0.05
 """Seconds since somebody else read a frame after which the wire's own reader takes its turn."""
+_GIVE_WAY = 0.01
+"""Seconds that the wire's own reader is given to make way."""
 
 
 class Wire:
@@ -32,6 +34,9 @@ class Wire:
 
     Args:
         line: connected, its handshake done; the wire's own from now on.
+
+    Raises:
+        OSError: there are no file descriptors left; `line` is closed then.
     """
 
     def __init__(self, line: ssl.SSLSocket) -> None:
@@ -39,7 +44,8 @@ class Wire:
         """Whether a frame left since the last heartbeat."""
         self._line = line
         line.setblocking(False)
-        line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with suppress(OSError):  # some systems refuse it where the other side has hung up already
+            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._tls = threading.Lock()
         self._out = threading.Condition(threading.Lock())
         self._backlog: deque[memoryview | None] = deque()
@@ -47,9 +53,15 @@ class Wire:
         self._report: bytes | None = None
         self._over = False
         self._writer: threading.Thread | None = None
-        self._incoming = Incoming(line, self._tls)
+        try:
+            self._incoming = Incoming(line, self._tls)
+        except OSError:
+            line.close()
+            raise
         self._turn = threading.Lock()
-        """Held by whoever reads."""
+        """Held by whoever reads, until what it has read is dealt with."""
+        self._is_led = False
+        """Whether somebody else than the wire's own reader has the turn, or is about to."""
         self._taken_at = -_STAND_BACK
         self._needed = threading.Event()
         self._failure: Exception | None = None
@@ -110,8 +122,11 @@ class Wire:
 
     # In.
 
-    def frames(self) -> Iterator[Buffer]:
+    def frames(self) -> Generator[Buffer, None, None]:
         """The frames that come and that nobody else reads, until the partner ends its half.
+
+        Whoever has one in hand has the turn, lest the next one be dealt with before it. So close
+        the generator before `linger` and `close`.
 
         Raises:
             OSError: the stream broke; `ssl.SSLError`, where TLS says why.
@@ -121,9 +136,10 @@ class Wire:
             with self._turn:
                 frame = None if self._failure else self._read(None)
                 failure = self._failure
-            if frame is not None:
-                yield frame
-            elif isinstance(failure, EOFError):
+                if frame is not None:
+                    yield frame
+                    continue
+            if isinstance(failure, EOFError):
                 return
             elif failure is not None:
                 raise failure
@@ -134,13 +150,17 @@ class Wire:
         Whoever has it calls `read`, and then `give_turn`.
         """
         if not self._turn.acquire(blocking=False):
-            if time.monotonic() - self._taken_at < _STAND_BACK:
+            if self._is_led:
                 return False
+            self._is_led = True
             self._taken_at = time.monotonic()
             self._needed.clear()
             self._incoming.wake()
-            if not self._turn.acquire(timeout=_STAND_BACK):
+            if not self._turn.acquire(timeout=_GIVE_WAY):
+                self._is_led = False
                 return False
+        self._is_led = True
+        self._needed.clear()
         self._taken_at = time.monotonic()
         if self._failure is None:
             return True
@@ -154,12 +174,16 @@ class Wire:
     def give_turn(self, *, at_once: bool = False) -> None:
         """End reading; `at_once`, if somebody else waits for what the wire's reader will read."""
         self._taken_at = time.monotonic()
+        self._is_led = False
         self._turn.release()
         if at_once or self._failure is not None:
             self.hurry()
 
     def hurry(self) -> None:
-        """Let the wire's reader read on: somebody waits for what comes, and does not read."""
+        """Let the wire's reader read on: somebody waits for what comes, and does not read.
+
+        That holds until a turn is taken; whoever takes it looks whether somebody waits.
+        """
         self._needed.set()
 
     def wake(self) -> None:
@@ -200,8 +224,7 @@ class Wire:
         """Wait while others read: they take their turn again within moments."""
         while (left := self._taken_at + _STAND_BACK - time.monotonic()) > 0:
             if self._needed.wait(left):
-                break
-        self._needed.clear()
+                return
 
     # Called with `_out` held.
 
