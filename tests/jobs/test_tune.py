@@ -157,6 +157,8 @@ def test_without_validation_samples_nothing_can_be_compared(workshop):
 def test_values_are_written_as_yaml_reads_them(workshop):
     overrides = as_overrides({"train.learning_rate": 1e-05, "train.model.bottom": [3, 2]})
     assert overrides == ("train.learning_rate=1.0e-05", "train.model.bottom=[3, 2]")
+    texts = {"a": "bst", "b": "true", "c": "8", "d": "[", "e": ""}
+    assert as_overrides(texts) == ("a=bst", 'b="true"', 'c="8"', 'd="["', 'e=""')
     assert workshop.job(*overrides).spec.train.learning_rate == 1e-05
 
 

@@ -18,8 +18,9 @@ def check_family(job: Job) -> None:
 
     found = family(name)
     if spec.train.aggregation != "concat" and not found.aggregates:
+        field = "secure_sum" if spec.train.secure_sum else "aggregation"
         raise JobError(
-            f"{job.where('train', 'aggregation')}: {spec.train.aggregation!r} cannot be had with "
+            f"{job.where('train', field)}: {getattr(spec.train, field)!r} cannot be had with "
             f"{name}, whose top needs the tensors of each party",
             mend="Leave it out, or take another network.",
         )

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, ValidationError, model_validator
 
 from isthmus.errors import JobError
-from isthmus.jobs.document import read_document
+from isthmus.jobs.document import parse_value, read_document
 from isthmus.jobs.job import Job, load_job
 from isthmus.jobs.spec_parts import Count, Part
 
@@ -135,8 +135,18 @@ def is_comparable(job: Job) -> None:
 
 
 def _as_yaml(value: Any) -> str:
+    if isinstance(value, str) and _is_plain(value):
+        return value
     text = json.dumps(value)
     # YAML 1.1 takes 1e-05 for text.
     if isinstance(value, float) and "e" in text and "." not in text:
         text = text.replace("e", ".0e")
     return text
+
+
+def _is_plain(text: str) -> bool:
+    """Whether YAML reads the text as itself without quotes."""
+    try:
+        return bool(parse_value(text) == text)
+    except JobError:
+        return False
