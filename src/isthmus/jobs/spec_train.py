@@ -38,8 +38,8 @@ class CrossSpec(Part):
     layers: Count = 2
     """How many."""
     rank: Count = 8
-    """Rank of each layer's matrix. `layers (layers - 1) / 2 rank^2 + 2 layers rank` numbers a sample
-    cross the cut for them."""
+    """Rank of each layer's matrix. `layers (layers - 1) / 2 rank^2 + 2 layers rank` numbers a
+    sample cross the cut for them."""
 
 
 class AttentionSpec(Part):
