@@ -5,6 +5,7 @@ from tests.split.zoo import PARTIES, assert_split_equals_pooled, logits_alone, m
 
 from isthmus.models.mmoe import MmoeBottom, MmoeTop
 from isthmus.split import Target, Targets
+from isthmus.split.aggregation import TOGETHER, AggregatedTop, Aggregation, Sum
 
 ROWS = 500
 
@@ -85,3 +86,22 @@ def test_a_gate_is_a_softmax_over_all_experts_and_differs_by_task():
     assert gates[0].shape == (4, 2 + 2 * len(PARTIES))
     torch.testing.assert_close(gates[0].sum(1), torch.ones(4))
     assert not torch.allclose(gates[0], gates[1])
+
+
+def test_experts_of_several_feature_parties_may_come_as_a_sum():
+    """As under a secure sum: the parties' cuts and their sum give the same."""
+    top = maker((1, 1))("top", (TOGETHER, "bob"))
+    rules = Aggregation({name: Sum() for name in ("deep", "sum", "first", "experts")})
+    whole = AggregatedTop(top, ("alice", "carol"), rules)
+    generator = torch.Generator().manual_seed(0)
+    cuts = {
+        party: {
+            name: torch.randn(4, *shape, generator=generator)
+            for name, shape in top.expects["bob"].items()
+        }
+        for party in ("alice", "bob", "carol")
+    }
+    summed = {name: cuts["alice"][name] + cuts["carol"][name] for name in cuts["alice"]}
+    expected = whole({TOGETHER: summed, "bob": cuts["bob"]})
+    torch.testing.assert_close(whole(cuts), expected)
+    assert expected.shape == (4, 2)

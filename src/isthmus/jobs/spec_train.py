@@ -70,6 +70,8 @@ class ExpertsSpec(Part):
     """Experts in each party's bottom; they cross the cut."""
     shared: Count = 2
     """Experts at the label party, over all parties' towers."""
+    own: Annotated[int, Field(ge=0)] = 0
+    """Experts there of each target alone, as in PLE."""
     width: Count = 32
     """Outputs of an expert."""
 

@@ -33,6 +33,7 @@ def _top(build: Build, parties: Sequence[str]) -> MmoeTop:
         hidden=model.top,
         experts=experts.bottom,
         shared=experts.shared,
+        own=experts.own,
         width=experts.width,
         dropout=model.dropout,
         seed=build.seed("top"),
