@@ -156,3 +156,22 @@ def test_what_a_network_cannot_do(text, said, monkeypatch):
     with pytest.raises(JobError) as caught:
         check_choices(parse(text))
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("{name: bst, attention: {heads: 3}}", "3 heads cannot share a dim of 16"),
+        ("{name: autoint, attention: {heads: 3}}", "cannot be shared out to 3 heads"),
+        ("{name: din}", "attention.candidate is missing"),
+        ("{name: din, attention: {candidate: Genres}}", "'Genres' is not a categorical feature"),
+    ],
+)
+def test_a_network_that_cannot_be_built_is_told_before_anything_runs(model, said):
+    own = "{kind: sequence, of: MovieID, by: UserID, time: Timestamp}"
+    text = TEXT.replace("UserID: categorical, Age", f"Seen: {own}, Age")
+    with pytest.raises(JobError) as caught:
+        check_choices(parse(text.replace("seed: 7", f"train: {{model: {model}}}")))
+    assert said in str(caught.value)
+    good = "train: {model: {name: bst, dim: 8, attention: {candidate: MovieID}}}"
+    check_choices(parse(text.replace("seed: 7", good)))

@@ -32,6 +32,7 @@ def check_family(job: Job) -> None:
         )
     if found.positions:
         _check_written_out(job, name)
+    _build_top(job)
 
 
 def _check_written_out(job: Job, name: str) -> None:
@@ -42,3 +43,13 @@ def _check_written_out(job: Job, name: str) -> None:
                 f"{job.where('parties', party)}.features is missing, and {name} must know it",
                 mend=f"Write {party}'s features out.",
             )
+
+
+def _build_top(job: Job) -> None:
+    """What of the network's fields does not go together shows when it is built."""
+    from isthmus.jobs.training import top_of
+    from isthmus.session import Session
+
+    spec = job.spec
+    label = spec.label.party
+    top_of(spec, Session(me=label, parties=spec.order, label_party=label))
