@@ -147,3 +147,24 @@ def test_customer_numbers_that_come_back_are_categories():
 
 def test_a_table_without_rows_is_described():
     assert set(infer_schema(TABLE.clear()).used()) == {"lists"}
+
+
+def test_lists_of_numbers_of_one_width_are_vectors():
+    rows = [[0.5, 1.5], None, [2.0, 3.0]]
+    frame = pl.DataFrame(
+        {
+            "face": rows,
+            "voice": pl.Series(rows, dtype=pl.Array(pl.Float32, 2)),
+            "ragged": [[0.5], [1.0, 2.0], None],
+            "tags": [["a"], ["a", "b"], []],
+            "numbers": [[1], [1, 2], []],
+        }
+    )
+    found = infer_schema(frame.lazy()).features
+    assert {name: (spec.kind, spec.width) for name, spec in found.items()} == {
+        "face": ("vector", 2),
+        "voice": ("vector", 2),
+        "ragged": ("ignore", None),
+        "tags": ("multi_hot", None),
+        "numbers": ("multi_hot", None),
+    }

@@ -111,12 +111,15 @@ def infer_schema(
     return Schema(key=() if key is None else (key,), features=features)
 
 
+_IGNORE = FeatureSpec(kind="ignore")
+
+
 def _profile(column: pl.Series) -> ColumnProfile:
     dtype = column.dtype
     if isinstance(dtype, (pl.List, pl.Array)):
-        return _plain(column, "multi_hot")
+        return _lists(column, dtype)
     if not _is_scalar(dtype):
-        return _plain(column, "ignore", f"{dtype} is no feature")
+        return _plain(column, _IGNORE, f"{dtype} is no feature")
     text = as_text(column, "the table").drop_nulls()
     distinct, filled = text.n_unique(), len(text)
     unique = filled == len(column) == distinct and filled > 1
@@ -139,17 +142,27 @@ def _profile(column: pl.Series) -> ColumnProfile:
     )
 
 
-def _plain(column: pl.Series, kind: Kind, reason: str = "") -> ColumnProfile:
+def _lists(column: pl.Series, dtype: pl.List | pl.Array) -> ColumnProfile:
+    """Lists of fractional numbers are vectors where all have one width; other lists are sets."""
+    if not (dtype.inner.is_float() if isinstance(dtype.inner, pl.DataType) else False):
+        return _plain(column, FeatureSpec(kind="multi_hot"))
+    widths = column.cast(pl.List(pl.Float64)).list.len().drop_nulls().unique()
+    if len(widths) == 1 and widths[0] > 0:
+        return _plain(column, FeatureSpec(kind="vector", width=widths[0]))
+    return _plain(column, _IGNORE, "lists of numbers of different lengths")
+
+
+def _plain(column: pl.Series, spec: FeatureSpec, reason: str = "") -> ColumnProfile:
     """The profile of a column of lists, or of a type that cannot be a feature."""
     return ColumnProfile(
         name=column.name,
         dtype=str(column.dtype),
         rows=len(column),
         missing=column.null_count(),
-        distinct=0 if kind == "ignore" else column.drop_nulls().n_unique(),
+        distinct=0 if spec.kind == "ignore" else column.drop_nulls().n_unique(),
         low=None,
         high=None,
-        suggestion=FeatureSpec(kind=kind),
+        suggestion=spec,
         reason=reason,
     )
 
