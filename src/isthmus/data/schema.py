@@ -174,7 +174,11 @@ class Schema(BaseModel):
         if self.label is not None:
             content["label"] = self.label
         content["features"] = {name: spec.short() for name, spec in self.features.items()}
-        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        # PyYAML writes these line breaks as they are, and reads them as others.
+        if any(sign in text for sign in "\x85\u2028\u2029"):
+            return yaml.safe_dump(content, sort_keys=False)
+        return text
 
 
 _IGNORE = FeatureSpec(kind="ignore")
