@@ -102,7 +102,9 @@ def test_a_job_with_targets_of_all_kinds(several):
     assert joined["value_stars"].is_between(0, 7).all()
 
 
-def test_a_real_target_alone(several):
+@pytest.mark.parametrize("network", ["mmoe, experts: {width: 8}", "deepfm"])
+def test_a_real_target_alone(several, network):
+    several.change("name: mmoe, experts: {width: 8}", f"name: {network}")
     several.change(SEVERAL, "label: {party: bob, expression: Stars, kind: real, name: stars}\n")
     job = several.job("train.metric=loss")
     pages = several.run(job)
@@ -155,3 +157,26 @@ def test_predictions_of_one_binary_label_are_as_they_were():
         ("probability", pl.Float64, [0.25, 0.5]),
         ("label", pl.Int8, [0, 1]),
     ]
+
+
+def test_weights_change_what_a_network_of_one_output_learns(several):
+    """A sample of weight 0 is not learnt from: labels turned round there change nothing."""
+    several.change("name: mmoe, experts: {width: 8}, ", "")
+    several.change(SEVERAL, LABEL.replace("}", ", weight: Counts}") + "\n")
+
+    def weigh(turned):
+        def change(events):
+            low = pl.col("ItemID") % 4 == 0
+            label = pl.when(low & turned).then(1 - pl.col("Clicked")).otherwise(pl.col("Clicked"))
+            return events.with_columns(Counts=(~low).cast(pl.Int8), Clicked=label)
+
+        return change
+
+    learnt = []
+    for turned in (False, True):
+        several.spoil("bob", weigh(turned))
+        job = several.job("predict.rows=none", "evaluate.alone=false", "train.patience=0")
+        several.run(job)
+        result = json.loads((several.results(job, "bob") / "train" / "result.json").read_text())
+        learnt.append([epoch["train_loss"] for epoch in result["epochs"]])
+    assert learnt[0] == learnt[1]
