@@ -296,6 +296,21 @@ def test_strangers_who_say_nothing_keep_nobody_out(folders):
             stranger.close()
 
 
+def test_a_listener_outlives_a_want_of_threads(folders, monkeypatch):
+    start, failed = threading.Thread.start, []
+
+    def refuse(thread):
+        if thread.name == "isthmus-stream" and not failed:
+            failed.append(thread)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    outcomes = meet(folders)
+    assert failed
+    assert [outcome.partner for outcome in outcomes] == ["bob", "alice"]
+
+
 def test_nobody_gets_in_below_tls_1_3(folders):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(folders / "alice" / "alice.cert.pem")

@@ -138,9 +138,15 @@ class Listener:
                     del self._strangers[oldest]
                     hang_up(oldest)
                 self._strangers[plain] = None
-            threading.Thread(
+            stream = threading.Thread(
                 target=self._open, args=(plain,), name="isthmus-stream", daemon=True
-            ).start()
+            )
+            try:
+                stream.start()
+            except RuntimeError:  # the system gives us no more threads; it may later
+                with self._lock:
+                    self._strangers.pop(plain, None)
+                plain.close()
 
     def _open(self, plain: socket.socket) -> None:
         """Serve one connection."""
