@@ -1,5 +1,7 @@
 import io
 
+import pytest
+from pydantic import ValidationError
 from rich.console import Console
 
 from isthmus.jobs import report as r
@@ -53,3 +55,34 @@ def test_what_is_out_of_the_ordinary_is_named(make_report, label_report):
     carol = parties[0].model_copy(update={"name": "carol"})
     job = label_report.job.model_copy(update={"parties": (*parties, carol)})
     assert "alice, carol" in shown(make_report(training=training, job=job))
+
+
+def test_every_target_has_its_line_and_its_row_on_the_page(make_report):
+    stars = {"name": "<b>stars</b>", "kind": "real", "metric": "RMSE"}
+    known = r.TargetFigures(**stars, rows=811, federation=0.9123, label_party_alone=0.9571)
+    unknown = r.TargetFigures(name="top", kind="binary", metric="AUC", rows=0)
+    report = make_report(targets=(known, unknown))
+    (line,) = (line for line in shown(report).splitlines() if "RMSE" in line)
+    assert "0.9123 (0.9571 alone)" in line
+    page = r.render_html(report)
+    assert "&lt;b&gt;stars&lt;/b&gt;" in page
+    assert ">0.9571<" in page
+    assert "<td>811</td>" in page
+    assert "<h2>Targets</h2>" not in r.render_html(make_report())
+
+
+def test_a_first_target_that_is_not_binary_makes_the_verdict(make_report):
+    stars = r.TargetFigures(
+        name="stars", kind="real", metric="RMSE", federation=0.9123, label_party_alone=0.9571
+    )
+    page = r.render_html(
+        make_report(targets=(stars,), metrics=r.Metrics(), uplift=r.Uplift(), curves=r.Curves())
+    )
+    assert "predicts stars with a root mean square error of 0.9123; bob alone reaches" in page
+
+
+def test_a_feature_partys_report_counts_no_labels_of_a_target(make_report):
+    told = {"name": "stars", "kind": "real", "metric": "RMSE", "federation": 0.9}
+    assert make_report("feature", targets=(r.TargetFigures(**told),)).targets
+    with pytest.raises(ValidationError, match="count labels"):
+        make_report("feature", targets=(r.TargetFigures(**told, rows=3),))

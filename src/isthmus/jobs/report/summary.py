@@ -35,6 +35,10 @@ def summary_table(report: Report) -> Table:
     for name, figures in models:
         table.add_row(Text(name), as_figure(figures.auc), as_figure(figures.log_loss))
     table.add_section()
+    for name, value in _targets(report):
+        table.add_row(Text(name), Text(value))
+    if report.targets:
+        table.add_section()
     for name, value in _facts(report):
         table.add_row(Text(name), value)
     return table
@@ -46,6 +50,17 @@ def _models(report: Report) -> list[tuple[str, Figures | None]]:
         ("federation", report.metrics.federation),
         ("pooled model", report.metrics.pooled),
     ]
+
+
+def _targets(report: Report) -> list[tuple[str, str]]:
+    """What the federation reaches on each target, and the label party alone."""
+    rows = []
+    for one in report.targets:
+        value = as_figure(one.federation)
+        if one.label_party_alone is not None:
+            value += f" ({as_figure(one.label_party_alone)} alone)"
+        rows.append((f"{one.name}: {one.metric}", value))
+    return rows
 
 
 def _facts(report: Report) -> list[tuple[str, str]]:
