@@ -1,15 +1,18 @@
 """The networks that a job file can name."""
 
+import numpy as np
 import pytest
 import torch
 from tests.jobs.test_spec import parse
 from tests.split import zoo
 
 from isthmus.errors import JobError
+from isthmus.jobs.network import check_family
 from isthmus.jobs.training import bottom_of, data_of, options_of, top_of
 from isthmus.jobs.zoo import FAMILIES, family
 from isthmus.models import DeepFMBottom, DeepFMTop
 from isthmus.session import Session
+from isthmus.split.aggregation import TOGETHER
 
 
 def session(me="bob", parties=("alice", "bob")):
@@ -53,3 +56,43 @@ def test_deepfm_over_pooled_histories_splits_exactly():
 
     zoo.assert_split_equals_pooled(toy, make)
     assert zoo.logits_alone(toy, make).shape == (9,)
+
+
+THREE = """\
+isthmus: 1
+name: three
+parties:
+  alice: {features: {user: categorical, seen: {kind: sequence, length: 6}}}
+  carol: {features: {user: categorical, seen: {kind: sequence, length: 6}}}
+  bob:
+    features:
+      item: categorical
+      age: numeric
+      liked: {kind: sequence, of: item, by: owner, time: when, share: item, length: 6}
+label: {party: bob, expression: Clicked}
+"""
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_network_is_whole(name):
+    """Two feature parties and the label party: summed where it may be, and alone."""
+    toy, order = zoo.make_zoo_toy(), ("alice", "carol", "bob")
+    attention = ", attention: {candidate: item}" if name in ("din", "bst") else ""
+    for secure in (True, False) if family(name).aggregates else (False,):
+        train = f"train: {{model: {{name: {name}{attention}}}, secure_sum: {secure}}}\n"
+        spec = parse(THREE + train).spec
+        check_family(parse(THREE + train))
+        cuts = {}
+        for party in order:
+            data = data_of(spec, toy.features["bob" if party == "bob" else "alice"])
+            bottom = bottom_of(spec, session(party, order), data.features.layout)
+            cuts[party] = bottom(data.batch(np.arange(8), backward=False))
+        top = top_of(spec, session(parties=order))
+        logits = top(cuts)
+        assert logits.shape == (8,)
+        assert logits.isfinite().all()
+        if secure:
+            summed = {n: cuts["alice"][n] + cuts["carol"][n] for n in cuts["alice"]}
+            torch.testing.assert_close(top({TOGETHER: summed, "bob": cuts["bob"]}), logits)
+        alone = top_of(spec, session(parties=("bob",)))
+        assert alone({"bob": cuts["bob"]}).isfinite().all()
