@@ -1,9 +1,11 @@
 """The cut by time holds the last samples out, of all or of each group."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isthmus.data import time_split
 from isthmus.data.split import split_samples
 from isthmus.data.time_split import part_sizes, parts_by_time, parts_of, split_of_parts
 
@@ -40,7 +42,9 @@ def test_groups_of_one_size_are_cut_alike():
     assert (parts.reshape(7, 10) == [0] * 8 + [1, 2]).all()
 
 
-def test_parts_and_split_say_the_same():
+@pytest.mark.parametrize("chunk", [7, 1 << 20])
+def test_parts_and_split_say_the_same(monkeypatch, chunk):
+    monkeypatch.setattr(time_split, "_CHUNK", chunk)
     split = split_samples(100, 3, (0.72, 0.08, 0.2))
     again = split_of_parts(parts_of(split, 100))
     for a, b in zip(

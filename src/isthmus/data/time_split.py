@@ -10,6 +10,9 @@ from isthmus.data.times import Times
 
 TRAIN, VALID, TEST = 0, 1, 2
 
+_CHUNK = 1 << 20
+"""Samples looked at together: bounds the memory beyond the result."""
+
 Parts = NDArray[np.uint8]
 """[samples]: 0 for training, 1 for validation, 2 for test."""
 
@@ -55,13 +58,17 @@ def parts_of(split: Split, samples: int) -> Parts:
 
 def split_of_parts(parts: Parts) -> Split:
     """The positions of each part, ascending."""
-    small = len(parts) <= np.iinfo(np.int32).max
-
-    def positions(part: int) -> Positions:
-        found = np.flatnonzero(parts == part)
-        return found.astype(np.int32) if small else found
-
-    return Split(positions(TRAIN), positions(VALID), positions(TEST))
+    dtype = np.int32 if len(parts) <= np.iinfo(np.int32).max else np.int64
+    sizes = [np.count_nonzero(parts == part) for part in (TRAIN, VALID, TEST)]
+    found: list[Positions] = [np.empty(size, dtype) for size in sizes]
+    filled = [0, 0, 0]
+    for start in range(0, len(parts), _CHUNK):
+        chunk = parts[start : start + _CHUNK]
+        for part, positions in enumerate(found):
+            here = np.flatnonzero(chunk == part) + start
+            positions[filled[part] : filled[part] + len(here)] = here
+            filled[part] += len(here)
+    return Split(*found)
 
 
 def _places(time: Times, group: NDArray[np.int64]) -> Times:

@@ -87,7 +87,8 @@ def load_labels(folder: Path) -> Labels:
 
 def load_split(folder: Path) -> Split:
     """The cut of the samples in an encode folder, the same at every party. Raises StorageError."""
-    return split_of_parts(open_array(folder / SPLIT, np.uint8).reshape(-1).astype(np.uint8))
+    parts = open_array(folder / SPLIT, np.uint8).astype(np.uint8, copy=False)
+    return split_of_parts(parts.reshape(-1))
 
 
 def split_of(context: Context, samples: int) -> Split:
