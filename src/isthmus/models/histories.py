@@ -139,10 +139,10 @@ class HistoryBottom(nn.Module):
         self.layout, self.side, self.sent = layout, side, style.sent
         self._check()
         self._histories = [layout.slots_of(history.name) for history in side.histories]
-        taken = {i for place in self._histories for i in range(place.start, place.stop)}
-        self._plain = [i for i in range(layout.gives) if i not in taken]
+        self._plain = _between(self._histories, layout.gives)
         self.table = field_vectors(layout, style.dim + 1, std=embedding_std, rng=rng)
-        fields = len(self._plain) + len(side.histories)
+        plain = sum(place.stop - place.start for place in self._plain)
+        fields = plain + len(side.histories)
         self.tower = Mlp(fields * style.dim, hidden, dropout=dropout, rng=rng)
         self.readers = nn.ModuleList(style.reader(h.length, rng) for h in side.here)
         digested = () if style.sent else side.apart
@@ -157,7 +157,8 @@ class HistoryBottom(nn.Module):
             for h, place in zip(self.side.histories, self._histories, strict=True)
         }
         pooled = [_mean(items[name], mask) for name, mask in masks.items()]
-        fields = torch.cat([vectors[:, self._plain], *(p.unsqueeze(1) for p in pooled)], 1)
+        plain = (vectors[:, place] for place in self._plain)
+        fields = torch.cat([*plain, *(p.unsqueeze(1) for p in pooled)], 1)
         flat = fields[..., :-1].flatten(1)
         cut = {
             "deep": self.tower(flat),
@@ -299,6 +300,20 @@ class HistoryTop(nn.Module):
         )
         candidate = cuts[self._offering]["candidate"]
         return [cast(Tensor, reader(candidate, part, there)) for reader, part, there in parts]
+
+
+def _between(taken: Sequence[slice], end: int) -> list[slice]:
+    """What `taken` leaves of 0 to `end`, in order."""
+    edges = [0, *(edge for place in sorted(taken, key=_start) for edge in _ends(place)), end]
+    return [slice(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b]
+
+
+def _start(place: slice) -> int:
+    return cast(int, place.start)
+
+
+def _ends(place: slice) -> tuple[int, int]:
+    return place.start, place.stop
 
 
 def _mean(items: Tensor, mask: Tensor) -> Tensor:
