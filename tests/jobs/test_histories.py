@@ -1,5 +1,7 @@
 """Histories, vectors and the split by time in a job, from its tables to the pooled reference."""
 
+import json
+
 import numpy as np
 import polars as pl
 import pytest
@@ -106,6 +108,10 @@ def test_a_job_with_histories_is_split_as_it_is_pooled(past):
     scores = Measured.load(bob.step("evaluate").file("scores.safetensors")).scores["federation"]
     pooled = load_file(bob.step("pooled").file("scores.safetensors"))["pooled"]
     np.testing.assert_allclose(scores, pooled, atol=1e-5)
+    report = json.loads((past.results(job, "alice") / "report.json").read_text())
+    kinds = {feature["name"]: feature["kind"] for feature in report["data"]["features"]}
+    assert {kinds[name] for name in ("Views", "Seen")} == {"sequence"}
+    assert kinds["Face"] == "vector"
 
     events, people = pl.read_csv(past.table("bob")), pl.read_csv(past.table("alice"))
     _, rows, folder = inputs_of(past, job, "bob")

@@ -12,7 +12,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from isthmus.align import Alignment
-from isthmus.data import Features
+from isthmus.data import Features, Layout
 from isthmus.errors import StorageError
 from isthmus.jobs import traffic
 from isthmus.jobs.artefacts import PartyFolder, StepFolder
@@ -179,15 +179,19 @@ def _data(job: Job, party: str, folder: PartyFolder, alignment: Alignment) -> Da
     has_label = party == job.spec.label.party
     return DataFacts(
         rows_read=alignment.summary.rows,
-        features=tuple(
-            FeatureFacts(name=field.name, kind=field.kind, table_rows=field.rows)
-            for field in features.layout.fields
-        ),
+        features=tuple(_features(features.layout)),
         training_samples=len(split.train),
         validation_samples=len(split.valid),
         test_samples=len(split.test),
         positive_rate=_positive_rate(inputs) if has_label else None,
     )
+
+
+def _features(layout: Layout) -> Iterator[FeatureFacts]:
+    for field in layout.fields:
+        yield FeatureFacts(name=field.name, kind=field.kind, table_rows=field.rows)
+    for vector in layout.vectors:
+        yield FeatureFacts(name=vector.name, kind="vector", table_rows=0)
 
 
 def _positive_rate(inputs: Path) -> float | None:

@@ -103,7 +103,7 @@ class FeatureFacts(Part):
 
     name: str
     kind: str
-    """categorical, numeric or multi_hot."""
+    """categorical, numeric, multi_hot, sequence or vector."""
     table_rows: NonNegativeInt
     """Rows it takes in the embedding table: its vocabulary, unknown and missing included."""
 
