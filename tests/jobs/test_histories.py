@@ -152,8 +152,10 @@ def test_a_job_with_histories_is_split_as_it_is_pooled(past):
     assert items_of(past, job, "alice", "Seen") == wanted
 
 
-def test_under_a_random_split_histories_hold_training_rows_alone(past):
+@pytest.mark.parametrize("events", ["", "events: bob/../bob/events.csv, "])
+def test_under_a_random_split_histories_hold_training_rows_alone(past, events):
     past.change("split: {by: time}\n", "")
+    past.change("               share: ItemID", f"               {events}share: ItemID")
     job = past.job("train.epochs=1", "evaluate.alone=false")
     past.run(job)
     events = pl.read_csv(past.table("bob")).with_row_index("row")

@@ -104,7 +104,10 @@ def _build(
     source = str(events_of(job, party, name))
     table = load_events(job, party, name, spec)
     owners = column_of(frame, str(spec.by), str(job.table_of(party))).gather(rows)
-    allowed = _allowed(job.spec, party, spec, len(table), rows, split)
+    allowed = None
+    # A table of events that is the party's own by another name is its own.
+    if events_of(job, party, name).resolve() == job.table_of(party).resolve():
+        allowed = _allowed(job.spec, party, spec, len(table), rows, split)
     events, owner = events_in(table, spec, owners, allowed, source=source)
     fields = {field.name: field for field in encoder.fields}
     return build_history(
@@ -152,15 +155,12 @@ def no_time(job: Job, party: str, name: str) -> JobError:
 def _allowed(
     spec: JobSpec, party: str, feature: FeatureSpec, events: int, rows: Rows, split: Split
 ) -> NDArray[np.bool_] | None:
-    """Which rows of the table of events may count; None for all.
+    """Which rows of the party's own table may count as events; None for all.
 
-    A separate table holds no held-out rows that this party could know of. In the own table a
-    training sample must not see one, and through `where` its label; that all earlier rows of a
-    split by time are training rows holds where the history goes by the same time, and within the
-    same groups.
+    A training sample must not see a held-out row, and through `where` its label. That all earlier
+    rows of a split by time are training rows holds where the history goes by the same time, and
+    within the same groups. (A separate table holds no held-out rows that this party could know of.)
     """
-    if feature.events is not None:
-        return None
     if spec.split.by == "time" and _ordered_alike(spec, party, feature):
         return None
     allowed = np.zeros(events, dtype=np.bool_)
