@@ -7,6 +7,7 @@ are multiplied by. A batch is a gather of rows; nothing else happens between a t
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -83,7 +84,7 @@ class Layout:
         """Columns of `index` as it is stored."""
         return self.columns - self.history_columns
 
-    @property
+    @cached_property
     def slots(self) -> int:
         """Vectors that the fused table gives a sample."""
         return sum(field.slots for field in self.fields)
