@@ -31,6 +31,7 @@ from benchmarks.movielens_split import (
 from benchmarks.zoo_inputs import FRACTIONS, Inputs, inputs_of
 from isthmus.data.sources import get
 from isthmus.jobs.job import parse_job
+from isthmus.jobs.label_data import labels_of
 from isthmus.jobs.spec import JobSpec
 from isthmus.jobs.training import bottom_of, data_of, options_of, top_of
 from isthmus.metrics import auc, log_loss
@@ -38,7 +39,7 @@ from isthmus.session import Session, run_parties
 from isthmus.split import FeatureData, TrainResult, predict, train, train_pooled
 from isthmus.split.scoring import label_scores
 from isthmus.split.sides import LabelSide, Part
-from isthmus.split.targets import PLAIN
+from isthmus.split.targets import Targets
 
 SEEDS = (1, 2, 3)
 WAYS = ("federation", "pooled", LABEL_PARTY, FEATURE_PARTY)
@@ -68,6 +69,8 @@ class Entry:
     """Whether a film in a history has the vector of the film that is judged."""
     train: Mapping[str, Any] = field(default_factory=dict)
     """Other fields of `train` than `CHOSEN` has."""
+    also: Mapping[str, Any] = field(default_factory=dict)
+    """`label.also`: targets beside the one whose AUC is compared."""
 
 
 MODEL = {"dim": 16, "bottom": [128, 32], "top": [64, 32], "embedding_std": 0.003}
@@ -78,6 +81,7 @@ BY_STARS = {
     "Low": "Rating < 3",
 }
 BY_TASTE = {"Liked": "Rating > 3", "Disliked": "Rating <= 3"}
+STARS = {"stars": {"expression": "Rating", "kind": "real", "weight": 0.5}}
 ENTRIES = {
     "deepfm": Entry("DeepFM", {"name": "deepfm"}),
     "wide_deep": Entry("Wide & Deep", {"name": "wide_deep"}),
@@ -90,6 +94,13 @@ ENTRIES = {
         "DCN-V2, pooled histories",
         {"name": "dcn", "dropout": 0.2, "embedding_std": 0.03},
         BY_STARS,
+    ),
+    "mmoe": Entry("MMoE, stars as a second target", {"name": "mmoe"}, also=STARS),
+    "mmoe_histories": Entry(
+        "MMoE, stars as a second target, pooled histories",
+        {"name": "mmoe", "dropout": 0.2},
+        BY_STARS,
+        also=STARS,
     ),
     "din": Entry("DIN", {"name": "din", "dropout": 0.2}, BY_TASTE, shared=True),
     "bst": Entry("BST", {"name": "bst", "dropout": 0.2}, BY_TASTE, shared=True),
@@ -180,7 +191,7 @@ def spec_of(entry: Entry, seed: int) -> JobSpec:
                 FEATURE_PARTY: {"table": "alice.parquet", "features": USER_FEATURES},
                 LABEL_PARTY: {"table": "bob.parquet", "features": films},
             },
-            "label": {"party": LABEL_PARTY, "expression": "Rating > 3"},
+            "label": {"party": LABEL_PARTY, "expression": "Rating > 3", "also": dict(entry.also)},
             "split": FRACTIONS,
             "train": {"model": MODEL | dict(entry.model), **options},
         }
@@ -188,15 +199,26 @@ def spec_of(entry: Entry, seed: int) -> JobSpec:
     return parse_job(text).spec
 
 
+@dataclass(frozen=True, eq=False)
+class Learnt:
+    """The targets and their labels."""
+
+    targets: Targets
+    labels: np.ndarray
+
+
 def run(spec: JobSpec, inputs: Inputs, way: str) -> dict[str, Any]:
     """Train one way and score the test rows."""
+    rows, test = np.arange(len(inputs.ratings)), inputs.split.test
+    targets, labels = labels_of(spec.label, inputs.ratings, rows, inputs.split.train)
+    about = Learnt(targets, labels)
     if way == "federation":
-        result, scores = _federation(spec, inputs)
+        result, found = _federation(spec, inputs, about)
     elif way == "pooled":
-        result, scores = _in_one_place(spec, inputs, LABEL_PARTY, spec.order)
+        result, found = _in_one_place(spec, inputs, about, LABEL_PARTY, spec.order)
     else:
-        result, scores = _in_one_place(spec, inputs, way, (way,))
-    truth = inputs.labels[inputs.split.test]
+        result, found = _in_one_place(spec, inputs, about, way, (way,))
+    truth, scores = targets.column(labels, 0)[test], targets.scores_of(found)[0]
     return {
         "auc": auc(truth, scores),
         "log_loss": log_loss(truth, scores),
@@ -207,7 +229,7 @@ def run(spec: JobSpec, inputs: Inputs, way: str) -> dict[str, Any]:
     }
 
 
-def _federation(spec: JobSpec, inputs: Inputs) -> tuple[TrainResult, np.ndarray]:
+def _federation(spec: JobSpec, inputs: Inputs, about: Learnt) -> tuple[TrainResult, np.ndarray]:
     options = replace(options_of(spec), threads=1)
     split = inputs.split
 
@@ -217,10 +239,12 @@ def _federation(spec: JobSpec, inputs: Inputs) -> tuple[TrainResult, np.ndarray]
             "bottom": bottom_of(spec, session, data.features.layout),
             "data": data,
             "options": options,
+            "targets": about.targets,
         }
         labels: dict[str, Any] = {}
         if session.is_label_party:
-            own["top"], labels = top_of(spec, session), {"labels": inputs.labels}
+            own["top"] = top_of(spec, session, about.targets.tasks)
+            labels = {"labels": about.labels}
         result = train(session, split=split, **own, **labels)
         return result, predict(session, samples=split.test, **own)
 
@@ -232,7 +256,7 @@ def _federation(spec: JobSpec, inputs: Inputs) -> tuple[TrainResult, np.ndarray]
 
 
 def _in_one_place(
-    spec: JobSpec, inputs: Inputs, me: str, parties: tuple[str, ...]
+    spec: JobSpec, inputs: Inputs, about: Learnt, me: str, parties: tuple[str, ...]
 ) -> tuple[TrainResult, np.ndarray]:
     """The network of `parties`, trained by `me` as if the labels were there."""
     options = replace(options_of(spec), threads=1)
@@ -246,7 +270,7 @@ def _in_one_place(
         for p in parties
         if (bottom := bottom_of(spec, session_of(p), data[p].features.layout)) is not None
     }
-    top = top_of(spec, session_of(me))
+    top = top_of(spec, session_of(me), about.targets.tasks)
     assert top is not None
     result = train_pooled(
         session_of(me),
@@ -254,13 +278,14 @@ def _in_one_place(
         bottoms=bottoms,
         data=data,
         top=top,
-        labels=inputs.labels,
+        labels=about.labels,
         options=options,
+        targets=about.targets,
     )
     device = options.torch_device()
     parts = {party: Part(bottom, device, data[party]) for party, bottom in bottoms.items()}
-    side = LabelSide(Part(top, device), parts, {}, np.empty(0, np.float32), PLAIN.loss)
-    scores = label_scores(side, inputs.split.test, "test", PLAIN, options.score_batch)
+    side = LabelSide(Part(top, device), parts, {}, np.empty(0, np.float32), about.targets.loss)
+    scores = label_scores(side, inputs.split.test, "test", about.targets, options.score_batch)
     return result, scores
 
 
@@ -272,6 +297,8 @@ def _key(model: str, seed: int, way: str) -> dict[str, Any]:
     entry = ENTRIES[model]
     about = {"model": MODEL | dict(entry.model), "train": CHOSEN | dict(entry.train)}
     key = {"seed": seed, "way": way, **about, "histories": [list(h) for h in _history_key(entry)]}
+    if entry.also:
+        key["also"] = dict(entry.also)
     found: dict[str, Any] = json.loads(json.dumps(key))
     return found
 

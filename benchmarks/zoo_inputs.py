@@ -24,7 +24,8 @@ class Inputs:
     """Both parties' encoded columns, fitted on the seed's training rows."""
 
     features: Mapping[str, Features]
-    labels: np.ndarray
+    ratings: pl.DataFrame
+    """What the labels are made of, by sample."""
     split: Split
 
 
@@ -48,7 +49,7 @@ def inputs_of(source: Path, histories: tuple[tuple[str, str, int, bool], ...], s
             FEATURE_PARTY: user_encoder.encode(users).with_rows(rows),
             LABEL_PARTY: _film_features(events, split, histories),
         },
-        (events["Rating"].to_numpy() > 3).astype(np.float32),
+        events.select("Rating"),
         split,
     )
 
