@@ -131,3 +131,28 @@ def test_spoilt_history_files_are_refused(encoded):
     (folder / "0.items.npy").unlink()
     with pytest.raises(StorageError, match="missing"):
         load_histories(folder, encoder.layout)
+
+
+def test_a_list_column_may_share_the_rows_of_a_category(tmp_path):
+    frame = pl.DataFrame(
+        {
+            "Seen": [["b", "a"], ["zzz"], []],
+            "Item": ["a", "b", "a"],
+            "Taste": [[1.0], [2.0], None],
+        }
+    )
+    features = {
+        "Seen": {"kind": "sequence", "length": 2, "share": "Item"},
+        "Taste": {"kind": "vector", "width": 1},
+        "Item": "categorical",
+    }
+    encoder = fit_encoder(frame, features, np.arange(2))
+    seen, item = encoder.layout.fields
+    assert (seen.name, seen.rows, seen.first_row) == ("Seen", 0, item.first_row)
+    index, values = encoder.encode(frame).gather(np.arange(3))
+    a, b, unknown = item.first_row + 2, item.first_row + 3, item.first_row + 1
+    assert index[:, seen.columns].tolist() == [[b, a], [0, unknown], [0, 0]]
+    assert index[:, item.columns].tolist() == [[a], [b], [a]]
+    np.testing.assert_allclose(values[:, 0], np.array([1, 2, 0]) / np.sqrt(2.5), rtol=1e-6)
+    encoder.save(tmp_path / "encoder.json")
+    assert Encoder.load(tmp_path / "encoder.json").layout == encoder.layout
