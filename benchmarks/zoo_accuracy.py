@@ -49,9 +49,10 @@ SUMMARY = """\
 All 1,000,209 ratings, label: Rating > 3, a random cut of 80/10/10, three seeds, each of which draws
 another cut and other initial values. alice has the people's columns, bob the films', the ratings
 and, where the table says so, histories: the films that the rater rated earlier, among training rows
-alone. Every network was tuned on the validation rows of seed 1 and on nothing else. Federation: two
-parties over links in memory, whose messages are encoded as on a network. Pooled: the same modules,
-trained in one place. Alone: the network of one party. alice alone is a thought, since she has no
+alone. All have the options that DeepFM was given in earlier benchmarks, but for what was changed
+after a look at the validation rows of seed 1, and at nothing else. Federation: two parties over
+links in memory, whose messages are encoded as on a network. Pooled: the same modules, trained in
+one place. Alone: the network of one party. alice alone is a thought, since she has no
 label. All epochs are run, and the best one on validation rows is scored on the test rows."""
 
 
@@ -81,7 +82,7 @@ BY_STARS = {
     "Low": "Rating < 3",
 }
 BY_TASTE = {"Liked": "Rating > 3", "Disliked": "Rating <= 3"}
-STARS = {"stars": {"expression": "Rating", "kind": "real", "weight": 0.5}}
+STARS = {"stars": {"expression": "Rating", "kind": "real", "weight": 1.0}}
 ENTRIES = {
     "deepfm": Entry("DeepFM", {"name": "deepfm"}),
     "wide_deep": Entry("Wide & Deep", {"name": "wide_deep"}),
@@ -92,14 +93,15 @@ ENTRIES = {
     ),
     "dcn_histories": Entry(
         "DCN-V2, pooled histories",
-        {"name": "dcn", "dropout": 0.2, "embedding_std": 0.03},
+        {"name": "dcn", "dropout": 0.2},
         BY_STARS,
     ),
     "mmoe": Entry("MMoE, stars as a second target", {"name": "mmoe"}, also=STARS),
     "mmoe_histories": Entry(
         "MMoE, stars as a second target, pooled histories",
-        {"name": "mmoe", "dropout": 0.2},
+        {"name": "mmoe", "dropout": 0.3},
         BY_STARS,
+        train={"embedding_decay": 3e-5, "epochs": 7},
         also=STARS,
     ),
     "din": Entry("DIN", {"name": "din", "dropout": 0.2}, BY_TASTE, shared=True),
