@@ -120,14 +120,14 @@ def main() -> None:
     parser.add_argument("--data", choices=("ml-1m", "ml-100k"), default="ml-1m")
     parser.add_argument("--reuse", action="store_true", help="take results of other commits too")
     parser.add_argument("--stored", action="store_true", help="run nothing")
-    parser.add_argument("--publish", action="store_true", help="write the page's table")
+    parser.add_argument("--unpublished", action="store_true", help="train, and leave the page")
     args = parser.parse_args()
     runs = Runs(args.work, args.data, reuse=args.reuse, stored=args.stored)
     for seed in args.seeds:
         for model in args.models:
             for way in args.ways:
                 runs.get(model, seed, way)
-    if args.publish:
+    if args.data == "ml-1m" and not args.unpublished:
         publish(_result(runs, args.models, args.seeds))
 
 
