@@ -32,7 +32,7 @@ from isthmus.jobs.launcher import Launch, free_port, party_command, throw_away_i
 
 SCHEDULES = ("exact", "microbatch:4", "pipeline:8", "local:4", "auto")
 """The first, without guards, is the reference; the last must reach the bars."""
-GUARDS = ("none", "int6")
+GUARDS = ("none", "int4")
 """On cuts and gradients alike; the bars are for the last."""
 BAR = 0.9
 """The share of its samples/s on loopback that must be kept."""

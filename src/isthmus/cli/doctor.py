@@ -79,10 +79,10 @@ def _versions() -> list[Finding]:
 
 
 def _tls() -> Finding:
-    import ssl
+    from isthmus.link.remote import tls
 
     mend = "Use a Python that is built with OpenSSL 1.1.1 or later."
-    return Finding("tls", ssl.OPENSSL_VERSION, ssl.HAS_TLSv1_3, mend)
+    return Finding("tls", *tls.version(), mend)
 
 
 def _cores() -> Finding:

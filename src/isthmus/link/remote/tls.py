@@ -10,6 +10,11 @@ from isthmus.link.identity import Identity, TrustedPartner, domain_of
 from isthmus.link.remote.address import split_address
 
 
+def version() -> tuple[str, bool]:
+    """What TLS is Python's here, and whether it can do 1.3."""
+    return ssl.OPENSSL_VERSION, ssl.HAS_TLSv1_3
+
+
 def client_context(identity: Identity, partner: TrustedPartner) -> ssl.SSLContext:
     """For dialling `partner`: trusts its certificate and no other."""
     context = client_context_without_identity()
