@@ -116,6 +116,16 @@ def test_a_missing_condition_is_not_met():
     assert found.items.to_list() == ["b"]
 
 
+@pytest.mark.parametrize("dtype", [pl.String, pl.Categorical])
+def test_empty_text_is_a_missing_condition(dtype):
+    frame = table([("u", 1, "a", 4), ("u", 2, "b", 5), ("u", 3, "c", 4)])
+    frame = frame.with_columns(kind=pl.Series(["", "buy", "sell"], dtype=dtype))
+    found, _ = read_events(
+        frame, pl.Series(["u"]), of="what", by="who", time="when", where="kind != 'sell'"
+    )
+    assert found.items.to_list() == ["b"]
+
+
 def test_owners_match_as_text_whatever_their_type():
     events, rows = owners_of(pl.Series([7, 8, None]), pl.Series(["8", "7", "", "9"]), "x")
     assert events.tolist() == [0 if rows[1] == 0 else 1, rows[0], NOBODY]

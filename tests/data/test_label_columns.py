@@ -28,6 +28,12 @@ def test_a_missing_binary_label_is_nan_and_not_a_negative():
     assert np.isnan(labels("stars > 3", "binary").values[1])
 
 
+def test_empty_text_is_no_binary_label_either():
+    found = labels("genre != 'war'", "binary").values
+    assert found[[0, 2]].tolist() == [0.0, 1.0]
+    assert np.isnan(found[[1, 3]]).all()
+
+
 def test_classes_are_numbered_in_their_natural_order():
     found = labels("level", "multiclass")
     assert found.classes == ("9", "10")

@@ -51,6 +51,16 @@ def as_text(column: pl.Series, source: str) -> pl.Series:
     )
 
 
+def is_there(column: pl.Series) -> pl.Series:
+    """Where `column` is not missing, bool [rows]: neither null, NaN nor empty text."""
+    there = column.is_not_null()
+    if column.dtype.is_float():
+        there &= column.is_not_nan()
+    elif isinstance(column.dtype, (pl.String, pl.Categorical, pl.Enum)):
+        there &= column.cast(pl.String) != ""
+    return there.fill_null(False)
+
+
 def as_numbers(column: pl.Series) -> pl.Series:
     """`column` as Float64, null where missing or not a number (`check_numbers` tells which)."""
     if isinstance(column.dtype, (pl.String, pl.Categorical, pl.Enum)):

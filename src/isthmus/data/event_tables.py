@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from isthmus.data.columns import as_text, column_of
+from isthmus.data.columns import as_text, column_of, is_there
 from isthmus.data.labels import parse_label
 from isthmus.data.times import Times, times_of
 
@@ -138,10 +138,7 @@ def _wanted(frame: pl.DataFrame, where: str | None, source: str) -> NDArray[np.b
     if where is None:
         return wanted
     expression = parse_label(where)
-    column = column_of(frame, expression.column, source)
-    there = column.is_not_null()
-    if column.dtype.is_float():
-        there &= column.is_not_nan()
+    there = is_there(column_of(frame, expression.column, source))
     mask = there.to_numpy()
     wanted &= mask
     wanted[mask] = expression.evaluate(frame.filter(there), source=source) == 1

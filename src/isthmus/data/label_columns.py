@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from isthmus.data.columns import as_numbers, as_text, check_numbers, column_of
+from isthmus.data.columns import as_numbers, as_text, check_numbers, column_of, is_there
 from isthmus.data.labels import parse_label
 from isthmus.errors import SchemaError
 
@@ -85,10 +85,7 @@ def _binary(frame: pl.DataFrame, expression: str, may_miss: bool, source: str) -
     parsed = parse_label(expression)
     if not may_miss:
         return parsed.evaluate(frame, source=source).astype(np.float64)
-    column = column_of(frame, parsed.column, source)
-    there = column.is_not_null()
-    if column.dtype.is_float():
-        there &= column.is_not_nan()
+    there = is_there(column_of(frame, parsed.column, source))
     mask = there.to_numpy()
     labels = np.full(len(frame), np.nan)
     labels[mask] = parsed.evaluate(frame.filter(there), source=source)
