@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.split.test_conformance import OPTIONS
 from tests.split.toy import PARTIES, make_toy
 
-from isthmus.errors import JobError, ShapeMismatch
+from isthmus.errors import JobError, NotFinite, ShapeMismatch
 from isthmus.session import Session, run_parties
 from isthmus.split import Target, Targets, TrainOptions, bce, predict, train, train_pooled
 from isthmus.split.targets import PLAIN
@@ -262,3 +262,11 @@ def test_a_first_target_that_is_not_binary_needs_the_loss_as_metric():
     stars = Targets((replace(STARS, share=0.6),))
     with pytest.raises(JobError, match="no metric of the real target 'stars'"):
         run(toy, labels[:, 1:], stars, TrainOptions(device="cpu"), outputs=1)
+
+
+def test_a_validation_loss_beyond_all_numbers_is_told_as_such():
+    toy = make_toy()
+    labels, targets = two_targets(toy)
+    labels[toy.split.valid[:20], 1] = 1e30
+    with pytest.raises(NotFinite, match="the validation loss after epoch 1 is not finite"):
+        run(toy, labels, targets, replace(OPTIONS, metric="loss"), outputs=2)

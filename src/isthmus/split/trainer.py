@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.data.split import Split
-from isthmus.errors import DataError, JobError
+from isthmus.errors import DataError, JobError, NotFinite
 from isthmus.metrics import auc, log_loss
 from isthmus.session import Session, Task
 from isthmus.split.aggregation import Signer
@@ -300,6 +301,12 @@ class LabelTrainer(_Trainer):
         if len(self.split.valid):
             record = self._validated(record)
             value = _value(record, self.options.metric)
+            if not math.isfinite(value):
+                raise NotFinite(
+                    f"the validation {_METRIC_NAMES[self.options.metric]} after epoch "
+                    f"{record.epoch} is not finite",
+                    mend="Lower the learning rate, or look for extreme values among the labels.",
+                )
         # Without validation rows the last epoch is the best one known.
         better = value > self.state.best_value or not len(self.split.valid)
         if better:
