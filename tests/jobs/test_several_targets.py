@@ -7,12 +7,14 @@ import polars as pl
 import pytest
 from safetensors.numpy import load_file
 
-from isthmus.errors import JobError
+from isthmus.errors import BadMessage, JobError
 from isthmus.jobs.artefacts import PartyFolder
 from isthmus.jobs.measured import Measured
 from isthmus.jobs.outcome import write_party_report
 from isthmus.jobs.pooled import add_pooled
 from isthmus.jobs.precheck import check_choices
+from isthmus.jobs.report.parts import TargetFigures
+from isthmus.jobs.steps.evaluate import check_targets
 from isthmus.jobs.steps.predict import predicted
 from isthmus.jobs.targets import load_targets, save_targets
 from isthmus.split import Target, Targets
@@ -180,3 +182,25 @@ def test_weights_change_what_a_network_of_one_output_learns(several):
         result = json.loads((several.results(job, "bob") / "train" / "result.json").read_text())
         learnt.append([epoch["train_loss"] for epoch in result["epochs"]])
     assert learnt[0] == learnt[1]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        [("click", "binary", "AUC"), ("click", "binary", "AUC")],
+        [("click", "real", "RMSE")],
+        [("stars", "real", "AUC")],
+        [("stars", "real", "RMSE\x1b[2J")],
+        [("likes", "binary", "AUC")],
+    ],
+)
+def test_shared_figures_are_of_the_jobs_targets(several, wrong):
+    """What a partner sends as a name would else stand in the report and on the screen."""
+
+    def figures(rows):
+        return [TargetFigures(name=n, kind=k, metric=m, federation=0.5) for n, k, m in rows]
+
+    label = several.job().spec.label
+    check_targets(label, figures([("stars", "real", "RMSE"), ("click", "binary", "AUC")]), "bob")
+    with pytest.raises(BadMessage, match="bob sent metrics of targets that the job does not have"):
+        check_targets(label, figures(wrong), "bob")

@@ -39,6 +39,13 @@ Scores = NDArray[np.float64]
 MODELS = ("label_party_alone", "federation", "pooled")
 """The models that are compared, by their names in the report."""
 
+METRICS_OF = {
+    "binary": ("AUC", "log loss"),
+    "multiclass": ("accuracy", "log loss"),
+    "real": ("RMSE", "MAE"),
+}
+"""Metrics of each kind of target, by their names in the report and in its order."""
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -127,16 +134,20 @@ def _metrics(target: Target, truth: Scores, scores: Scores) -> dict[str, float |
         return {}
     if target.kind == "real":
         real = real_metrics(truth, scores)
-        return {"RMSE": real.rmse, "MAE": real.mae}
+        return _named(target, real.rmse, real.mae)
     if target.kind == "multiclass":
         many = multiclass_metrics(truth, scores)
-        return {"accuracy": many.accuracy, "log loss": many.log_loss}
+        return _named(target, many.accuracy, many.log_loss)
     try:
         ranking = auc(truth, scores)
     except MetricError:
         # Of one class only: a further target need not have both among the test samples.
         ranking = None
-    return {"AUC": ranking, "log loss": log_loss(truth, scores)}
+    return _named(target, ranking, log_loss(truth, scores))
+
+
+def _named(target: Target, *values: float | None) -> dict[str, float | None]:
+    return dict(zip(METRICS_OF[target.kind], values, strict=True))
 
 
 def _rows(

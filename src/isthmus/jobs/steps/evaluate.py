@@ -7,6 +7,7 @@ job shares them: `shared.json` (the figures it was told).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,8 +18,9 @@ from pydantic import ValidationError
 from isthmus.errors import BadMessage, DataError
 from isthmus.files import write_json
 from isthmus.jobs.context import Context
-from isthmus.jobs.measured import Measured, Scores
+from isthmus.jobs.measured import METRICS_OF, Measured, Scores
 from isthmus.jobs.report.parts import Metrics, Part, TargetFigures, Uplift
+from isthmus.jobs.spec import LabelSpec
 from isthmus.jobs.steps import encode
 from isthmus.jobs.steps.train import trained_modules
 from isthmus.jobs.targets import load_targets
@@ -158,6 +160,21 @@ def _receive(context: Context) -> SharedFigures:
     hub = context.session.hub
     header = hub.recv(TOPIC, timeout=PATIENCE).header
     try:
-        return SharedFigures.model_validate(dict(header))
+        shared = SharedFigures.model_validate(dict(header))
     except ValidationError as error:
         raise BadMessage(f"{hub.partner} sent metrics that are none") from error
+    check_targets(context.spec.label, shared.targets, hub.partner)
+    return shared
+
+
+def check_targets(label: LabelSpec, figures: Sequence[TargetFigures], partner: str) -> None:
+    """See that figures are of the job's targets, whose names are known here, each metric once.
+
+    Raises:
+        BadMessage: they are of something else.
+    """
+    kinds = {label.name: label.kind, **{name: also.kind for name, also in label.also.items()}}
+    allowed = {(n, kind, metric) for n, kind in kinds.items() for metric in METRICS_OF[kind]}
+    given = [(one.name, one.kind, one.metric) for one in figures]
+    if len(given) != len(set(given)) or not allowed.issuperset(given):
+        raise BadMessage(f"{partner} sent metrics of targets that the job does not have")
