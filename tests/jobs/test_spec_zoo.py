@@ -161,8 +161,16 @@ def test_what_a_network_cannot_do(text, said, monkeypatch):
 @pytest.mark.parametrize(
     ("model", "said"),
     [
-        ("{name: bst, attention: {heads: 3}}", "3 heads cannot share a dim of 16"),
-        ("{name: autoint, attention: {heads: 3}}", "cannot be shared out to 3 heads"),
+        (
+            "{name: bst, dim: 8, attention: {heads: 3}}",
+            "job.yaml:3: train.model.attention.heads: 3 heads cannot share train.model.dim, "
+            "which is 8",
+        ),
+        (
+            "{name: autoint, attention: {width: 7}}",
+            "job.yaml:3: train.model.attention.heads: 2 heads cannot share "
+            "train.model.attention.width, which is 7",
+        ),
         ("{name: din}", "attention.candidate is missing"),
         ("{name: din, attention: {candidate: Genres}}", "'Genres' is not a categorical feature"),
     ],

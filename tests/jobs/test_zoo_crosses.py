@@ -4,7 +4,6 @@ import pytest
 from tests.jobs.test_spec import TEXT, parse
 from tests.split import zoo
 
-from isthmus.errors import JobError
 from isthmus.jobs.training import bottom_of, data_of, top_of
 from isthmus.models.dcn import cross_width
 from isthmus.session import Session
@@ -46,9 +45,3 @@ def test_the_job_says_how_many_cross_layers_and_of_which_rank():
 def test_sums_over_parties_may_be_made_of_dcn_s_crosses():
     spec = parse(TEXT + "train: {model: {name: dcn}, aggregation: sum}\n").spec
     assert isinstance(top_of(spec, session()), AggregatedTop)
-
-
-def test_heads_that_cannot_share_the_width():
-    spec = spec_of("autoint", ", attention: {width: 7, heads: 2}")
-    with pytest.raises(JobError, match="a width of 7 cannot be shared out to 2 heads"):
-        top_of(spec, session())

@@ -95,7 +95,6 @@ def test_histories_come_by_position():
         ({"candidate": None}, "train.model.attention.candidate is missing"),
         ({"candidate": "age"}, "'age' is not a categorical feature of bob"),
         ({"candidate": "user"}, "'user' is not a categorical feature of bob"),
-        ({"name": "bst", "heads": 3}, "3 heads cannot share a dim of 4"),
     ],
 )
 def test_what_cannot_be_built(attention, said):

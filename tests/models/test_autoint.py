@@ -4,6 +4,7 @@ from tests.models.fields import PARTIES, assert_same_network, batch_of, features
 from tests.models.reference import by_torch
 
 from isthmus.models.autoint import AutoIntBottom, AutoIntTop
+from isthmus.models.halves import BottomOptions, TopOptions
 
 SIZES = {"heads": 2, "layers": 2, "width": 6, "tokens": 3}
 
@@ -11,10 +12,10 @@ SIZES = {"heads": 2, "layers": 2, "width": 6, "tokens": 3}
 def make(**changed):
     sizes = SIZES | changed
     bottoms = {
-        party: AutoIntBottom(f.layout, dim=4, hidden=(5,), embedding_std=0.5, seed=i, **sizes)
+        party: AutoIntBottom(f.layout, BottomOptions(4, (5,), embedding_std=0.5, seed=i), **sizes)
         for i, (party, f) in enumerate(features_of().items())
     }
-    return bottoms, AutoIntTop(dict.fromkeys(PARTIES, 5), hidden=(4,), seed=9, **sizes)
+    return bottoms, AutoIntTop(dict.fromkeys(PARTIES, 5), TopOptions((4,), seed=9), **sizes)
 
 
 def attend(layer, rows):
@@ -79,5 +80,5 @@ def test_a_width_that_heads_cannot_share_is_refused():
 
 def test_it_builds_for_the_label_party_alone():
     bottoms, _ = make()
-    top = AutoIntTop({"bob": 5}, hidden=(4,), **SIZES)
+    top = AutoIntTop({"bob": 5}, TopOptions((4,)), **SIZES)
     assert top({"bob": bottoms["bob"](batch_of(features_of()["bob"]))}).shape == (5,)

@@ -5,19 +5,20 @@ from tests.models.fields import PARTIES, assert_same_network, batch_of, features
 from tests.models.reference import by_torch
 
 from isthmus.models.dcn import Crosses, DcnBottom, DcnTop, cross_width, recursion
+from isthmus.models.halves import BottomOptions, TopOptions
 
 
 def make(layers=3, rank=2):
     sizes = {"layers": layers, "rank": rank}
     bottoms = {
-        party: DcnBottom(f.layout, dim=3, hidden=(5,), embedding_std=0.5, seed=i, **sizes)
+        party: DcnBottom(f.layout, BottomOptions(3, (5,), embedding_std=0.5, seed=i), **sizes)
         for i, (party, f) in enumerate(features_of().items())
     }
     generator = torch.Generator().manual_seed(0)
     for bottom in bottoms.values():
         with torch.no_grad():
             bottom.crosses.bias.normal_(generator=generator)
-    return bottoms, DcnTop(dict.fromkeys(PARTIES, 5), hidden=(4,), seed=9, **sizes)
+    return bottoms, DcnTop(dict.fromkeys(PARTIES, 5), TopOptions((4,), seed=9), **sizes)
 
 
 def cross_network(x, parts):
@@ -91,5 +92,5 @@ def test_a_cross_between_the_parties_is_there():
 
 def test_it_builds_for_the_label_party_alone():
     bottoms, _ = make()
-    top = DcnTop({"bob": 5}, hidden=(4,), layers=3, rank=2)
+    top = DcnTop({"bob": 5}, TopOptions((4,)), layers=3, rank=2)
     assert top({"bob": bottoms["bob"](batch_of(features_of()["bob"]))}).shape == (5,)

@@ -2,6 +2,7 @@ import pytest
 import torch
 from tests.models.fields import PARTIES, assert_same_network, batch_of, features_of
 
+from isthmus.models.halves import BottomOptions, TopOptions
 from isthmus.models.mlp import Mlp
 from isthmus.models.mmoe import MmoeBottom, MmoeTop
 
@@ -9,20 +10,22 @@ from isthmus.models.mmoe import MmoeBottom, MmoeTop
 def make(tasks=(1, 2), experts=2, own=0):
     bottoms = {
         party: MmoeBottom(
-            f.layout, dim=3, hidden=(5,), experts=experts, width=4, embedding_std=0.5, seed=i
+            f.layout,
+            BottomOptions(3, (5,), embedding_std=0.5, seed=i),
+            experts=experts,
+            width=4,
         )
         for i, (party, f) in enumerate(features_of().items())
     }
     top = MmoeTop(
         dict.fromkeys(PARTIES, 5),
+        TopOptions((6,), seed=9),
         tasks=tasks,
         dim=3,
-        hidden=(6,),
         experts=experts,
         shared=2,
         own=own,
         width=4,
-        seed=9,
     )
     with torch.no_grad():
         top.scale.normal_(generator=torch.Generator().manual_seed(0))

@@ -2,15 +2,16 @@ import torch
 from tests.models.fields import PARTIES, assert_same_network, batch_of, features_of
 from tests.models.reference import by_torch
 
+from isthmus.models.halves import BottomOptions, TopOptions
 from isthmus.models.wide_deep import WideDeepBottom, WideDeepTop
 
 
 def make():
     bottoms = {
-        party: WideDeepBottom(f.layout, dim=3, hidden=(5,), embedding_std=0.5, seed=i)
+        party: WideDeepBottom(f.layout, BottomOptions(3, (5,), embedding_std=0.5, seed=i))
         for i, (party, f) in enumerate(features_of().items())
     }
-    return bottoms, WideDeepTop(dict.fromkeys(PARTIES, 5), hidden=(4,), seed=9)
+    return bottoms, WideDeepTop(dict.fromkeys(PARTIES, 5), TopOptions((4,), seed=9))
 
 
 def test_the_federation_computes_one_network_over_all_fields():
@@ -35,5 +36,5 @@ def test_only_the_tower_and_one_number_cross():
 
 def test_it_builds_for_the_label_party_alone():
     bottoms, _ = make()
-    top = WideDeepTop({"bob": 5}, hidden=(4,))
+    top = WideDeepTop({"bob": 5}, TopOptions((4,)))
     assert top({"bob": bottoms["bob"](batch_of(features_of()["bob"]))}).shape == (5,)

@@ -5,6 +5,7 @@ from tests.split.zoo import assert_split_equals_pooled, logits_alone, make_zoo_t
 
 from isthmus.models.autoint import AutoIntBottom, AutoIntTop
 from isthmus.models.dcn import DcnBottom, DcnTop
+from isthmus.models.halves import BottomOptions, TopOptions
 from isthmus.models.wide_deep import WideDeepBottom, WideDeepTop
 
 NETWORKS = {
@@ -21,9 +22,9 @@ def factory(network):
 
     def make(name, given):
         if name == "top":
-            return top(dict.fromkeys(given, 5), hidden=(8,), seed=7, **sizes)
-        about = {"dim": 4, "hidden": (8, 5), "embedding_std": 0.3, "seed": len(name)}
-        return bottom(given, **about, **sizes)
+            return top(dict.fromkeys(given, 5), TopOptions((8,), seed=7), **sizes)
+        options = BottomOptions(4, (8, 5), embedding_std=0.3, seed=len(name))
+        return bottom(given, options, **sizes)
 
     return make
 

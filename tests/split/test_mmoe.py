@@ -3,6 +3,7 @@ import pytest
 import torch
 from tests.split.zoo import PARTIES, assert_split_equals_pooled, logits_alone, make_zoo_toy
 
+from isthmus.models.halves import BottomOptions, TopOptions
 from isthmus.models.mmoe import MmoeBottom, MmoeTop
 from isthmus.split import Target, Targets
 from isthmus.split.aggregation import TOGETHER, AggregatedTop, Aggregation, Sum
@@ -15,23 +16,19 @@ def maker(tasks, experts=2, own=0):
         if party == "top":
             return MmoeTop(
                 dict.fromkeys(given, 6),
+                TopOptions((5,), seed=9),
                 tasks=tasks,
                 dim=4,
-                hidden=(5,),
                 experts=experts,
                 shared=2,
                 own=own,
                 width=3,
-                seed=9,
             )
         return MmoeBottom(
             given,
-            dim=4,
-            hidden=(8, 6),
+            BottomOptions(4, (8, 6), embedding_std=0.1, seed=PARTIES.index(party)),
             experts=experts,
             width=3,
-            embedding_std=0.1,
-            seed=PARTIES.index(party),
         )
 
     return make

@@ -30,9 +30,24 @@ def check_family(job: Job) -> None:
             f"{job.where('label', *place)}: {name} learns one number a sample",
             mend="Take a network for several targets, such as mmoe.",
         )
+    if found.heads_share is not None:
+        _check_heads(job, found.heads_share)
     if found.positions:
         _check_written_out(job, name)
     _build_top(job)
+
+
+def _check_heads(job: Job, field: str) -> None:
+    """Each head takes an equal part of `field`."""
+    model = job.spec.train.model
+    assert model.attention is not None
+    heads, width = model.attention.heads, model.dim if field == "dim" else model.attention.width
+    if width % heads:
+        raise JobError(
+            f"{job.where('train', 'model', 'attention', 'heads')}: {heads} heads cannot share "
+            f"train.model.{field}, which is {width}, in equal parts",
+            mend=f"Let train.model.{field} be a multiple of the heads.",
+        )
 
 
 def _check_written_out(job: Job, name: str) -> None:

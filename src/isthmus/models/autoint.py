@@ -24,7 +24,7 @@ field's vector at the label party.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -32,10 +32,17 @@ from torch import Tensor, nn
 
 from isthmus.data.features import Layout
 from isthmus.models.batch import FeatureBatch
-from isthmus.models.inputs import field_vectors
+from isthmus.models.halves import (
+    BottomOptions,
+    Cuts,
+    FieldsBottom,
+    TopOptions,
+    TowerTop,
+    joined,
+    summed,
+    vectors_and_first,
+)
 from isthmus.models.layers import normal, seeded_linear
-from isthmus.models.mlp import Mlp
-from isthmus.models.wide_deep import joined, summed, vectors_and_first
 
 
 class InteractingLayer(nn.Module):
@@ -79,40 +86,30 @@ def interacting(
     )
 
 
-class AutoIntBottom(nn.Module):
+class AutoIntBottom(FieldsBottom):
     """A party's half: its embeddings, attention over its fields, tokens, and its lower tower.
 
     Args:
         layout: the party's encoded fields.
-        dim: width of the embeddings.
-        hidden: widths of the lower tower; the last is the width of `deep`.
+        options: what every bottom is told.
         heads, layers: of the attention over the party's fields.
         width: of a token; the same at all parties, a multiple of `heads`.
         tokens: how many; the same at all parties.
-        dropout: rate after each layer of the tower.
-        embedding_std: standard deviation of the initial embeddings.
-        seed: of the initial values and dropout masks; the party's own.
     """
 
     def __init__(
         self,
         layout: Layout,
+        options: BottomOptions,
         *,
-        dim: int = 16,
-        hidden: Sequence[int] = (64, 32),
         heads: int = 2,
         layers: int = 1,
         width: int = 16,
         tokens: int = 4,
-        dropout: float = 0.0,
-        embedding_std: float = 0.01,
-        seed: int = 0,
     ) -> None:
-        super().__init__()
-        rng = np.random.default_rng(seed)
-        self.table = field_vectors(layout, dim + 1, std=embedding_std, rng=rng)
-        self.tower = Mlp(layout.gives * dim, hidden, dropout=dropout, rng=rng)
-        self.attention = interacting(dim, width, heads, layers, rng)
+        rng = np.random.default_rng(options.seed)
+        super().__init__(layout, options, rng)
+        self.attention = interacting(options.dim, width, heads, layers, rng)
         self.seeks = nn.Parameter(normal(tokens, width, 1.0 / math.sqrt(width), rng))
 
     def forward(self, batch: FeatureBatch) -> dict[str, Tensor]:
@@ -125,41 +122,33 @@ class AutoIntBottom(nn.Module):
         return {"deep": self.tower(vectors.flatten(1)), "tokens": tokens, "first": first}
 
 
-class AutoIntTop(nn.Module):
+class AutoIntTop(TowerTop):
     """The label party's half: attention over all parties' tokens, the wide sum, the upper tower.
 
     Args:
         widths: width of each party's `deep`, in the agreed order of the parties.
-        hidden: widths of the upper tower.
+        options: what every top is told.
         heads, layers: of the attention over the tokens.
         width: of a token; the same at all parties, a multiple of `heads`.
         tokens: how many from each party.
-        dropout: rate after each layer of the tower.
-        seed: of the initial values and dropout masks.
     """
 
     def __init__(
         self,
         widths: Mapping[str, int],
+        options: TopOptions,
         *,
-        hidden: Sequence[int] = (64, 32),
         heads: int = 2,
         layers: int = 1,
         width: int = 16,
         tokens: int = 4,
-        dropout: float = 0.0,
-        seed: int = 0,
     ) -> None:
-        super().__init__()
-        rng = np.random.default_rng(seed)
-        self.parties = tuple(widths)
-        attended = {"tokens": (tokens, width), "first": (1,)}
-        self.expects = {party: {"deep": (deep,), **attended} for party, deep in widths.items()}
-        self.tower = Mlp(sum(widths.values()), hidden, outputs=1, dropout=dropout, rng=rng)
+        rng = np.random.default_rng(options.seed)
+        super().__init__(widths, {"tokens": (tokens, width), "first": (1,)}, options, rng)
         self.attention = interacting(width, width, heads, layers, rng)
         self.out = seeded_linear(len(widths) * tokens * width, 1, rng)
 
-    def forward(self, cuts: Mapping[str, Mapping[str, Tensor]]) -> Tensor:
+    def forward(self, cuts: Cuts) -> Tensor:
         """The logits, float32 [batch], from each party's cut."""
         x = self.attention(joined(cuts, self.parties, "tokens"))
         deep: Tensor = self.tower(joined(cuts, self.parties, "deep"))

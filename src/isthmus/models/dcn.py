@@ -38,7 +38,7 @@ be as wide as all fields together.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -46,10 +46,17 @@ from torch import Tensor, nn
 
 from isthmus.data.features import Layout
 from isthmus.models.batch import FeatureBatch
-from isthmus.models.inputs import field_vectors
+from isthmus.models.halves import (
+    BottomOptions,
+    Cuts,
+    FieldsBottom,
+    TopOptions,
+    TowerTop,
+    joined,
+    summed,
+    vectors_and_first,
+)
 from isthmus.models.layers import normal
-from isthmus.models.mlp import Mlp
-from isthmus.models.wide_deep import joined, summed, vectors_and_first
 
 
 def cross_width(layers: int, rank: int) -> int:
@@ -113,38 +120,22 @@ def recursion(cross: Tensor, layers: int, rank: int) -> Tensor:
     return (k * torch.cat(s, 1)).sum(1, keepdim=True)
 
 
-class DcnBottom(nn.Module):
+class DcnBottom(FieldsBottom):
     """A party's half: its embeddings, its rows of the cross layers and its lower tower.
 
     Args:
         layout: the party's encoded fields.
-        dim: width of the embeddings.
-        hidden: widths of the lower tower; the last is the width of `deep`.
+        options: what every bottom is told.
         layers: how many cross layers, the same at all parties.
         rank: of the cross layers, the same at all parties.
-        dropout: rate after each layer of the tower.
-        embedding_std: standard deviation of the initial embeddings.
-        seed: of the initial values and dropout masks; the party's own.
     """
 
     def __init__(
-        self,
-        layout: Layout,
-        *,
-        dim: int = 16,
-        hidden: Sequence[int] = (64, 32),
-        layers: int = 2,
-        rank: int = 8,
-        dropout: float = 0.0,
-        embedding_std: float = 0.01,
-        seed: int = 0,
+        self, layout: Layout, options: BottomOptions, *, layers: int = 2, rank: int = 8
     ) -> None:
-        super().__init__()
-        rng = np.random.default_rng(seed)
-        inputs = layout.gives * dim
-        self.table = field_vectors(layout, dim + 1, std=embedding_std, rng=rng)
-        self.tower = Mlp(inputs, hidden, dropout=dropout, rng=rng)
-        self.crosses = Crosses(inputs, layers, rank, rng)
+        rng = np.random.default_rng(options.seed)
+        super().__init__(layout, options, rng)
+        self.crosses = Crosses(self.inputs, layers, rank, rng)
 
     def forward(self, batch: FeatureBatch) -> dict[str, Tensor]:
         """The cut: `deep` [batch, hidden[-1]], `cross` [batch, cross_width(layers, rank)], `first`
@@ -156,36 +147,24 @@ class DcnBottom(nn.Module):
         return {"deep": self.tower(x), "cross": cross, "first": first + constant}
 
 
-class DcnTop(nn.Module):
+class DcnTop(TowerTop):
     """The label party's half: sums over parties, the recursion of the crosses, the upper tower.
 
     Args:
         widths: width of each party's `deep`, in the agreed order of the parties.
-        hidden: widths of the upper tower.
+        options: what every top is told.
         layers: how many cross layers, the same at all parties.
         rank: of the cross layers, the same at all parties.
-        dropout: rate after each layer of the tower.
-        seed: of the initial values and dropout masks.
     """
 
     def __init__(
-        self,
-        widths: Mapping[str, int],
-        *,
-        hidden: Sequence[int] = (64, 32),
-        layers: int = 2,
-        rank: int = 8,
-        dropout: float = 0.0,
-        seed: int = 0,
+        self, widths: Mapping[str, int], options: TopOptions, *, layers: int = 2, rank: int = 8
     ) -> None:
-        super().__init__()
-        rng = np.random.default_rng(seed)
-        self.parties, self.layers, self.rank = tuple(widths), layers, rank
         crossing = {"cross": (cross_width(layers, rank),), "first": (1,)}
-        self.expects = {party: {"deep": (width,), **crossing} for party, width in widths.items()}
-        self.tower = Mlp(sum(widths.values()), hidden, outputs=1, dropout=dropout, rng=rng)
+        super().__init__(widths, crossing, options, np.random.default_rng(options.seed))
+        self.layers, self.rank = layers, rank
 
-    def forward(self, cuts: Mapping[str, Mapping[str, Tensor]]) -> Tensor:
+    def forward(self, cuts: Cuts) -> Tensor:
         """The logits, float32 [batch], from each party's cut."""
         crossed = recursion(summed(cuts, self.parties, "cross"), self.layers, self.rank)
         deep: Tensor = self.tower(joined(cuts, self.parties, "deep"))

@@ -31,12 +31,12 @@ from torch import Tensor
 from isthmus.data.features import Layout
 from isthmus.models.batch import FeatureBatch
 from isthmus.models.by_hand import HandWritten, RunCut
-from isthmus.models.inputs import field_vectors
-from isthmus.models.mlp import Masks, Mlp, Pass
+from isthmus.models.halves import BottomOptions, Cuts, FieldsBottom, TopOptions, TowerTop
+from isthmus.models.mlp import Masks, Pass
 from isthmus.models.table import EmbeddingTable
 
 
-class DeepFMBottom(HandWritten):
+class DeepFMBottom(FieldsBottom, HandWritten):
     """A party's half: its embeddings, its linear terms and its lower tower.
 
     Args:
@@ -58,11 +58,9 @@ class DeepFMBottom(HandWritten):
         embedding_std: float = 0.01,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        rng = np.random.default_rng(seed)
+        options = BottomOptions(dim, hidden, dropout, embedding_std, seed)
+        super().__init__(layout, options, np.random.default_rng(seed))
         self.dim = dim
-        self.table = field_vectors(layout, dim + 1, std=embedding_std, rng=rng)
-        self.tower = Mlp(layout.gives * dim, hidden, dropout=dropout, rng=rng)
 
     def forward(self, batch: FeatureBatch) -> dict[str, Tensor]:
         """The cut: `deep` [batch, hidden[-1]], `sum` [batch, dim], `first` [batch, 1], float32."""
@@ -89,7 +87,7 @@ class DeepFMBottom(HandWritten):
         return RunCut({"deep": made.output, "sum": total, "first": first}, back)
 
 
-class DeepFMTop(HandWritten):
+class DeepFMTop(TowerTop, HandWritten):
     """The label party's half: the sum over parties, the interaction, the upper tower.
 
     Args:
@@ -109,16 +107,11 @@ class DeepFMTop(HandWritten):
         dropout: float = 0.0,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        rng = np.random.default_rng(seed)
-        self.parties = tuple(widths)
-        self.expects = {
-            party: {"deep": (width,), "sum": (dim,), "first": (1,)}
-            for party, width in widths.items()
-        }
-        self.tower = Mlp(sum(widths.values()), hidden, outputs=1, dropout=dropout, rng=rng)
+        options = TopOptions(hidden, dropout, seed)
+        beside = {"sum": (dim,), "first": (1,)}
+        super().__init__(widths, beside, options, np.random.default_rng(seed))
 
-    def forward(self, cuts: Mapping[str, Mapping[str, Tensor]]) -> Tensor:
+    def forward(self, cuts: Cuts) -> Tensor:
         """The logits, float32 [batch], from each party's cut."""
         tensors = self._tensors(cuts)
         logits: Tensor = _Top.apply(  # type: ignore[no-untyped-call]
@@ -127,9 +120,7 @@ class DeepFMTop(HandWritten):
         return logits
 
     @torch.no_grad()
-    def run(
-        self, cuts: Mapping[str, Mapping[str, Tensor]]
-    ) -> tuple[Tensor, Callable[[Tensor], dict[str, dict[str, Tensor]]]]:
+    def run(self, cuts: Cuts) -> tuple[Tensor, Callable[[Tensor], dict[str, dict[str, Tensor]]]]:
         """The logits without autograd, and the way back to the cuts' gradients, see
         `isthmus.models.by_hand`.
         """
@@ -147,7 +138,7 @@ class DeepFMTop(HandWritten):
 
         return made.logits, back
 
-    def _tensors(self, cuts: Mapping[str, Mapping[str, Tensor]]) -> list[Tensor]:
+    def _tensors(self, cuts: Cuts) -> list[Tensor]:
         return [cuts[party][name] for name in _CUT for party in self.parties]
 
     def _weights(self) -> list[Tensor]:

@@ -34,44 +34,38 @@ from torch import Tensor, nn
 
 from isthmus.data.features import Layout
 from isthmus.models.batch import FeatureBatch
-from isthmus.models.inputs import field_vectors
+from isthmus.models.halves import (
+    BottomOptions,
+    Cuts,
+    FieldsBottom,
+    TopOptions,
+    expected,
+    joined,
+    summed,
+    vectors_and_first,
+)
 from isthmus.models.layers import seeded_linear
 from isthmus.models.mlp import Mlp
-from isthmus.models.wide_deep import joined, summed, vectors_and_first
 
 
-class MmoeBottom(nn.Module):
+class MmoeBottom(FieldsBottom):
     """A party's half: DeepFM's three tensors, and experts over the party's fields.
 
     Args:
         layout: the party's encoded fields.
-        dim: width of the embeddings, the same at all parties.
-        hidden: widths of the lower tower; the last is the width of `deep`.
+        options: what every bottom is told.
         experts: how many; 0 for none.
         width: outputs of an expert.
-        dropout: rate after each layer.
-        embedding_std: standard deviation of the initial embeddings.
-        seed: of the initial values and dropout masks; the party's own.
     """
 
     def __init__(
-        self,
-        layout: Layout,
-        *,
-        dim: int = 16,
-        hidden: Sequence[int] = (64, 32),
-        experts: int = 2,
-        width: int = 32,
-        dropout: float = 0.0,
-        embedding_std: float = 0.01,
-        seed: int = 0,
+        self, layout: Layout, options: BottomOptions, *, experts: int = 2, width: int = 32
     ) -> None:
-        super().__init__()
-        rng = np.random.default_rng(seed)
-        self.table = field_vectors(layout, dim + 1, std=embedding_std, rng=rng)
-        inputs = layout.gives * dim
-        self.tower = Mlp(inputs, hidden, dropout=dropout, rng=rng)
-        self.experts = Experts(inputs, experts, width, dropout, rng) if experts else None
+        rng = np.random.default_rng(options.seed)
+        super().__init__(layout, options, rng)
+        self.experts = (
+            Experts(self.inputs, experts, width, options.dropout, rng) if experts else None
+        )
 
     def forward(self, batch: FeatureBatch) -> dict[str, Tensor]:
         """The cut, float32: `deep` [batch, hidden[-1]], `sum` [batch, dim], `first` [batch, 1] and,
@@ -93,41 +87,34 @@ class MmoeTop(nn.Module):
 
     Args:
         widths: width of each party's `deep`, in the agreed order of the parties.
+        options: what every top is told; `hidden` is of each task's tower.
         tasks: numbers that each task's tower gives.
         dim: width of the embeddings, the same at all parties.
-        hidden: widths of each task's tower.
         experts: of each party's bottom.
         shared: experts here that all tasks mix.
         own: experts here of each task alone.
         width: outputs of an expert.
-        dropout: rate after each layer.
-        seed: of the initial values and dropout masks.
     """
 
     def __init__(
         self,
         widths: Mapping[str, int],
+        options: TopOptions,
         *,
         tasks: Sequence[int] = (1,),
         dim: int = 16,
-        hidden: Sequence[int] = (64, 32),
         experts: int = 2,
         shared: int = 2,
         own: int = 0,
         width: int = 32,
-        dropout: float = 0.0,
-        seed: int = 0,
     ) -> None:
         super().__init__()
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(options.seed)
         self.parties, self.tasks = tuple(widths), tuple(tasks)
         self.crossing = experts > 0
-        here = {"experts": (experts, width)} if experts else {}
-        self.expects = {
-            party: {"deep": (deep,), "sum": (dim,), "first": (1,), **here}
-            for party, deep in widths.items()
-        }
-        inputs = sum(widths.values())
+        crossing = {"experts": (experts, width)} if experts else {}
+        self.expects = expected(widths, {"sum": (dim,), "first": (1,), **crossing})
+        inputs, hidden, dropout = sum(widths.values()), options.hidden, options.dropout
         mixed = shared + own + experts * len(widths)
         self.shared = Experts(inputs, shared, width, dropout, rng)
         self.own = nn.ModuleList(
@@ -139,7 +126,7 @@ class MmoeTop(nn.Module):
         )
         self.scale = nn.Parameter(torch.ones(sum(tasks)))
 
-    def forward(self, cuts: Mapping[str, Mapping[str, Tensor]]) -> Tensor:
+    def forward(self, cuts: Cuts) -> Tensor:
         """From each party's cut to float32 [batch, outputs of all tasks]; [batch] where it is 1."""
         deep = joined(cuts, self.parties, "deep")
         total = summed(cuts, self.parties, "sum")

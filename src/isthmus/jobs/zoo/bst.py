@@ -5,20 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from isthmus.data.features import Layout
-from isthmus.errors import JobError
 from isthmus.jobs.zoo.family import Build, Family
-from isthmus.jobs.zoo.histories import attention_of, history_bottom, history_top
+from isthmus.jobs.zoo.histories import history_bottom, history_top
 from isthmus.models.bst import Bst
 from isthmus.models.histories import HistoryBottom, HistoryTop
 
 
 def _style(build: Build) -> Bst:
-    model, about = build.model, attention_of(build)
-    if model.dim % about.heads:
-        raise JobError(
-            f"train.model.attention.heads: {about.heads} heads cannot share a dim of {model.dim}",
-            mend="Let train.model.dim be a multiple of the heads.",
-        )
+    model, about = build.model, build.attention
     return Bst(
         dim=model.dim,
         heads=about.heads,
@@ -40,4 +34,4 @@ def _top(build: Build, parties: Sequence[str]) -> HistoryTop:
     return history_top(build, parties, _style(build))
 
 
-FAMILY = Family(_bottom, _top, aggregates=False, positions=True, score_batch=512)
+FAMILY = Family(_bottom, _top, aggregates=False, positions=True, heads_share="dim", score_batch=512)

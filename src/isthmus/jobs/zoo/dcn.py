@@ -11,29 +11,13 @@ from isthmus.models.dcn import DcnBottom, DcnTop
 
 
 def _bottom(build: Build, layout: Layout) -> DcnBottom:
-    model, cross = build.model, _cross(build)
-    return DcnBottom(
-        layout,
-        dim=model.dim,
-        hidden=model.bottom,
-        layers=cross.layers,
-        rank=cross.rank,
-        dropout=model.dropout,
-        embedding_std=model.embedding_std,
-        seed=build.seed("bottom"),
-    )
+    cross = _cross(build)
+    return DcnBottom(layout, build.bottom, layers=cross.layers, rank=cross.rank)
 
 
 def _top(build: Build, parties: Sequence[str]) -> DcnTop:
-    model, cross = build.model, _cross(build)
-    return DcnTop(
-        dict.fromkeys(parties, model.bottom[-1]),
-        hidden=model.top,
-        layers=cross.layers,
-        rank=cross.rank,
-        dropout=model.dropout,
-        seed=build.seed("top"),
-    )
+    cross = _cross(build)
+    return DcnTop(build.widths(parties), build.top, layers=cross.layers, rank=cross.rank)
 
 
 def _cross(build: Build) -> CrossSpec:

@@ -24,7 +24,7 @@ def _bottom(build: Build, layout: Layout) -> DeepFMBottom:
 def _top(build: Build, parties: Sequence[str]) -> DeepFMTop:
     model = build.model
     return DeepFMTop(
-        dict.fromkeys(parties, model.bottom[-1]),
+        build.widths(parties),
         dim=model.dim,
         hidden=model.top,
         dropout=model.dropout,

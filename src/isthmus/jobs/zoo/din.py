@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from isthmus.data.features import Layout
 from isthmus.jobs.zoo.family import Build, Family
-from isthmus.jobs.zoo.histories import attention_of, history_bottom, history_top
+from isthmus.jobs.zoo.histories import history_bottom, history_top
 from isthmus.models.din import Din
 from isthmus.models.histories import HistoryBottom, HistoryTop
 
 
 def _style(build: Build) -> Din:
-    about = attention_of(build)
+    about = build.attention
     sent = about.history == "sent"
     return Din(dim=build.model.dim, tokens=about.tokens, sent=sent, hidden=about.width)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import nn
 
 from isthmus.data.features import Layout
-from isthmus.jobs.spec import JobSpec, ModelSpec
+from isthmus.jobs.spec import AttentionSpec, JobSpec, ModelSpec
+from isthmus.models.halves import BottomOptions, TopOptions
 from isthmus.session import Session
 
 
@@ -27,6 +29,31 @@ class Build:
         return self.spec.train.model
 
     @property
+    def attention(self) -> AttentionSpec:
+        """`train.model.attention`, which is there for every network that has one."""
+        found = self.model.attention
+        assert found is not None
+        return found
+
+    @property
+    def bottom(self) -> BottomOptions:
+        """What the job says of this party's bottom, whichever network it is of."""
+        model = self.model
+        return BottomOptions(
+            dim=model.dim,
+            hidden=model.bottom,
+            dropout=model.dropout,
+            embedding_std=model.embedding_std,
+            seed=self.seed("bottom"),
+        )
+
+    @property
+    def top(self) -> TopOptions:
+        """What the job says of the top, whichever network it is of."""
+        model = self.model
+        return TopOptions(hidden=model.top, dropout=model.dropout, seed=self.seed("top"))
+
+    @property
     def parties(self) -> tuple[str, ...]:
         """The parties that have a bottom in this session, in the agreed order."""
         here = self.session.parties
@@ -36,6 +63,10 @@ class Build:
     def outputs(self) -> int:
         """Numbers a sample that the top gives, all targets together."""
         return sum(self.tasks)
+
+    def widths(self, parties: Sequence[str]) -> dict[str, int]:
+        """Width of the `deep` of each of `parties`."""
+        return dict.fromkeys(parties, self.model.bottom[-1])
 
     def seed(self, *names: object) -> int:
         """A seed of this party's own for what `names` says."""
@@ -58,5 +89,7 @@ class Family:
     """Whether a bottom wants sequences by position; else they come as the mean of their items."""
     many: bool = False
     """Whether it takes several targets: the top then gives [batch, outputs]."""
+    heads_share: Literal["dim", "attention.width"] | None = None
+    """The field of `train.model` that must be a multiple of `attention.heads`."""
     score_batch: int = 8192
     """Samples scored at once in validation and prediction."""

@@ -9,15 +9,8 @@ from collections.abc import Sequence
 
 from isthmus.data.features import Layout
 from isthmus.errors import JobError
-from isthmus.jobs.spec_train import AttentionSpec
 from isthmus.jobs.zoo.family import Build
 from isthmus.models.histories import History, HistoryBottom, HistoryTop, Side, Style
-
-
-def attention_of(build: Build) -> AttentionSpec:
-    """`train.model.attention`, which is there for every network that has one."""
-    found = build.model.attention
-    return AttentionSpec() if found is None else found
 
 
 def side_of(build: Build, party: str) -> Side:
@@ -59,7 +52,7 @@ def history_top(build: Build, parties: Sequence[str], style: Style) -> HistoryTo
     """
     model = build.model
     return HistoryTop(
-        dict.fromkeys(parties, model.bottom[-1]),
+        build.widths(parties),
         {party: side_of(build, party) for party in parties},
         style,
         hidden=model.top,
@@ -84,7 +77,7 @@ def _candidate(build: Build) -> str:
     Raises:
         JobError: the job names none, or one that is not a categorical feature there.
     """
-    label, name = build.spec.label.party, attention_of(build).candidate
+    label, name = build.spec.label.party, build.attention.candidate
     if name is None:
         raise JobError(
             "train.model.attention.candidate is missing: a history is compared with an item, and "

@@ -11,32 +11,21 @@ from isthmus.models.mmoe import MmoeBottom, MmoeTop
 
 
 def _bottom(build: Build, layout: Layout) -> MmoeBottom:
-    model, experts = build.model, _experts(build)
-    return MmoeBottom(
-        layout,
-        dim=model.dim,
-        hidden=model.bottom,
-        experts=experts.bottom,
-        width=experts.width,
-        dropout=model.dropout,
-        embedding_std=model.embedding_std,
-        seed=build.seed("bottom"),
-    )
+    experts = _experts(build)
+    return MmoeBottom(layout, build.bottom, experts=experts.bottom, width=experts.width)
 
 
 def _top(build: Build, parties: Sequence[str]) -> MmoeTop:
-    model, experts = build.model, _experts(build)
+    experts = _experts(build)
     return MmoeTop(
-        dict.fromkeys(parties, model.bottom[-1]),
+        build.widths(parties),
+        build.top,
         tasks=build.tasks,
-        dim=model.dim,
-        hidden=model.top,
+        dim=build.model.dim,
         experts=experts.bottom,
         shared=experts.shared,
         own=experts.own,
         width=experts.width,
-        dropout=model.dropout,
-        seed=build.seed("top"),
     )
 
 

@@ -10,25 +10,11 @@ from isthmus.models.wide_deep import WideDeepBottom, WideDeepTop
 
 
 def _bottom(build: Build, layout: Layout) -> WideDeepBottom:
-    model = build.model
-    return WideDeepBottom(
-        layout,
-        dim=model.dim,
-        hidden=model.bottom,
-        dropout=model.dropout,
-        embedding_std=model.embedding_std,
-        seed=build.seed("bottom"),
-    )
+    return WideDeepBottom(layout, build.bottom)
 
 
 def _top(build: Build, parties: Sequence[str]) -> WideDeepTop:
-    model = build.model
-    return WideDeepTop(
-        dict.fromkeys(parties, model.bottom[-1]),
-        hidden=model.top,
-        dropout=model.dropout,
-        seed=build.seed("top"),
-    )
+    return WideDeepTop(build.widths(parties), build.top)
 
 
 FAMILY = Family(_bottom, _top, sums=("first",))
