@@ -14,6 +14,7 @@ from typing import Any, Literal
 import polars as pl
 import yaml
 
+from benchmarks.zoo_inputs import time_of
 from isthmus.data.sources import get
 
 Cut = Literal["random", "time"]
@@ -46,8 +47,7 @@ def write_job(
     """
     tables = {name: pl.read_parquet(source / f"{name}.parquet") for name in ("users", "movies")}
     ratings = pl.read_parquet(source / "ratings.parquet")
-    # Half of ML-1M has no timestamp, but everybody's ratings are in their order.
-    time = "Position" if "Position" in ratings.columns else "Timestamp"
+    time = time_of(ratings)
     films = tables["movies"].select("MovieID", "Genres")
     events = ratings.join(films, on="MovieID", how="left", maintain_order="left")
     for party in ("alice", "bob"):

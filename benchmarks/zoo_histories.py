@@ -18,22 +18,19 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
 from torch import nn
 
 from benchmarks.environments import WORK
 from benchmarks.harness import Bar, Result, machine_facts, publish, versions
-from benchmarks.movielens_split import FILM_FEATURES, USER_FEATURES
-from isthmus.data import Encoder, Features, Split, fit_encoder
-from isthmus.data.build_history import build_history
-from isthmus.data.encoder import shared_values
-from isthmus.data.event_tables import read_events
+from benchmarks.movielens_split import FEATURE_PARTY, LABEL_PARTY
+from benchmarks.zoo_inputs import CANDIDATE, encode, read_tables, with_histories
+from isthmus.data import Features, Split
 from isthmus.data.sources import get
 from isthmus.data.time_split import parts_by_time, split_of_parts
 from isthmus.metrics import auc, bootstrap_uplift, log_loss
@@ -45,9 +42,8 @@ from isthmus.session import Session
 from isthmus.split import FeatureData, TrainOptions, train_pooled
 
 NAME = "zoo_histories"
-USERS, FILMS = "alice", "bob"
+USERS, FILMS = FEATURE_PARTY, LABEL_PARTY
 HISTORIES = {"Liked": "Rating > 3", "Disliked": "Rating <= 3"}
-CANDIDATE, OWNER = "MovieID", "UserID"
 DIM, BOTTOM, TOP = 16, (128, 32), (64, 32)
 FRACTIONS = (0.8, 0.1, 0.1)
 SEEDS = (1, 2, 3)
@@ -293,55 +289,24 @@ class _Inputs:
 
 @functools.lru_cache(maxsize=1)
 def _inputs(name: str, data: Path, length: int) -> _Inputs:
-    ground, source = GROUNDS[name], get(name, data)
-    users, films, ratings = (
-        pl.read_parquet(source / f"{table}.parquet") for table in ("users", "movies", "ratings")
-    )
-    events = ratings.join(films, on=CANDIDATE, how="left", maintain_order="left")
-    numbered = users.select(OWNER).with_row_index("row")
-    joined = events.join(numbered, on=OWNER, how="left", maintain_order="left")
-    rows = joined["row"].to_numpy().astype(np.int64)
+    ground, tables = GROUNDS[name], read_tables(get(name, data))
+    events = tables.events
     when = events[ground.when].to_numpy().astype(np.float64)
-    split = split_of_parts(parts_by_time(when, FRACTIONS, rows if ground.per_user else None))
-    user_encoder = fit_encoder(users, USER_FEATURES, np.unique(rows[split.train]))
-    film_encoder = fit_encoder(events, FILM_FEATURES, split.train)
-    user_features = user_encoder.encode(users).with_rows(rows)
-    film_features = film_encoder.encode(events)
-    fields = {field.name: field for field in film_encoder.fields}
-    shared = (CANDIDATE, shared_values(fields, CANDIDATE))
-    made = {
-        party: _with_histories(encoder, features, events, when, ground, split, length, values)
-        for party, encoder, features, values in (
-            (FILMS, film_encoder, film_features, shared),
-            (USERS, user_encoder, user_features, None),
+    parts = parts_by_time(when, FRACTIONS, tables.rows if ground.per_user else None)
+    split = split_of_parts(parts)
+    encoded = encode(tables, split)
+    near, far = (
+        with_histories(
+            encoded[party],
+            events,
+            [(name, where, length, party == FILMS) for name, where in HISTORIES.items()],
+            split,
+            time=ground.when,
         )
-    }
+        for party in (FILMS, USERS)
+    )
     labels = (events["Rating"].to_numpy() > 3).astype(np.float32)
-    plain = {USERS: user_features, FILMS: film_features}
-    return _Inputs(plain, made[FILMS], made[USERS], labels, split)
-
-
-def _with_histories(
-    encoder: Encoder,
-    features: Features,
-    events: pl.DataFrame,
-    when: np.ndarray,
-    ground: Ground,
-    split: Split,
-    length: int,
-    shared: Any,
-) -> Features:
-    built = []
-    for name, where in HISTORIES.items():
-        found, owner = read_events(
-            events, events[OWNER], of=CANDIDATE, by=OWNER, time=ground.when, where=where
-        )
-        built.append(
-            build_history(name, found, owner, when, split.train, length=length, shared=shared)
-        )
-    layout = replace(encoder, histories=tuple(one.field for one in built)).layout
-    placed = tuple(one.placed(layout.field(one.field.name).first_row) for one in built)
-    return replace(features, layout=layout, histories=placed)
+    return _Inputs({p: one.features for p, one in encoded.items()}, near, far, labels, split)
 
 
 def _result(
