@@ -78,7 +78,14 @@ def test_weights():
     assert read_weights(FRAME, "weight").tolist() == [1.0, 0.0, 2.5, 1.0]
 
 
-@pytest.mark.parametrize("values", [[1.0, -1.0], [1.0, None], [0.0, 0.0]])
-def test_bad_weights_are_refused(values):
-    with pytest.raises(SchemaError, match="weight"):
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([1.0, -1.0], "'w' is missing or negative in 1 rows, the first is row 2"),
+        ([None, 1.0], "'w' is missing or negative in 1 rows, the first is row 1"),
+        ([0.0, 0.0], "'w' is zero in all rows"),
+    ],
+)
+def test_bad_weights_are_refused(values, said):
+    with pytest.raises(SchemaError, match=said):
         read_weights(pl.DataFrame({"w": values}), "w", source="rows.csv")

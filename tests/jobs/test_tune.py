@@ -129,6 +129,10 @@ def test_trials_share_encoded_data_where_only_training_differs(workshop):
     ("text", "said"),
     [
         ("space: {}", "space.yaml:1: space: "),
+        ("{trials: 3}", "space.yaml: space: is missing"),
+        ("space: 3", "space: should hold fields"),
+        ("space: {train.epochs: [1, 2]}", "space.train.epochs: give low and high, or choice"),
+        ("space: {train.epochs: {from: 1}}", "space.train.epochs.from: no such field"),
         ("space: {train.epochs: {low: 3}}", "space.yaml:1: space.train.epochs: give low and high"),
         ("space: {train.epochs: {low: 3, high: 2}}", "low 3 is not below high 2"),
         ("space: {train.epochs: {low: 0, high: 2, log: true}}", "begins above 0"),

@@ -26,7 +26,10 @@ EXAMPLES = examples(
 
 def tune(
     job: JobFile,
-    space: Annotated[Path, typer.Argument(help="What is searched (YAML); see the page on tuning.")],
+    space: Annotated[
+        Path,
+        typer.Argument(help="What is searched (YAML); see the page on tuning.", metavar="SPACE"),
+    ],
     trials: Annotated[
         int | None, typer.Option(min=1, help="Trials in all, in place of those in the file.")
     ] = None,

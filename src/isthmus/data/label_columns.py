@@ -72,9 +72,12 @@ def read_weights(frame: pl.DataFrame, name: str, *, source: str = "the table") -
     check_numbers(column, source)
     weights = as_numbers(column)
     values = weights.fill_null(np.nan).to_numpy()
-    wrong = int(np.count_nonzero(~(values >= 0)))
-    if wrong or not values.any():
-        what = f"is missing or negative in {wrong} rows" if wrong else "is zero in all rows"
+    wrong = np.flatnonzero(~(values >= 0))
+    if wrong.size or not values.any():
+        what = "is zero in all rows"
+        if wrong.size:
+            first = f"the first is row {wrong[0] + 1}"
+            what = f"is missing or negative in {wrong.size} rows, {first}"
         raise SchemaError(
             f"{source}: the weight {name!r} {what}", mend="A weight is a number from 0 up."
         )

@@ -22,6 +22,14 @@ _SEARCHED = re.compile(
 or what it is, since trials would then not be comparable, and not local ones.
 """
 
+_SAID = {
+    "missing": "is missing",
+    "extra_forbidden": "no such field",
+    "model_type": "give low and high, or choice",
+    "dict_type": "should hold fields, each with low and high, or with choice",
+}
+"""What pydantic's findings mean in this file."""
+
 
 class Values(Part):
     """The values of one field: `low` to `high`, or one of `choice`."""
@@ -101,7 +109,7 @@ def load_space(path: Path) -> Space:
         first = error.errors(include_url=False)[0]
         # A union's branch is pydantic's own step, not the file's.
         place = tuple(name for name in first["loc"] if name not in ("int", "float"))
-        message = first["msg"].removeprefix("Value error, ")
+        message = _SAID.get(first["type"], first["msg"].removeprefix("Value error, "))
         raise JobError(f"{document.where(place)}: {message}") from error
 
 
