@@ -253,6 +253,30 @@ def test_what_a_party_can_find_wrong_alone(past, old, new, party, error, said):
         check_own_side(past.job(), party)
 
 
+LATER = "time: When, at: Later, where"
+
+
+def with_a_later_time(past):
+    late = (pl.col("When") + (pl.col("Who") == 3)).alias("Later")
+    past.spoil("bob", lambda events: events.with_columns(late))
+
+
+@pytest.mark.parametrize("path", ["", "events: bob/../bob/events.csv, "])
+def test_no_row_tells_its_own_label_by_its_own_history(past, path):
+    with_a_later_time(past)
+    past.change("time: When, where", path + LATER)
+    with pytest.raises(DataError, match=r"Before: .* stand in their own history"):
+        check_own_side(past.job(), "bob")
+    job = past.job("train.epochs=1", "evaluate.alone=false")
+    assert "own history" in str(past.run(job)["bob"])
+
+
+def test_a_history_that_reads_no_label_may_hold_the_row_itself(past):
+    with_a_later_time(past)
+    past.change('time: When, where: "Clicked == 1"', "time: When, at: Later")
+    check_own_side(past.job(), "bob")
+
+
 def test_a_missing_time_of_a_sample_is_refused(past):
     past.spoil("bob", lambda events: events.with_columns(When=pl.col("When").replace(7, None)))
     found = past.run(past.job())

@@ -16,7 +16,7 @@ from isthmus.data.encoder import shared_values
 from isthmus.data.event_tables import Events, Ids, read_events
 from isthmus.data.tables import load_table
 from isthmus.data.times import Times, times_of
-from isthmus.errors import JobError
+from isthmus.errors import DataError, JobError
 from isthmus.jobs.job import Job
 from isthmus.jobs.spec import JobSpec
 from isthmus.jobs.tables import events_of
@@ -83,6 +83,37 @@ def events_in(
     )
 
 
+def is_own_table(job: Job, party: str, name: str) -> bool:
+    """Whether the events of the history `name` are the party's own rows, be it by another path."""
+    return events_of(job, party, name).resolve() == job.table_of(party).resolve()
+
+
+def check_own_labels(job: Job, party: str, name: str, events: pl.DataFrame, at: Times) -> None:
+    """See that no row of the label party stands in its own history, and its label with it.
+
+    Args:
+        job: the job.
+        party: whose history.
+        name: of the history, whose events are rows of the party's own table.
+        events: these rows, [n], with the columns that the history needs.
+        at: float64 [n], the rows' own times as samples.
+
+    Raises:
+        DataError: a row counts as earlier than itself, where items or condition are the label's.
+    """
+    spec, label = (job.spec.parties[party].features or {})[name], job.spec.label
+    condition = parse_label(spec.where).columns if spec.where else ()
+    if party != label.party or not {spec.of, *condition} & set(label.columns):
+        return
+    time = times_of(column_of(events, str(spec.time), name), str(job.table_of(party)))
+    if early := int(np.count_nonzero(time < at)):
+        raise DataError(
+            f"{job.where('parties', party, 'features', name)}: {early} rows would stand in their "
+            f"own history, and tell their label: {spec.time!r} is before {spec.at!r} there",
+            mend="Leave `at` out, so that a row's own time is that of its event.",
+        )
+
+
 def own_time(spec: FeatureSpec, columns: list[str]) -> str | None:
     """The column of the table that holds a row's own time; None where a partner must tell it."""
     if spec.at is not None:
@@ -104,9 +135,9 @@ def _build(
     source = str(events_of(job, party, name))
     table = load_events(job, party, name, spec)
     owners = column_of(frame, str(spec.by), str(job.table_of(party))).gather(rows)
-    allowed = None
-    # A table of events that is the party's own by another name is its own.
-    if events_of(job, party, name).resolve() == job.table_of(party).resolve():
+    moments, allowed = _moments(job, party, name, spec, frame, rows, time), None
+    if is_own_table(job, party, name):
+        check_own_labels(job, party, name, table[rows], moments)
         allowed = _allowed(job.spec, party, spec, len(table), rows, split)
     events, owner = events_in(table, spec, owners, allowed, source=source)
     fields = {field.name: field for field in encoder.fields}
@@ -114,7 +145,7 @@ def _build(
         name,
         events,
         owner,
-        _moments(job, party, name, spec, frame, rows, time),
+        moments,
         split.train,
         length=spec.length,
         min_count=spec.min_count,

@@ -14,7 +14,15 @@ from isthmus.data.schema import source_columns
 from isthmus.data.times import times_of
 from isthmus.errors import DataError, JobError
 from isthmus.jobs.classes import check_both_classes
-from isthmus.jobs.histories import events_in, histories_in, load_events, no_time, own_time
+from isthmus.jobs.histories import (
+    check_own_labels,
+    events_in,
+    histories_in,
+    is_own_table,
+    load_events,
+    no_time,
+    own_time,
+)
 from isthmus.jobs.job import Job
 from isthmus.jobs.network import check_family
 from isthmus.jobs.tables import (
@@ -113,12 +121,16 @@ def _check_history(job: Job, party: str, name: str, feature: FeatureSpec) -> Non
     told = label.time is not None and (party == label.party or label.share_time)
     if column is None and not told:
         raise no_time(job, party, name)
+    own = None
     if column is not None:
-        times_of(read_columns(job, party, [column])[column], str(job.table_of(party)))
+        own = times_of(read_columns(job, party, [column])[column], str(job.table_of(party)))
     source = str(events_of(job, party, name))
     by = str(feature.by)
     owners = read_columns(job, party, [by], text=[by])[by]
-    events, _ = events_in(load_events(job, party, name, feature), feature, owners, source=source)
+    table = load_events(job, party, name, feature)
+    if own is not None and is_own_table(job, party, name):
+        check_own_labels(job, party, name, table, own)
+    events, _ = events_in(table, feature, owners, source=source)
     if not len(events.items):
         raise DataError(
             f"{job.where('parties', party, 'features', name)}: no event of {source} counts",
