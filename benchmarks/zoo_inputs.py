@@ -16,7 +16,8 @@ from isthmus.data.build_history import build_history
 from isthmus.data.encoder import shared_values
 from isthmus.data.event_tables import read_events
 
-FRACTIONS = {"train": 0.8, "valid": 0.1, "test": 0.1}
+CUT = (0.8, 0.1, 0.1)
+FRACTIONS = dict(zip(("train", "valid", "test"), CUT, strict=True))
 CANDIDATE, OWNER = "MovieID", "UserID"
 
 Wanted = tuple[str, str, int, bool]
@@ -57,7 +58,7 @@ def inputs_of(source: Path, histories: tuple[Wanted, ...], seed: int) -> Inputs:
     """Read, cut at random and encode, with `histories` at the label party."""
     tables = read_tables(source)
     events = tables.events
-    split = split_samples(len(events), seed, tuple(FRACTIONS.values()))
+    split = split_samples(len(events), seed, CUT)
     encoded = encode(tables, split)
     # A held-out rating may be in no history, nor what it was.
     allowed = np.zeros(len(events), dtype=np.bool_)
