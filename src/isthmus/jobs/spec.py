@@ -113,9 +113,15 @@ class LabelSpec(Part):
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that targets and weights are made of, each once."""
+        weights = [self.weight] if self.weight else []
+        return tuple(dict.fromkeys([*self.target_columns, *weights]))
+
+    @property
+    def target_columns(self) -> tuple[str, ...]:
+        """The columns that targets are made of, each once."""
         texts = (self.expression, *(target.expression for target in self.also.values()))
         columns = [column for text in texts for column in parse_label(text).columns]
-        return tuple(dict.fromkeys([*columns, *([self.weight] if self.weight else [])]))
+        return tuple(dict.fromkeys(columns))
 
 
 class AlignSpec(Part):
@@ -234,7 +240,8 @@ class JobSpec(Part):
             # The name of a history is no column.
             if column in features and features[column].kind != "ignore" and not features[column].of:
                 place = ("parties", self.label.party, "features", column)
-                raise misplaced(place, "the label's column cannot be a feature as well")
+                whose = "label's" if column in self.label.target_columns else "weights'"
+                raise misplaced(place, f"the {whose} column cannot be a feature as well")
 
     def _label_serves(self) -> None:
         """What the split and the metric need of the label is there."""
