@@ -73,3 +73,18 @@ def test_a_missing_binary_first_label_is_refused():
     label = LabelSpec(party="bob", expression="Price > 20")
     with pytest.raises(SchemaError, match="missing in 1 of 5"):
         labels_of(label, FRAME, ROWS, TRAIN)
+
+
+@pytest.mark.parametrize(
+    "prices",
+    [
+        [1e200, None, -1e200, 99.0, 50.0],
+        [1.7e308, None, 1.7e308, 99.0, 50.0],
+        [10.0, None, 30.0, 1e300, 50.0],
+    ],
+)
+def test_numbers_too_large_to_learn_are_refused(prices):
+    frame = FRAME.with_columns(Price=pl.Series(prices))
+    label = LabelSpec.model_validate({"party": "bob", "expression": "Hit == 1", "also": ALSO})
+    with pytest.raises(DataError, match="target 'price' holds numbers that are too large"):
+        labels_of(label, frame, ROWS, TRAIN)

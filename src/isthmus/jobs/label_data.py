@@ -40,7 +40,7 @@ def labels_of(
     Raises:
         SchemaError: a column is missing or holds something else; the first target is binary and
             missing in a row.
-        DataError: no training sample has a label, or weighs anything.
+        DataError: no training sample has a label, or weighs anything; a real label is too large.
     """
     columns: list[Array] = []
     targets: list[Target] = []
@@ -76,9 +76,17 @@ def _target(
     known = known[~np.isnan(known)]
     if not len(known):
         raise DataError(f"target {name!r} has no label in any training sample")
-    mean, std = (float(known.mean()), float(known.std())) if kind == "real" else (0.0, 1.0)
-    # Rounding leaves a constant column with a tiny deviation.
-    std = std if std > 1e-12 * max(abs(mean), 1e-300) else 1.0
+    # What overflows is refused below.
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, std = (float(known.mean()), float(known.std())) if kind == "real" else (0.0, 1.0)
+        # Rounding leaves a constant column with a tiny deviation.
+        std = std if std > 1e-12 * max(abs(mean), 1e-300) else 1.0
+        scaled = ((values - mean) / std).astype(np.float32)
+    if not np.isfinite(std) or np.isinf(scaled).any():
+        raise DataError(
+            f"target {name!r} holds numbers that are too large to learn",
+            mend="Divide its column by a constant, or mend its extreme values.",
+        )
     target = Target(
         name,
         kind,
@@ -89,7 +97,7 @@ def _target(
         std=std,
         classes=found.classes,
     )
-    return target, ((values - mean) / std).astype(np.float32)
+    return target, scaled
 
 
 def _weights(
