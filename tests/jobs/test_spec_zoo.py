@@ -171,8 +171,11 @@ def test_what_a_network_cannot_do(text, said, monkeypatch):
             "job.yaml:3: train.model.attention.heads: 2 heads cannot share "
             "train.model.attention.width, which is 7",
         ),
-        ("{name: din}", "attention.candidate is missing"),
-        ("{name: din, attention: {candidate: Genres}}", "'Genres' is not a categorical feature"),
+        ("{name: din}", "job.yaml:3: train.model.attention.candidate is missing"),
+        (
+            "{name: din, attention: {candidate: Genres}}",
+            "job.yaml:3: train.model.attention.candidate: 'Genres' is not a categorical feature",
+        ),
     ],
 )
 def test_a_network_that_cannot_be_built_is_told_before_anything_runs(model, said):

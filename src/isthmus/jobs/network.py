@@ -67,4 +67,11 @@ def _build_top(job: Job) -> None:
 
     spec = job.spec
     label = spec.label.party
-    top_of(spec, Session(me=label, parties=spec.order, label_party=label))
+    try:
+        top_of(spec, Session(me=label, parties=spec.order, label_party=label))
+    except JobError as error:
+        field = error.message.split(maxsplit=1)[0].rstrip(":")
+        if not field.startswith("train."):
+            raise
+        place = job.where(*field.split("."))
+        raise JobError(f"{place}{error.message.removeprefix(field)}", mend=error.mend) from None

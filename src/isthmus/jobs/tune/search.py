@@ -81,10 +81,12 @@ def run_search(search: Search) -> Path:
 
 
 def _run_one(search: Search, study: Study, bench: Workbench, metric: str, ended: int) -> None:
+    from optuna.pruners import MedianPruner
     from optuna.samplers import TPESampler
     from optuna.trial import TrialState
 
     space = search.space
+    study.pruner = MedianPruner(n_startup_trials=space.startup)
     study.sampler = TPESampler(seed=space.seed + ended, n_startup_trials=space.startup)
     trial = study.ask()
     values = {name: _draw(trial, name, one) for name, one in space.space.items()}
