@@ -51,8 +51,9 @@ def validate(
     if output is Format.json:
         typer.echo(json.dumps({"valid": True, "name": loaded.spec.name, "hash": loaded.hash}))
     else:
-        fits = "" if me is None else f"; the table of {me} fits it"
-        typer.echo(f"{job} is a valid job, hash {loaded.hash}{fits}")
+        looked = "no table was looked at: add --as PARTY"
+        fits = looked if me is None else f"the table of {me} fits it"
+        typer.echo(f"{job} is a valid job, hash {loaded.hash}; {fits}")
 
 
 @app.command(name="hash", epilog=examples("isthmus job hash job.yaml"))
