@@ -109,6 +109,7 @@ def test_a_job_with_histories_is_split_as_it_is_pooled(past):
     pooled = load_file(bob.step("pooled").file("scores.safetensors"))["pooled"]
     np.testing.assert_allclose(scores, pooled, atol=1e-5)
     report = json.loads((past.results(job, "alice") / "report.json").read_text())
+    assert report["training"]["hyper_parameters"]["split"].startswith("by ")
     kinds = {feature["name"]: feature["kind"] for feature in report["data"]["features"]}
     assert {kinds[name] for name in ("Views", "Seen")} == {"sequence"}
     assert kinds["Face"] == "vector"

@@ -8,6 +8,7 @@ from isthmus.data.schema import source_columns
 from isthmus.errors import JobError
 from isthmus.jobs import precheck, zoo
 from isthmus.jobs.job import canonical_json
+from isthmus.jobs.outcome import split_words
 from isthmus.jobs.precheck import check_choices
 from isthmus.jobs.spec import ModelSpec
 
@@ -186,3 +187,12 @@ def test_a_network_that_cannot_be_built_is_told_before_anything_runs(model, said
     assert said in str(caught.value)
     good = "train: {model: {name: bst, dim: 8, attention: {candidate: MovieID}}}"
     check_choices(parse(text.replace("seed: 7", good)))
+
+
+def test_the_report_says_how_the_samples_were_divided():
+    assert split_words(parse(TEXT).spec) == "at random, 72% / 8% / 20%"
+    timed = with_label("time: Timestamp")
+    spec = parse(timed.replace("seed: 7", "split: {by: time, per: UserID}")).spec
+    assert (
+        split_words(spec) == "by Timestamp, 72% / 8% / 20% of each UserID, the latest for the test"
+    )

@@ -42,6 +42,7 @@ from isthmus.jobs.report import (
     write_report,
 )
 from isthmus.jobs.runner import POOLED, TRAFFIC
+from isthmus.jobs.spec import JobSpec
 from isthmus.jobs.steps import STEPS, encode
 from isthmus.jobs.steps.evaluate import SCORES, SHARED, SharedFigures
 from isthmus.jobs.steps.predict import PREDICTIONS
@@ -245,6 +246,7 @@ def _training(job: Job, folder: PartyFolder) -> TrainingFacts:
         batch_size=train.batch_size,
         learning_rate=train.learning_rate,
         hyper_parameters={
+            "split": split_words(job.spec),
             **train.model_dump(include=_SETTINGS),
             "aggregation": train.aggregation,
             "secure_sum": f"{train.secure_sum} bits" if train.secure_sum else "none",
@@ -259,6 +261,16 @@ def _training(job: Job, folder: PartyFolder) -> TrainingFacts:
         curve=tuple(_epoch(epoch) for epoch in epochs),
         guards=tuple(GuardFacts(**guard) for guard in result.get("guards", ())),
     )
+
+
+def split_words(spec: JobSpec) -> str:
+    """How the samples were divided into those for training, validation and test."""
+    split = spec.split
+    shares = f"{split.train:.0%} / {split.valid:.0%} / {split.test:.0%}"
+    if split.by == "random":
+        return f"at random, {shares}"
+    per = f" of each {split.per}" if split.per else ""
+    return f"by {spec.label.time}, {shares}{per}, the latest for the test"
 
 
 def _guards(job: Job, direction: Literal["cut", "gradient"]) -> str:

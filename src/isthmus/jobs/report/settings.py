@@ -51,6 +51,7 @@ _AGGREGATIONS = {
 """What each aggregation means, in a sentence; that of plain DeepFM needs none."""
 
 _NAMES = {
+    "split": "training, validation, test",
     "dim": "embedding width",
     "bottom": "layers of each bottom",
     "top": "layers of the top",
