@@ -275,7 +275,9 @@ def test_no_row_tells_its_own_label_by_its_own_history(past, path):
 def test_a_history_that_reads_no_label_may_hold_the_row_itself(past):
     with_a_later_time(past)
     past.change('time: When, where: "Clicked == 1"', "time: When, at: Later")
-    check_own_side(past.job(), "bob")
+    job = past.job("train.epochs=1", "evaluate.alone=false")
+    check_own_side(job, "bob")
+    assert past.run(job)["bob"].exists()
 
 
 def test_a_missing_time_of_a_sample_is_refused(past):

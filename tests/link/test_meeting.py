@@ -26,6 +26,7 @@ from isthmus.errors import (
 )
 from isthmus.link import Deadlines, Listener, Transcript, create_identity, open_links, trust
 from isthmus.link.identity import load_identity, trusted_partner
+from isthmus.link.remote.address import split_address
 from isthmus.link.remote.doorman import STREAMS_OF_A_PARTNER
 from isthmus.link.remote.frames import Counters, Kind, pack, pack_note, parse, read_note
 from isthmus.link.remote.handshake import NOT_READY, PROTOCOL
@@ -187,6 +188,8 @@ def test_an_own_listener_ends_with_its_links(folders):
             b = pool.submit(open_links, folders / "bob", "bob", {"alice": address})
             a.result()["bob"].close()
             b.result()["alice"].close()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(split_address(address), 5)
 
 
 def test_the_transcript_records_over_tls_too(folders):
