@@ -38,7 +38,7 @@ def _ranks(task: Task, rules: EvalProtocol, exam: Exam, clients: Longs, score: S
     scores = score(clients, candidates)
     if np.isnan(scores).any():
         raise NotFinite("the scores of a model are not numbers", mend="Lower the learning rates.")
-    chance = randomness.uniforms(task.seed, randomness.TIES, 0, clients)
+    chance = randomness.uniforms(task.seed, randomness.TIES, 0, task.shard.identity[clients])
     if rules.ties_against:
         chance[:] = 1.0
     if exam.excluded is None:
@@ -92,16 +92,31 @@ def _full_ranks(
     return out
 
 
+def counted(found: Longs) -> Longs:
+    """How many clients have rank 1, 2, ... 20, and how many were ranked at all, int64 [21].
+
+    Whole numbers, so that the counts of parts of the clients add up to those of all of them.
+    """
+    ranked = found[found > 0]
+    near = np.bincount(ranked[ranked <= CUTS[-1]] - 1, minlength=CUTS[-1])
+    return np.append(near, len(ranked)).astype(np.int64)
+
+
 def metrics(found: Longs) -> dict[str, float]:
     """The means of hit rate, NDCG, recall and reciprocal rank at 5, 10 and 20 over clients.
 
     One item is held out a client, so recall is the hit rate, and NDCG is `1 / log2(1 + rank)`.
     """
-    rank = found[found > 0].astype(np.float64)
+    return metrics_of(counted(found))
+
+
+def metrics_of(counts: Longs) -> dict[str, float]:
+    """As `metrics`, from what `counted` gave."""
+    rank, total = np.arange(1, CUTS[-1] + 1), max(int(counts[-1]), 1)
     out: dict[str, float] = {}
     for k in CUTS:
-        hit = rank <= k
+        hit = counts[:-1] * (rank <= k)
         values = (hit, hit / np.log2(1 + rank), hit, hit / rank)
         for name, value in zip(("hr", "ndcg", "recall", "mrr"), values, strict=True):
-            out[f"{name}@{k}"] = float(value.mean()) if len(rank) else 0.0
+            out[f"{name}@{k}"] = float(value.sum() / total)
     return out

@@ -16,7 +16,16 @@ from isthmus.errors import JobError
 from isthmus.fedrec import randomness
 from isthmus.fedrec.compiled import compiled
 from isthmus.fedrec.engine import Candidates
-from isthmus.fedrec.population import NONE, Interactions, Ints, Population, Ragged, Split, leave_out
+from isthmus.fedrec.population import (
+    NONE,
+    Interactions,
+    Ints,
+    Longs,
+    Population,
+    Ragged,
+    Split,
+    leave_out,
+)
 from isthmus.fedrec.task import Task
 
 Part = Literal["valid", "test"]
@@ -108,12 +117,17 @@ class Exam:
         return Candidates(lists.indptr[clients], lists.counts[clients], lists.items)
 
 
-def exams(rules: EvalProtocol, population: Population, seed: int) -> dict[Part, Exam]:
-    """The exams of validation and test."""
-    return {part: _exam(rules, population, seed, part) for part in PARTS}
+def exams(
+    rules: EvalProtocol, population: Population, seed: int, identity: Longs | None = None
+) -> dict[Part, Exam]:
+    """The exams of validation and test; `identity` as in `Task`, where these are some clients."""
+    names = np.arange(population.clients) if identity is None else identity
+    return {part: _exam(rules, population, seed, names, part) for part in PARTS}
 
 
-def _exam(rules: EvalProtocol, population: Population, seed: int, part: Part) -> Exam:
+def _exam(
+    rules: EvalProtocol, population: Population, seed: int, identity: Longs, part: Part
+) -> Exam:
     positive = population.valid if part == "valid" else population.test
     if rules.candidates is None:
         # The other held-out item is no training item, but known to be liked: not a wrong answer.
@@ -130,7 +144,7 @@ def _exam(rules: EvalProtocol, population: Population, seed: int, part: Part) ->
     indptr = np.zeros(population.clients + 1, np.int64)
     np.cumsum(count, out=indptr[1:])
     drawn = np.empty(indptr[-1], np.int32)
-    _draw(seed, purpose, population.items, seen.indptr, seen.items, indptr, drawn)
+    _draw(seed, purpose, population.items, identity, seen.indptr, seen.items, indptr, drawn)
     drawn[indptr[:-1]] = positive
     return Exam(positive, Ragged(indptr, drawn), None)
 
@@ -140,6 +154,7 @@ def _draw(
     seed: int,
     purpose: int,
     table: int,
+    identity: np.ndarray,
     seen_indptr: np.ndarray,
     seen: np.ndarray,
     indptr: np.ndarray,
@@ -150,7 +165,7 @@ def _draw(
     for client in range(len(indptr) - 1):
         for k in range(seen_indptr[client], seen_indptr[client + 1]):
             taken[seen[k]] = client
-        state = randomness.stream(seed, purpose, 0, client)
+        state = randomness.stream(seed, purpose, 0, identity[client])
         at = indptr[client] + 1
         while at < indptr[client + 1]:
             state, item = randomness.below(state, table)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from isthmus.errors import JobError
 from isthmus.fedrec import checkpoint
-from isthmus.fedrec.evaluate import metrics, ranks
+from isthmus.fedrec.evaluate import counted, metrics_of, ranks
 from isthmus.fedrec.method import Arrays, Method, Score
 from isthmus.fedrec.options import Recipe
 from isthmus.fedrec.population import Interactions, Longs
@@ -68,34 +69,75 @@ def run(
     options = options or RunOptions()
     if len({one.ground for one in protocols}) != 1:
         raise JobError("these protocols need trainings of their own: run them one by one")
-    return _Run(data, recipe, tuple(protocols), options).go(told or (lambda result: None))
+    task = make_task(
+        data, protocols[0], options.seed, threads=options.threads, memory=options.memory
+    )
+    task = replace(task, guards=options.guards)
+    facts = Facts(data.name, data.users, data.items, len(data.user))
+    judge = _Judge(task, tuple(protocols))
+    method = recipe.build(task)
+    going = Run(facts, recipe, tuple(protocols), options, judge, method)
+    return going.go(told or (lambda result: None))
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is said of the data in a result."""
+
+    name: str
+    clients: int
+    items: int
+    interactions: int
+
+
+class Judge(Protocol):
+    """Tells how clients' held-out items rank; here, or where the clients are."""
+
+    judging: bool
+    """Whether the round at hand is judged."""
+    wall: float
+    """Seconds that judging took within the round, and of processors in `cpu`."""
+    cpu: float
+    kept: Arrays
+
+    def begin(self) -> None:
+        """Forget the last round."""
+        ...
+
+    def watch(self, clients: Longs, score: Score) -> None:
+        """See `method.Watch`."""
+        ...
+
+    def finish(self, method: Method) -> None:
+        """Judge the clients that no watch has seen in this round."""
+        ...
+
+    def counts(self, protocol: str, part: Part) -> Longs:
+        """As `evaluate.counted` has them, over all clients."""
+        ...
+
+    def keep(self, protocol: str) -> None:
+        """This round is the best so far."""
+        ...
 
 
 @dataclass(eq=False)
-class _Run:
-    data: Interactions
+class Run:
+    """A run under way; `run` is the usual way to one."""
+
+    data: Facts
     recipe: Recipe
     protocols: tuple[EvalProtocol, ...]
     options: RunOptions
-    task: Task = field(init=False)
-    method: Method = field(init=False)
+    judge: Judge
+    method: Method
     result: RunResult = field(init=False)
-    judge: _Judge = field(init=False)
 
     def __post_init__(self) -> None:
         options, recipe, data = self.options, self.recipe, self.data
-        task = make_task(
-            data, self.protocols[0], options.seed, threads=options.threads, memory=options.memory
-        )
-        self.task = Task(
-            task.population, task.avoid, task.seed, task.threads, task.memory,
-            guards=options.guards,
-        )  # fmt: skip
-        self.judge = _Judge(self.task, self.protocols)
-        self.method = recipe.build(self.task)
         found = recipe.algorithm
         self.result = RunResult(
-            data.name, data.users, data.items, len(data.user), found.name,
+            data.name, data.clients, data.items, data.interactions, found.name,
             found.called(recipe.backbone), found.kind, found.leaves, recipe.backbone, options.seed,
             recipe.values(),
             outcomes={one.name: Outcome(one.name) for one in self.protocols},
@@ -103,14 +145,16 @@ class _Run:
 
     @property
     def mark(self) -> str:
+        """Of all that a checkpoint depends on."""
         head = {k: v for k, v in self.result.to_json().items() if k not in ("rounds", "outcomes")}
         head["protocols"] = [one.name for one in self.protocols]
         head["every"] = self.options.every
         return checkpoint.fingerprint(head)
 
     def go(self, told: Told) -> RunResult:
+        """All rounds that are not done yet."""
         rounds = self.options.rounds or self.recipe.algorithm.rounds
-        for number in range(self._begin() + 1, rounds + 1):
+        for number in range(self.begin() + 1, rounds + 1):
             self.judge.judging = number % self.options.every == 0 or number == rounds
             self._round(number)
             if self.judge.judging:
@@ -121,8 +165,10 @@ class _Run:
         self._finish()
         return self.result
 
-    def _begin(self) -> int:
-        """The rounds that are done already."""
+    def begin(self) -> int:
+        """Take up a checkpoint if that is asked for; the rounds that are done already."""
+        if self.result.rounds:
+            return self.result.rounds[-1].number
         folder = self.options.folder
         if folder is None or not self.options.resume:
             return 0
@@ -130,8 +176,16 @@ class _Run:
         if found is None:
             return 0
         self.result, state, self.judge.kept = found
-        self.method.restore(state)
+        self.restore(state)
         return self.result.rounds[-1].number
+
+    def state(self) -> Arrays:
+        """What a checkpoint holds of the method."""
+        return self.method.state()
+
+    def restore(self, state: Arrays) -> None:
+        """Go on from `state()`."""
+        self.method.restore(state)
 
     def _round(self, number: int) -> None:
         self.judge.begin()
@@ -144,10 +198,10 @@ class _Run:
         )
 
     def _judge(self, number: int) -> None:
-        self.judge.finish(self.method.score)
+        self.judge.finish(self.method)
         for rules in self.protocols:
             outcome = self.result.outcomes[rules.name]
-            found = {part: metrics(self.judge.ranks[rules.name, part]) for part in PARTS}
+            found = {part: metrics_of(self.judge.counts(rules.name, part)) for part in PARTS}
             outcome.judgements.append(Judgement(number, found["valid"], found["test"]))
             if not outcome.chosen or _better(outcome, rules, found[rules.choose_on]):
                 outcome.chosen = number
@@ -155,7 +209,7 @@ class _Run:
 
     def _checkpoint(self) -> None:
         if self.options.folder is not None:
-            state, kept = self.method.state(), self.judge.kept
+            state, kept = self.state(), self.judge.kept
             checkpoint.save(self.options.folder, self.mark, self.result, state, kept)
 
     def _finish(self) -> None:
@@ -207,9 +261,13 @@ class _Judge:
         self.wall += time.perf_counter() - wall
         self.cpu += time.process_time() - cpu
 
-    def finish(self, score: Score) -> None:
+    def finish(self, method: Method) -> None:
         """Rank for the clients that no watch has seen in this round."""
-        self.watch(np.flatnonzero(~self._seen), score)
+        self.watch(np.flatnonzero(~self._seen), method.score)
+
+    def counts(self, protocol: str, part: Part) -> Longs:
+        """How many clients have which rank."""
+        return counted(self.ranks[protocol, part])
 
     def keep(self, protocol: str) -> None:
         """Keep the test ranks of this round, for paired tests between methods."""

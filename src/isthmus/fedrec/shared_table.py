@@ -84,7 +84,7 @@ class SharedTable(Method):
         clients = self.clients(number)
 
         def stream() -> Iterator[Uploads]:
-            for chunk in engine.train(self.task, self.model, work, clients):
+            for chunk in self._trained(work, clients):
                 if self.judged == "trained":
                     watch(chunk.clients, _Trained(self, work, chunk))
                 sent = self.task.guarded(chunk, number)
@@ -96,8 +96,17 @@ class SharedTable(Method):
         # An aggregator that stops early must not leave clients untrained.
         for _ in uploads:
             pass
-        down = len(clients) * (self.shared.items.nbytes + self.shared.network.nbytes)
-        return RoundReport(tally.mean, len(clients), tally.up, down)
+        fleet = self.task.fleet
+        loss = tally.mean if fleet is None else fleet.loss()
+        down = tally.clients * (self.shared.items.nbytes + self.shared.network.nbytes)
+        return RoundReport(loss, tally.clients, tally.up, down)
+
+    def _trained(self, work: Work, clients: Longs) -> Iterator[Uploads]:
+        """The round's uploads, from here or from where the clients are."""
+        fleet = self.task.fleet
+        if fleet is None:
+            return engine.train(self.task, self.model, work, clients)
+        return fleet.train(self.model, work, clients, judged_as_trained=self.judged == "trained")
 
     def score(self, clients: Longs, candidates: Candidates) -> Floats:
         """The scores with the parameters after the last round."""
@@ -144,20 +153,32 @@ def part_of(chunk: Uploads, clients: Longs) -> Uploads:
     )  # fmt: skip
 
 
+LOSS_UNIT = 2.0**-24
+"""Losses are added up in whole numbers of this, so that the sum is the same in any order."""
+_LOSS_LIMIT = 2.0**18
+
+
+def loss_units(loss: Floats) -> int:
+    """The sum of clients' losses in `LOSS_UNIT`; each counts for at most 2^18."""
+    units = np.rint(np.minimum(loss.astype(np.float64), _LOSS_LIMIT) / LOSS_UNIT)
+    return int(units.astype(np.int64).sum())
+
+
 class Tally:
     """Adds up losses and bytes over a round's chunks."""
 
     def __init__(self) -> None:
         self.up = 0
-        self._losses: list[Floats] = []
+        self.clients = 0
+        self._units = 0
 
     def add(self, loss: Floats, sent: Uploads) -> None:
         """Count a chunk: touched rows with their item numbers, and the networks."""
         self.up += sent.rows.nbytes + sent.items.nbytes + sent.network.nbytes
-        self._losses.append(loss)
+        self.clients += len(sent.clients)
+        self._units += loss_units(loss)
 
     @property
     def mean(self) -> float | None:
         """The mean loss, the same however the chunks are cut."""
-        losses = np.concatenate(self._losses) if self._losses else np.zeros(0)
-        return float(losses.mean(dtype=np.float64)) if len(losses) else None
+        return self._units * LOSS_UNIT / self.clients if self.clients else None

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from isthmus.fedrec.kernels.samples import Shard
 from isthmus.fedrec.population import Longs, Population, Ragged
 from isthmus.fedrec.training import LocalTraining
 from isthmus.fedrec.uploads import Guard, Uploads
+
+if TYPE_CHECKING:
+    from isthmus.fedrec.fleet import Fleet
 
 SLICES = 4
 """Slices a thread, so that a slow one does not keep the others waiting."""
@@ -37,6 +41,8 @@ class Task:
     random numbers follow it, so that a shard draws what the whole would."""
     guards: tuple[Guard, ...] = ()
     """Applied in this order to all that clients upload."""
+    fleet: Fleet | None = None
+    """Where the clients are; None where they are here."""
 
     def guarded(self, uploads: Uploads, number: int) -> Uploads:
         """What the server sees of `uploads`."""

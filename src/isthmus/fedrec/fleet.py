@@ -1,0 +1,34 @@
+"""The seam to clients that are elsewhere: what a method's server may ask of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
+
+from isthmus.fedrec.population import Floats, Longs
+from isthmus.fedrec.uploads import Uploads
+
+if TYPE_CHECKING:
+    from isthmus.fedrec.engine import Work
+    from isthmus.fedrec.task import Model
+
+
+class Fleet(Protocol):
+    """Clients on devices. Whoever does not answer is left out."""
+
+    def train(
+        self, model: Model, work: Work, clients: Longs, *, judged_as_trained: bool
+    ) -> Iterator[Uploads]:
+        """As `engine.train`, guards applied; `user`, `counts` and `loss` of the uploads are empty.
+
+        With `judged_as_trained` each client is judged, at home, with what it has just trained.
+        """
+        ...
+
+    def loss(self) -> float | None:
+        """The mean loss of the clients of the last `train`."""
+        ...
+
+    def total(self, what: str) -> Floats:
+        """The sum over all clients of a statistic, float32, by name (see `statistics`)."""
+        ...
