@@ -19,8 +19,9 @@ import hashlib
 import hmac
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NoReturn
 
 import numpy as np
@@ -57,7 +58,7 @@ class Roster:
         if len(set(self.parties)) < len(self.parties) or len(set(self.keys)) < len(self.keys):
             raise ValueError("the same party, or the same key, twice")
 
-    @property
+    @cached_property
     def digest(self) -> bytes:
         """SHA-256 of all of it."""
         keys = [key.hex() for key in self.keys]
@@ -73,8 +74,13 @@ class MaskKey:
         self.public: bytes = self._private.public_key().public_bytes_raw()
         """The public key, 32 bytes."""
 
-    def masks(self, me: str, roster: Roster) -> Masks:
+    def masks(self, me: str, roster: Roster, peers: Container[str] | None = None) -> Masks:
         """The masks of `me` against all others of the roster.
+
+        Args:
+            me: our own name.
+            roster: who takes part.
+            peers: those with whom masks are shared, if not with all; they must share with us.
 
         Raises:
             ValueError: the roster does not hold our own key under our name.
@@ -87,7 +93,11 @@ class MaskKey:
         return Masks(
             me,
             roster.parties,
-            {peer: self._pair_key(me, peer, key, roster) for peer, key in pairs if peer != me},
+            {
+                peer: self._pair_key(me, peer, key, roster)
+                for peer, key in pairs
+                if peer != me and (peers is None or peer in peers)
+            },
         )
 
     def _pair_key(self, me: str, peer: str, key: bytes, roster: Roster) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -14,9 +14,9 @@ from isthmus.fedrec.population import Floats, Longs
 from isthmus.fedrec.task import Task
 from isthmus.fedrec.training import LocalTraining
 
-Leaves = Literal["nothing", "sums", "tables", "vectors"]
+Leaves = Literal["nothing", "sums", "tables", "vectors", "interactions"]
 """What leaves a device: nothing; sums over clients are enough for the server (secure aggregation
-fits); each client's own table; its user vector as well."""
+fits); each client's own table; its user vector as well; its interactions themselves (ceilings)."""
 
 Arrays = dict[str, np.ndarray[Any, np.dtype[Any]]]
 Score = Callable[[Longs, Candidates], Floats]
@@ -41,6 +41,11 @@ class RoundReport:
 
 class Method(ABC):
     """One algorithm on one task. It holds server and client state and goes round by round."""
+
+    takes_guards: ClassVar[bool] = False
+    """Whether clients send `Uploads`, which the task's guards go over."""
+    beside: ClassVar[str] = ""
+    """What clients send besides, in words; guards do not reach it."""
 
     def __init__(self, task: Task) -> None:
         self.task = task

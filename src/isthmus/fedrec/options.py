@@ -12,6 +12,7 @@ from isthmus.errors import JobError
 from isthmus.fedrec.algorithms import algorithm
 from isthmus.fedrec.backbones import backbone
 from isthmus.fedrec.method import Algorithm, Method
+from isthmus.fedrec.privacy.fits import check
 from isthmus.fedrec.task import Model, Task
 from isthmus.fedrec.training import LocalTraining
 
@@ -26,11 +27,17 @@ class Recipe:
     training: LocalTraining | None
 
     def build(self, task: Task) -> Method:
-        """The method on `task`."""
+        """The method on `task`.
+
+        Raises:
+            JobError: guards of the task do not reach all that the algorithm sends.
+        """
         model = None
         if self.backbone is not None and self.training is not None:
             model = Model.new(backbone(self.backbone), self.training, task)
-        return self.algorithm.build(task, self.settings, model)
+        method = self.algorithm.build(task, self.settings, model)
+        check(self.algorithm, method)
+        return method
 
     def values(self) -> dict[str, Any]:
         """All numbers by name, for the record."""

@@ -28,6 +28,8 @@ class OwnTables(Method):
     clients' tables it must take from the uploads, which the guards have been through.
     """
 
+    takes_guards = True
+
     def __init__(self, task: Task, model: Model, *, share: float = 1.0) -> None:
         super().__init__(task)
         self.model, self.share = model, share

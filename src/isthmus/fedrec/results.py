@@ -66,6 +66,8 @@ class RunResult:
     values: dict[str, Any]
     rounds: list[RoundRecord] = field(default_factory=list)
     outcomes: dict[str, Outcome] = field(default_factory=dict)
+    privacy: dict[str, Any] = field(default_factory=dict)
+    """The defences, their epsilon and what they protect; empty without."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, to be written as JSON."""

@@ -16,6 +16,7 @@ from isthmus.fedrec.evaluate import counted, metrics_of, ranks
 from isthmus.fedrec.method import Arrays, Method, Score
 from isthmus.fedrec.options import Recipe
 from isthmus.fedrec.population import Interactions, Longs
+from isthmus.fedrec.privacy.defences import Defences
 from isthmus.fedrec.protocols import PARTS, EvalProtocol, Exam, Part, exams, make_task
 from isthmus.fedrec.results import Judgement, Outcome, RoundRecord, RunResult
 from isthmus.fedrec.task import Task
@@ -43,6 +44,9 @@ class RunOptions:
     resume: bool = False
     checkpoint_every: int = 10
     guards: tuple[Guard, ...] = ()
+    """Hostile clients, observers: after the defences."""
+    defences: Defences = field(default_factory=Defences)
+    """What honest clients do to their uploads."""
 
 
 def run(
@@ -72,7 +76,7 @@ def run(
     task = make_task(
         data, protocols[0], options.seed, threads=options.threads, memory=options.memory
     )
-    task = replace(task, guards=options.guards)
+    task = options.defences.protect(replace(task, guards=options.guards))
     facts = Facts(data.name, data.users, data.items, len(data.user))
     judge = _Judge(task, tuple(protocols))
     method = recipe.build(task)
@@ -141,6 +145,7 @@ class Run:
             found.called(recipe.backbone), found.kind, found.leaves, recipe.backbone, options.seed,
             recipe.values(),
             outcomes={one.name: Outcome(one.name) for one in self.protocols},
+            privacy=options.defences.record(options.rounds or found.rounds, found),
         )  # fmt: skip
 
     @property

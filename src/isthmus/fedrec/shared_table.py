@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from isthmus.errors import JobError
 from isthmus.fedrec import engine
 from isthmus.fedrec.engine import Candidates, Work
 from isthmus.fedrec.method import Arrays, Method, RoundReport, Watch
@@ -28,6 +29,8 @@ class SharedTable(Method):
     `reference` (what it is pulled to) or `extra` (constants of the gradient). What is
     done to uploads before the server sees them are the task's guards.
     """
+
+    takes_guards = True
 
     def __init__(
         self,
@@ -87,11 +90,12 @@ class SharedTable(Method):
             for chunk in self._trained(work, clients):
                 if self.judged == "trained":
                     watch(chunk.clients, _Trained(self, work, chunk))
-                sent = self.task.guarded(chunk, number)
-                tally.add(chunk.loss, sent)
-                yield sent
+                for part in self._pieces(chunk):
+                    sent = self.task.guarded(part, number)
+                    tally.add(part.loss, sent)
+                    yield sent
 
-        uploads = stream()
+        uploads = self._sealed(stream(), number, tally)
         self.aggregate(uploads, number)
         # An aggregator that stops early must not leave clients untrained.
         for _ in uploads:
@@ -107,6 +111,33 @@ class SharedTable(Method):
         if fleet is None:
             return engine.train(self.task, self.model, work, clients)
         return fleet.train(self.model, work, clients, judged_as_trained=self.judged == "trained")
+
+    def _pieces(self, chunk: Uploads) -> Iterator[Uploads]:
+        """The chunk; before guards, which may add all rows, in pieces that fit the memory."""
+        step = max(1, self.task.memory // (4 * self.shared.items.nbytes))
+        if not self.task.guards or len(chunk.clients) <= step:
+            yield chunk
+            return
+        for first in range(0, len(chunk.clients), step):
+            yield part_of(chunk, chunk.clients[first : first + step])
+
+    def _sealed(self, uploads: Iterator[Uploads], number: int, tally: Tally) -> Iterator[Uploads]:
+        """The uploads as the server gets them: under a secure sum one, without rows."""
+        if self.task.sealing is None:
+            yield from uploads
+            return
+        chunks = list(uploads)
+        if not chunks:
+            return
+        whole = self.task.sealing.seal(chunks, number)
+        assert whole.sealed is not None
+        tally.up = whole.sealed.up
+        yield whole
+        if not whole.sealed.used:
+            raise JobError(
+                "the aggregator looks at clients' uploads, which a secure sum hides",
+                mend="Add them up with `Sums`.",
+            )
 
     def score(self, clients: Longs, candidates: Candidates) -> Floats:
         """The scores with the parameters after the last round."""

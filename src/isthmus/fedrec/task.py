@@ -16,7 +16,7 @@ from isthmus.fedrec.kernels.arrays import Sizes
 from isthmus.fedrec.kernels.samples import Shard
 from isthmus.fedrec.population import Longs, Population, Ragged
 from isthmus.fedrec.training import LocalTraining
-from isthmus.fedrec.uploads import Guard, Uploads
+from isthmus.fedrec.uploads import Guard, Sealing, Uploads
 
 if TYPE_CHECKING:
     from isthmus.fedrec.fleet import Fleet
@@ -41,6 +41,8 @@ class Task:
     random numbers follow it, so that a shard draws what the whole would."""
     guards: tuple[Guard, ...] = ()
     """Applied in this order to all that clients upload."""
+    sealing: Sealing | None = None
+    """Comes after the guards: the server sees sums alone."""
     fleet: Fleet | None = None
     """Where the clients are; None where they are here."""
 

@@ -92,6 +92,9 @@ class Uploads:
     """int32 [rows], how often the item was among the client's samples of the round."""
     loss: Floats
     """float32 [n], the client's mean training loss."""
+    sealed: Sealed | None = None
+    """Under a secure sum: what adds these up. There are no rows then; `Sums.add` is all that a
+    server can do with them."""
 
     def row_table(self, place: int) -> Floats:
         """The whole table that client number `place` of the chunk sent, float32 [M, d]."""
@@ -99,6 +102,30 @@ class Uploads:
         table: Floats = self.starts.items[self.starts.of[self.clients[place]]].copy()
         table[self.items[own]] = self.rows[own]
         return table
+
+
+class Sealed(Protocol):
+    """Uploads of which only the sum can be seen."""
+
+    used: bool
+    """Whether they were added up."""
+
+    @property
+    def up(self) -> int:
+        """Bytes from all clients."""
+        ...
+
+    def add(self, sums: Sums, weight: NDArray[np.float64]) -> None:
+        """Add the clients' weighted changes to `sums`."""
+        ...
+
+
+class Sealing(Protocol):
+    """How a round's uploads are hidden from the server but for their sum."""
+
+    def seal(self, uploads: list[Uploads], number: int) -> Uploads:
+        """All uploads of round `number` as one with `sealed`."""
+        ...
 
 
 class Aggregator(Protocol):
@@ -151,6 +178,9 @@ class Sums:
 
     def add(self, uploads: Uploads, weight: NDArray[np.float64]) -> None:
         """Add a chunk; `weight` float64 [n], often `uploads.weight`."""
+        if uploads.sealed is not None:
+            uploads.sealed.add(self, weight)
+            return
         of = uploads.starts.of[uploads.clients]
         sums.add_changes(
             self.items,

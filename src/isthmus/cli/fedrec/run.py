@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from isthmus.cli.fedrec.defences import Clip, ClipRows, Delta, Noise, PseudoItems, SecureSum
 from isthmus.cli.options import Debug, Format, Output, examples
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ EXAMPLES = examples(
     "isthmus fedrec run --data filmtrust --algorithm fedca --backbone fcf --protocol authors",
     "isthmus fedrec run --data ml-100k --algorithm pfedrec --protocol all --threads 2",
     "isthmus fedrec run --data ml-1m --algorithm fedca --set variant=authors --set alpha=0.5",
+    "isthmus fedrec run --data ml-100k --algorithm pfedrec --pseudo-items 4",
+    "isthmus fedrec run --data ml-100k --algorithm fedavg --secure-sum --clip 1 --noise 4",
     "isthmus fedrec run --data plays.csv --column user=listener --column item=song "
     "--algorithm ease",
 )
@@ -75,6 +78,12 @@ def run(
     ] = None,
     column: Columns = None,
     min_interactions: Least = None,
+    pseudo_items: PseudoItems = 0,
+    clip: Clip = 0.0,
+    clip_rows: ClipRows = 0.0,
+    noise: Noise = 0.0,
+    secure_sum: SecureSum = False,
+    delta: Delta = 1e-5,
     out: Annotated[
         Path | None, typer.Option(help="Folder for result, ranks and checkpoint.")
     ] = None,
@@ -88,7 +97,12 @@ def run(
     del debug
     from isthmus.fedrec import RunOptions, interactions, recipe
     from isthmus.fedrec.options import parse_sets
+    from isthmus.fedrec.privacy import Defences
 
+    defences = Defences(
+        pseudo_items, clip=clip, clip_rows=clip_rows, noise=noise, secure_sum=secure_sum,
+        delta=delta,
+    )  # fmt: skip
     wanted = _protocols(protocol or ["honest-sampled", "full-ranking"])
     chosen = recipe(algorithm, backbone, parse_sets(sets or []))
     named = {what: str(name) for what, name in parse_sets(column or []).items()}
@@ -97,8 +111,9 @@ def run(
     for rules in _by_ground(wanted):
         folder = out / ("authors" if rules[0].leaks else "honest") if out else None
         options = RunOptions(
-            seed, rounds, every, threads, memory << 20, folder=folder, resume=resume
-        )
+            seed, rounds, every, threads, memory << 20, folder=folder, resume=resume,
+            defences=defences,
+        )  # fmt: skip
         results.append(_train(found, chosen, rules, options))
     if output is Format.json:
         typer.echo(json.dumps([one.to_json() for one in results], indent=2))
@@ -188,6 +203,8 @@ def _show(results: list[RunResult]) -> None:
     for result in results:
         typer.echo(_cost(result))
     typer.echo(f"Leaves the device: {first.leaves}.")
+    for sentence in first.privacy.get("protects", ()):
+        typer.echo(sentence)
     if any("authors" in result.outcomes for result in results):
         typer.echo(
             "The authors protocol leaks: held-out items are never training negatives, and the "

@@ -60,6 +60,8 @@ class Settings:
 class DAPFL(OwnTables):
     """Own tables, all mixed with all each round."""
 
+    beside = "how popular its items are"
+
     def __init__(self, task: Task, model: Model, settings: Settings) -> None:
         super().__init__(task, model)
         self.settings = settings

@@ -71,16 +71,17 @@ class FedEM(OwnTables):
     def mix(self, uploads: Iterator[Uploads], number: int) -> int:
         """Mix the tables of the round's chosen clients by similarity."""
         chosen = self._chosen(number)
-        tables = [
-            chunk.row_table(int(place))
-            for chunk in uploads
-            for place in np.flatnonzero(np.isin(chunk.clients, chosen))
-        ]
+        tables: list[Floats] = []
+        sizes: list[float] = []
+        for chunk in uploads:
+            for place in np.flatnonzero(np.isin(chunk.clients, chosen)).tolist():
+                tables.append(chunk.row_table(place))
+                sizes.append(float(chunk.weight[place]))
         self.user[:, -1] = 0
         if len(chosen) < 2:
             return 0
         stack = np.stack(tables)
-        w = weights(self.task.population.weights[chosen], stack, self.settings.alpha)
+        w = weights(np.array(sizes), stack, self.settings.alpha)
         flat = stack.reshape(len(chosen), -1)
         self.sent[chosen] = (w.astype(np.float32) @ flat).reshape(stack.shape)
         self.user[chosen, -1] = 1

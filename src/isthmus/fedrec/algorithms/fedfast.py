@@ -81,6 +81,8 @@ def _add_by_change(
 class FedFast(SharedTable):
     """A shared table; users' vectors are known to the server."""
 
+    beside = "its user's vector"
+
     def __init__(self, task: Task, model: Model, settings: Settings) -> None:
         super().__init__(task, model, ActvAgg(), share=settings.share)
         self.settings = settings

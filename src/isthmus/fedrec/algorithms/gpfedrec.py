@@ -53,6 +53,8 @@ class Settings:
 class GPFedRec(SharedTable):
     """A shared start, and a reference table for each client: one array [U, M, d]."""
 
+    beside = "how many batches it trained, which is how many items it has"
+
     def __init__(self, task: Task, model: Model, settings: Settings) -> None:
         super().__init__(task, model, PlainMean())
         self.settings = settings

@@ -57,6 +57,8 @@ class Settings:
 class PerFedRec(SharedTable):
     """`shared` is the general model, `groups` the clusters' and who is in which."""
 
+    beside = "its user's vector"
+
     def __init__(self, task: Task, model: Model, settings: Settings) -> None:
         if settings.cluster + settings.general <= 0:
             raise JobError("cluster and general must not both be 0: not every client trains")

@@ -68,14 +68,14 @@ class PFedGraph(OwnTables):
     def mix(self, uploads: Iterator[Uploads], number: int) -> int:
         """A mean of its own for each of the round's chosen clients."""
         chosen = self._chosen(number)
-        flat = [one for chunk in uploads for one in _models(chunk, chosen)]
+        sent = [one for chunk in uploads for one in _models(chunk, chosen)]
         self.pull[:] = 0
-        if len(flat) < 2:
+        if len(sent) < 2:
             return 0
-        models = np.stack(flat)
+        models = np.stack([model for model, _ in sent])
         initial = self.model.initial
         start = np.concatenate([initial.items.ravel(), initial.network])
-        weights = self.task.population.weights[chosen]
+        weights = np.array([weight for _, weight in sent])
         w = collaboration(models - start, weights, self.settings.alpha)
         mean = w.astype(np.float32) @ models
         size = initial.items.size
@@ -100,10 +100,11 @@ class PFedGraph(OwnTables):
         self.pull = state["pull"]
 
 
-def _models(chunk: Uploads, chosen: Longs) -> Iterator[Floats]:
-    """The chosen clients' item tables and networks as the server sees them, flat."""
+def _models(chunk: Uploads, chosen: Longs) -> Iterator[tuple[Floats, float]]:
+    """The chosen clients' item tables and networks as the server sees them, flat, and weights."""
     for place in np.flatnonzero(np.isin(chunk.clients, chosen)).tolist():
-        yield np.concatenate([chunk.row_table(place).ravel(), chunk.network[place]])
+        model = np.concatenate([chunk.row_table(place).ravel(), chunk.network[place]])
+        yield model, float(chunk.weight[place])
 
 
 def collaboration(changes: Floats, weights: Matrix, alpha: float) -> Matrix:

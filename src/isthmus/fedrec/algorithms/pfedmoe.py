@@ -41,6 +41,8 @@ class Settings:
 class PFedMoE(SharedTable):
     """A shared table by FedAvg; a private one and a gate for each client."""
 
+    beside = "which items it has, once, to be summed"
+
     def __init__(self, task: Task, model: Model, settings: Settings) -> None:
         super().__init__(task, model, Mean(), share=settings.share)
         numbers = [np.array([settings.ridge], np.float32), popularity(task)]

@@ -1,0 +1,50 @@
+"""What honest clients do to uploads: options that `isthmus fedrec run` and its attacks share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+PseudoItems = Annotated[
+    int,
+    typer.Option(
+        "--pseudo-items",
+        metavar="N",
+        help="Each client also sends N made-up rows for each of its items, of items that it never "
+        "had, always the same ones.",
+        min=0,
+    ),
+]
+Clip = Annotated[
+    float,
+    typer.Option(
+        "--clip", metavar="C", help="Shorten each client's whole change to this 2-norm.", min=0.0
+    ),
+]
+ClipRows = Annotated[
+    float,
+    typer.Option(
+        "--clip-rows", metavar="C", help="Shorten each row's change to this 2-norm.", min=0.0
+    ),
+]
+Noise = Annotated[
+    float,
+    typer.Option(
+        "--noise",
+        metavar="Z",
+        help="Differential privacy: normal noise of Z clips on each client's whole table, or with "
+        "--secure-sum on the sum. Needs --clip. The result says epsilon.",
+        min=0.0,
+    ),
+]
+SecureSum = Annotated[
+    bool,
+    typer.Option(
+        "--secure-sum",
+        metavar="",
+        help="The server sees sums over clients alone, by pairwise masks; for algorithms that need "
+        "no more.",
+    ),
+]
+Delta = Annotated[float, typer.Option(help="The delta at which epsilon is told.")]
