@@ -1,8 +1,11 @@
 """GF-CF and FedCIA's model-free form against their definitions on pooled data."""
 
 import numpy as np
+import pytest
 
 from isthmus.fedrec import Candidates, make_task, protocol, recipe
+from isthmus.fedrec.algorithms import ease
+from isthmus.fedrec.algorithms._one_round import gram, interaction_rows, row_sums
 
 
 def scores_of(name, data, **sets):
@@ -40,3 +43,22 @@ def test_model_free_fedcia_equals_the_mean_of_the_clients_filters(data):
     z = np.mean(filters, axis=0)
     wanted = [10 * row @ z + row @ own for row, own in zip(r, filters, strict=True)]
     np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+def test_sums_over_interactions_are_products_of_their_matrix(data):
+    task = make_task(data, protocol("honest-sampled"), seed=2)
+    some = np.array([3, 4, 7])
+    table = np.random.default_rng(0).normal(size=(data.items, 5)).astype(np.float32)
+    x = interaction_rows(task, np.arange(data.users))
+    np.testing.assert_array_equal(gram(task), x.T @ x)
+    np.testing.assert_allclose(row_sums(task, some, table), x[some] @ table, atol=1e-5)
+
+
+@pytest.mark.parametrize("ridge", [30.0, 300.0])
+def test_ease_of_many_items_in_single_precision_is_the_same(data, monkeypatch, ridge):
+    task = make_task(data, protocol("honest-sampled"), seed=2)
+    exact = ease.ease_weights(gram(task), ridge)
+    monkeypatch.setattr(ease, "MANY_ITEMS", 2)
+    single = ease.ease_weights(gram(task), ridge)
+    np.testing.assert_allclose(single, exact, atol=1e-6)
+    assert np.abs(exact).max() > 1e-3

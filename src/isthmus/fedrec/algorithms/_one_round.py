@@ -6,6 +6,7 @@ from abc import abstractmethod
 
 import numpy as np
 
+from isthmus.fedrec.compiled import compiled
 from isthmus.fedrec.engine import Candidates
 from isthmus.fedrec.method import Arrays, Method, RoundReport, Watch
 from isthmus.fedrec.population import Floats, Longs
@@ -64,16 +65,40 @@ def interaction_rows(task: Task, clients: Longs) -> Floats:
     return out
 
 
+def row_sums(task: Task, clients: Longs, table: Floats) -> Floats:
+    """x_u `table`, float32 [n, M]: the sum of the rows of the items that a client has."""
+    lists = task.population.train.take(clients)
+    out = np.zeros((len(clients), table.shape[1]), np.float32)
+    _add_rows(lists.indptr, lists.items, np.ascontiguousarray(table, np.float32), out)
+    return out
+
+
 def gram(task: Task) -> Floats:
     """G = sum_u x_u x_u', how many clients have both items, float32 [M, M]: a sum over clients.
 
     Counts are whole numbers below 2^24, so the sum is exact in any order.
     """
-    items = task.population.items
+    train, items = task.population.train, task.population.items
     out = np.zeros((items, items), np.float32)
-    step = max(1, task.memory // (8 * items))
-    for first in range(0, task.population.clients, step):
-        some = np.arange(first, min(first + step, task.population.clients))
-        x = interaction_rows(task, some)
-        out += x.T @ x
+    _add_pairs(train.indptr, train.items, out)
     return out
+
+
+@compiled
+def _add_rows(indptr: np.ndarray, items: np.ndarray, table: np.ndarray, out: np.ndarray) -> None:
+    for client in range(len(indptr) - 1):
+        sums = out[client]
+        for place in range(indptr[client], indptr[client + 1]):
+            row = table[items[place]]
+            for column in range(len(sums)):
+                sums[column] += row[column]
+
+
+@compiled
+def _add_pairs(indptr: np.ndarray, items: np.ndarray, out: np.ndarray) -> None:
+    for client in range(len(indptr) - 1):
+        own = items[indptr[client] : indptr[client + 1]]
+        for first in own:
+            row = out[first]
+            for second in own:
+                row[second] += np.float32(1)

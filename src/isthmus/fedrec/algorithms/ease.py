@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.fedrec.algorithms._one_round import OneRound, gram, interaction_rows
+from isthmus.fedrec.algorithms._one_round import OneRound, gram, row_sums
 from isthmus.fedrec.method import Algorithm
 from isthmus.fedrec.population import Floats, Longs
 from isthmus.fedrec.task import Model, Task
+
+MANY_ITEMS = 10_000
 
 
 @dataclass(frozen=True)
@@ -42,15 +44,23 @@ class Ease(OneRound):
 
     def client_scores(self, clients: Longs) -> Floats:
         """x_u B."""
-        return np.asarray(interaction_rows(self.task, clients) @ self.learned)
+        return row_sums(self.task, clients, self.learned)
 
 
 def ease_weights(gram_matrix: NDArray[np.floating[Any]], ridge: float) -> Floats:
-    """B of EASE from a Gram matrix [M, M], float32, zero diagonal."""
-    inverse = np.linalg.inv(gram_matrix.astype(np.float64) + ridge * np.eye(len(gram_matrix)))
-    weights = -inverse / np.diag(inverse)[None, :]
+    """B of EASE from a Gram matrix [M, M], float32, zero diagonal.
+
+    Above `MANY_ITEMS` in single precision, which takes half the memory and time: of 19,220 items
+    5 GB in place of 10.
+    """
+    kind = np.float32 if len(gram_matrix) > MANY_ITEMS else np.float64
+    regular = gram_matrix.astype(kind)
+    regular.flat[:: len(regular) + 1] += ridge
+    weights = np.linalg.inv(regular)
+    del regular
+    weights /= -np.diag(weights).copy()[None, :]
     np.fill_diagonal(weights, 0)
-    return weights.astype(np.float32)
+    return np.asarray(weights, np.float32)
 
 
 def _build(task: Task, settings: Settings, model: Model | None) -> Ease:

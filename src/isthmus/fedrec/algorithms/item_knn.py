@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isthmus.fedrec.algorithms._one_round import OneRound, gram, interaction_rows
+from isthmus.fedrec.algorithms._one_round import OneRound, gram, row_sums
 from isthmus.fedrec.method import Algorithm
 from isthmus.fedrec.population import Floats, Longs
 from isthmus.fedrec.task import Model, Task
@@ -49,7 +49,7 @@ class ItemKnn(OneRound):
 
     def client_scores(self, clients: Longs) -> Floats:
         """x_u S."""
-        return np.asarray(interaction_rows(self.task, clients) @ self.learned)
+        return row_sums(self.task, clients, self.learned)
 
 
 def _build(task: Task, settings: Settings, model: Model | None) -> ItemKnn:
