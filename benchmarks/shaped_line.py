@@ -32,6 +32,9 @@ PIECE_SECONDS = 0.0025
 """What is put on the line at once. The last byte of a piece comes out at its exact time, those
 before it up to this much late."""
 
+MOST_AT_ONCE = 1 << 18
+"""Bytes: so that a line faster than any other thing reads no more than a kernel's buffer holds."""
+
 
 @dataclass(frozen=True)
 class Line:
@@ -98,7 +101,7 @@ class _Direction:
     def __init__(self, line: Line, source: socket.socket, sink: socket.socket) -> None:
         self.source, self.sink = source, sink
         self._line = line
-        self._piece = max(1448, int(line.bytes_per_second * PIECE_SECONDS))
+        self._piece = min(MOST_AT_ONCE, max(1448, int(line.bytes_per_second * PIECE_SECONDS)))
         # Of a sink that does not read, what was on the line waits too.
         self._most = 1 << 16
         self._most += 4 * int(line.bytes_per_second * (line.delay + line.queue_seconds))

@@ -41,10 +41,13 @@ AUC_BAR = 0.002
 BATCH = 1024
 RATES = {name: CHOSEN[name] for name in CHOSEN if "rate" in name or "decay" in name}
 """With them training is near its end after a few epochs, which is where AUC is to be compared."""
+PROXY_ALONE = Line(rtt_ms=0.0, mbit=10_000.0)
+"""The proxy with no line in it: loopback, but for the time that the proxy takes of the cores."""
 COLUMNS = (
     "schedule",
     "guards",
     "loopback, samples/s",
+    "proxy alone, samples/s",
     "line, samples/s",
     "ratio",
     "share of the line's cap",
@@ -57,11 +60,12 @@ The job of split_vs_pooled at batch 1024, with the rates of schedule_accuracy: t
 over mutually authenticated TLS, a thread each, on loopback and through a proxy of its own process
 that behaves as a line of {line}, the same in both directions (benchmarks/shaped_line.py:
 back-pressure, no loss). The runs on loopback are without the proxy: what it takes of the two cores
-is counted against the line. Samples a second of training, the median over the epochs after the
-first. The cap is the line's rate over the bytes that
-a sample takes in the busier direction. AUC on 200,042 test rows with the parameters of the epoch
-that was best on the validation rows, {epochs} epochs; under `auto`, whose choice depends on the
-line, from the run over the line. The last row, which the bars are for, and the first, which AUC is
+is counted against the line. How much that is shows the row that the bars are for, which was also
+run through the proxy without delay and with a rate that nothing reaches ("proxy alone"). Samples a
+second of training, the median over the epochs after the first. The cap is the line's rate over the
+bytes that a sample takes in the busier direction. AUC on 200,042 test rows with the parameters of
+the epoch that was best on the validation rows, {epochs} epochs; under `auto`, whose choice depends
+on the line, from the run over the line. The last row, which the bars are for, and the first, which AUC is
 compared with seed by seed, are means over seeds (here {seeds}), which draw split, initial values
 and order; the others are one seed."""
 
@@ -151,6 +155,8 @@ def _cells(args: argparse.Namespace, line: Line) -> list[Cell]:
                 cells.append(Cell(schedule, guard, seed, args.epochs, None))
                 if not _is_reference(schedule, guard, args) or seed == seeds[0]:
                     epochs = args.epochs if _is_auto(schedule) else args.line_epochs
+                    if _is_bar(schedule, guard, args):
+                        cells.append(Cell(schedule, guard, seed, epochs, PROXY_ALONE))
                     cells.append(Cell(schedule, guard, seed, epochs, line))
     return cells
 
@@ -160,8 +166,11 @@ def _is_reference(schedule: str, guard: str, args: argparse.Namespace) -> bool:
 
 
 def _has_all_seeds(schedule: str, guard: str, args: argparse.Namespace) -> bool:
-    is_bar = (schedule, guard) == (args.schedules[-1], args.guards[-1])
-    return is_bar or _is_reference(schedule, guard, args)
+    return _is_bar(schedule, guard, args) or _is_reference(schedule, guard, args)
+
+
+def _is_bar(schedule: str, guard: str, args: argparse.Namespace) -> bool:
+    return (schedule, guard) == (args.schedules[-1], args.guards[-1])
 
 
 def _is_auto(schedule: str) -> bool:
@@ -233,6 +242,7 @@ class _Row:
     """What `auto` chose over the line."""
     guard: str
     loopback: float
+    proxy_alone: float | None
     line: float
     ratio: float
     cap: float
@@ -245,6 +255,7 @@ class _Row:
             f"{self.schedule} ({self.chosen})" if self.chosen else self.schedule,
             self.guard,
             f"{self.loopback:,.0f}",
+            "" if self.proxy_alone is None else f"{self.proxy_alone:,.0f}",
             f"{self.line:,.0f}",
             f"{self.ratio:.2f}",
             f"{self.line / self.cap:.2f}",
@@ -255,10 +266,12 @@ class _Row:
 
 def _row(runs: Runs, schedule: str, guard: str, reference: Mapping[int, float], line: Line) -> _Row:
     here: dict[int, Found] = {}
+    between: dict[int, Found] = {}
     there: dict[int, Found] = {}
     for cell, found in runs.items():
         if (cell.schedule, cell.guard) == (schedule, guard):
-            (here if cell.line is None else there)[cell.seed] = found
+            ways = {None: here, PROXY_ALONE: between}
+            ways.get(cell.line, there)[cell.seed] = found
     judged = there if _is_auto(schedule) else here
     aucs = {seed: found.auc for seed, found in judged.items()}
     sample = next(iter(there.values())).bytes_per_sample
@@ -267,6 +280,7 @@ def _row(runs: Runs, schedule: str, guard: str, reference: Mapping[int, float], 
         chosen=", ".join(sorted({found.choice for found in there.values()} - {""})),
         guard=guard,
         loopback=statistics.mean(found.speed for found in here.values()),
+        proxy_alone=statistics.mean(found.speed for found in between.values()) if between else None,
         line=statistics.mean(found.speed for found in there.values()),
         ratio=statistics.median(there[seed].speed / here[seed].speed for seed in there),
         cap=line.bytes_per_second / sample,
