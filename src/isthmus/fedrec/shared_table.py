@@ -89,7 +89,7 @@ class SharedTable(Method):
         def stream() -> Iterator[Uploads]:
             for chunk in self._trained(work, clients):
                 if self.judged == "trained":
-                    watch(chunk.clients, _Trained(self, work, chunk))
+                    watch(chunk.clients, Trained(self, work, chunk))
                 for part in self._pieces(chunk):
                     sent = self.task.guarded(part, number)
                     tally.add(part.loss, sent)
@@ -158,7 +158,7 @@ class SharedTable(Method):
         self.user, self.own = state["user"], state["own"]
 
 
-class _Trained:
+class Trained:
     """Scores with a chunk's parameters as trained."""
 
     def __init__(self, method: SharedTable, work: Work, chunk: Uploads) -> None:
@@ -190,8 +190,8 @@ _LOSS_LIMIT = 2.0**18
 
 
 def loss_units(loss: Floats) -> int:
-    """The sum of clients' losses in `LOSS_UNIT`; each counts for at most 2^18."""
-    units = np.rint(np.minimum(loss.astype(np.float64), _LOSS_LIMIT) / LOSS_UNIT)
+    """The sum of clients' losses in `LOSS_UNIT`; each counts for at most 2^18, either way."""
+    units = np.rint(np.clip(loss.astype(np.float64), -_LOSS_LIMIT, _LOSS_LIMIT) / LOSS_UNIT)
     return int(units.astype(np.int64).sum())
 
 
