@@ -65,9 +65,9 @@ run through the proxy without delay and with a rate that nothing reaches ("proxy
 second of training, the median over the epochs after the first. The cap is the line's rate over the
 bytes that a sample takes in the busier direction. AUC on 200,042 test rows with the parameters of
 the epoch that was best on the validation rows, {epochs} epochs; under `auto`, whose choice depends
-on the line, from the run over the line. The last row, which the bars are for, and the first, which AUC is
-compared with seed by seed, are means over seeds (here {seeds}), which draw split, initial values
-and order; the others are one seed."""
+on the line, from the run over the line. The last row, which the bars are for, and the first, which
+AUC is compared with seed by seed, are means over seeds (here {seeds}), which draw split, initial
+values and order; the others are one seed."""
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,11 @@ def test_bars_take_the_better_ease_and_the_best_rival():
     }
     values = [bar.value for bar in bench.bars({"ml-100k": rows})]
     assert values == pytest.approx([0.4 / 0.25, 0.4 / 0.5] * 2)
-    # One Jacobi step is not EASE.
+    # One Jacobi step is not EASE, the exact one is.
+    del rows["ease"]
     assert len(bench.bars({"microlens-50k": rows})) == 2
+    rows["ease+ridge=30"] = [fake(0.3)]
+    assert bench.bars({"microlens-50k": rows})[0].value == pytest.approx(0.4 / 0.3)
     assert not all(bar.met for bar in bench.bars({"ml-100k": rows}))
 
 
