@@ -355,6 +355,12 @@ def test_the_demo_writes_its_job_beside_the_data(tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     assert call("demo").exit_code == call("demo", "--entity").exit_code == 0
     assert {"demo", "demo-entity"} <= {path.name for path in folder.iterdir()}
+    runs = len(started)
+    shown = call("demo", "--entity", "--files-only", "--folder", tmp_path / "files")
+    assert shown.exit_code == 0, shown.output
+    assert "Written, not run" in shown.output
+    assert (tmp_path / "files" / "job.yaml").read_text() == example("movielens_entity")
+    assert len(started) == runs
 
 
 def test_the_demo_of_three_splits_alices_columns(tmp_path, monkeypatch, capsys):

@@ -267,3 +267,5 @@ def test_a_party_is_known_or_not(workshop):
     check_party(job, "alice")
     with pytest.raises(JobError, match="Its parties: alice, bob"):
         check_party(job, "carol")
+    with pytest.raises(JobError, match="Did you mean 'alice'"):
+        check_party(job, "alcie")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from isthmus.errors import StorageError
 from isthmus.jobs.artefacts import PartyFolder
@@ -42,3 +43,13 @@ def test_neither_the_report_nor_the_pooled_model_takes_another_split(workshop):
         build_report(job, "bob", folder)
     with pytest.raises(StorageError, match="samples, where there are"):
         add_pooled(job, workshop.out / job.folder_name)
+
+
+def test_labels_of_another_number_of_samples(workshop):
+    folder = PartyFolder(workshop.run(workshop.job("train.epochs=1"))["bob"].parent)
+    inputs = folder.step("encode").path
+    labels = encode.load_labels(inputs)
+    (inputs / encode.LABELS).write_bytes(save({"labels": labels[:-1].copy()}))
+    with pytest.raises(StorageError, match=rf"{len(labels) - 1} labels, where there are") as caught:
+        encode.load_labels(inputs)
+    assert "without --resume" in caught.value.mend

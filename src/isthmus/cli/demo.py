@@ -18,6 +18,7 @@ EXAMPLES = examples(
     "isthmus demo --entity",
     "isthmus demo --three",
     "isthmus demo --history alice",
+    "isthmus demo --entity --files-only",
     "isthmus demo --source ~/ml-100k",
 )
 
@@ -60,6 +61,12 @@ def demo(
             help="Use a folder that the demo did not make; write its job.yaml anew.",
         ),
     ] = False,
+    files_only: Annotated[
+        bool,
+        typer.Option(
+            "--files-only", metavar="", help="Write the tables and the job file, and do not run it."
+        ),
+    ] = False,
     source: Annotated[
         Path | None, typer.Option(help="A folder that has the files of MovieLens-100K.")
     ] = None,
@@ -96,6 +103,10 @@ def demo(
         _say(output, f"Keeping {job_file}, which was changed since the demo wrote it")
     job = load_job(job_file, sets or ())
     parties = job.spec.order
+    folders = ", ".join(f"{place.path}/{party}" for party in parties)
+    if files_only:
+        _say(output, f"Written, not run: {folders}, {job_file}")
+        return
     names = f"{', '.join(parties[:-1])} and {parties[-1]}"
     _say(output, f"Running {job_file}: {names} are {len(parties)} processes that talk over TLS")
     changes = "".join(f" --set {shlex.quote(change)}" for change in sets or ())
@@ -104,7 +115,6 @@ def demo(
         output,
         again=f"`isthmus run {job_file} --out {out}{changes} --resume`",
     )
-    folders = ", ".join(f"{place.path}/{party}" for party in parties)
     _say(output, f"Look around: {folders}, {job_file}")
     _say(output, f"The demo took {time.monotonic() - began:.0f} s as a whole")
 

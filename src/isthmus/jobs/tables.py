@@ -18,8 +18,12 @@ from isthmus.jobs.job import Job
 def check_party(job: Job, party: str) -> None:
     """See that the job knows `party`. Raises JobError."""
     if party not in job.spec.parties:
+        close = difflib.get_close_matches(party, job.spec.order, n=1)
+        meant = f"Did you mean {close[0]!r}? " if close else ""
         known = ", ".join(job.spec.order)
-        raise JobError(f"{party!r} is not a party of {job.path}", mend=f"Its parties: {known}.")
+        raise JobError(
+            f"{party!r} is not a party of {job.path}", mend=f"{meant}Its parties: {known}."
+        )
 
 
 def check_table(job: Job, party: str) -> None:

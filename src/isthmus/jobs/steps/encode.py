@@ -90,8 +90,17 @@ def load(folder: Path) -> Features:
 
 
 def load_labels(folder: Path) -> Labels:
-    """A party's labels in its encode folder, float32 [samples] or [samples, columns]."""
+    """A party's labels in its encode folder, float32 [samples] or [samples, columns].
+
+    Raises:
+        StorageError: they are of another number of samples than the cut beside them.
+    """
     labels: Labels = load_file(folder / LABELS)["labels"]
+    if len(labels) != (samples := open_array(folder / SPLIT, np.uint8).size):
+        raise StorageError(
+            f"{folder / LABELS} holds {len(labels)} labels, where there are {samples} samples",
+            mend="It was damaged or exchanged: run the job again without --resume.",
+        )
     return labels
 
 
