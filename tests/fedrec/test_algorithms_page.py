@@ -6,7 +6,13 @@ import pytest
 
 from isthmus.fedrec import algorithm, algorithm_names
 
-SECURE = {"nothing": "nothing to hide", "sums": "yes", "tables": "no", "vectors": "no"}
+SECURE = {
+    "nothing": "nothing to hide",
+    "sums": "yes",
+    "tables": "no",
+    "vectors": "no",
+    "interactions": "no",
+}
 
 
 def rows():

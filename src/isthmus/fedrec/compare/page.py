@@ -20,6 +20,7 @@ LEAVES = {
     "sums": "sums over clients are enough: secure aggregation fits",
     "tables": "each client's own item table, seen by the server",
     "vectors": "each client's own table and user vector, seen by the server",
+    "interactions": "each client's interactions, pooled",
 }
 KINDS = {
     "floor": "Floors",
