@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import typer
 
-from isthmus.cli.fedrec import compare, list, run
+from isthmus.cli.fedrec import compare, demo, devices, list, run
 
 app = typer.Typer(
-    help="Federated recommenders, simulated: one client a user, judged under stated protocols.",
+    help="Federated recommenders, one client a user: simulated, or served to shards elsewhere.",
     no_args_is_help=True,
 )
 app.command("run", epilog=run.EXAMPLES)(run.run)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
+app.command("split", epilog=devices.SPLIT_EXAMPLES)(devices.split)
+app.command("serve", epilog=devices.SERVE_EXAMPLES)(devices.serve)
+app.command("join", epilog=devices.JOIN_EXAMPLES)(devices.join)
+app.command("demo", epilog=demo.EXAMPLES)(demo.demo)
 app.command("list", epilog=list.EXAMPLES)(list.list_)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -103,10 +104,10 @@ def run(
         pseudo_items, clip=clip, clip_rows=clip_rows, noise=noise, secure_sum=secure_sum,
         delta=delta,
     )  # fmt: skip
-    wanted = _protocols(protocol or ["honest-sampled", "full-ranking"])
+    wanted = protocols_of(protocol or ["honest-sampled", "full-ranking"])
     chosen = recipe(algorithm, backbone, parse_sets(sets or []))
     named = {what: str(name) for what, name in parse_sets(column or []).items()}
-    found = interactions(data, least=min_interactions, columns=named, say=_say)
+    found = interactions(data, least=min_interactions, columns=named, say=say)
     results = []
     for rules in _by_ground(wanted):
         folder = out / ("authors" if rules[0].leaks else "honest") if out else None
@@ -118,14 +119,16 @@ def run(
     if output is Format.json:
         typer.echo(json.dumps([one.to_json() for one in results], indent=2))
     else:
-        _show(results)
+        show(results)
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """A line on standard error."""
     typer.echo(text, err=True)
 
 
-def _protocols(names: list[str]) -> list[EvalProtocol]:
+def protocols_of(names: list[str]) -> list[EvalProtocol]:
+    """The protocols of these names, or all. Raises JobError for one that is not there."""
     from isthmus.fedrec import PROTOCOLS, protocol
 
     return list(PROTOCOLS.values()) if ALL in names else [protocol(name) for name in names]
@@ -148,7 +151,7 @@ def _train(
     console = Console(stderr=True)
     names = ", ".join(one.name for one in rules)
     if not console.is_terminal:
-        _say(f"{chosen.algorithm.called(chosen.backbone)} on {data.name} ({names}): {total} rounds")
+        say(f"{chosen.algorithm.called(chosen.backbone)} on {data.name} ({names}): {total} rounds")
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -166,9 +169,20 @@ def _train(
             number = result.rounds[-1].number
             bar.update(line, completed=number, note=_note(result))
             if not console.is_terminal and _worth_a_line(number, total):
-                _say(f"round {number}/{total}: {_note(result)}")
+                say(f"round {number}/{total}: {_note(result)}")
 
         return train(data, chosen, rules, options, told)
+
+
+def told_in_lines(total: int) -> Callable[[RunResult], None]:
+    """A listener that writes every tenth of `total` rounds in a line."""
+
+    def told(result: RunResult) -> None:
+        number = result.rounds[-1].number
+        if _worth_a_line(number, total):
+            say(f"round {number}/{total}: {_note(result)}")
+
+    return told
 
 
 def _worth_a_line(number: int, total: int) -> bool:
@@ -184,7 +198,8 @@ def _note(result: RunResult) -> str:
     return "; ".join(([f"loss {loss:.3f}"] if loss is not None else []) + parts)
 
 
-def _show(results: list[RunResult]) -> None:
+def show(results: list[RunResult]) -> None:
+    """The table of results, and what they cost."""
     first = results[0]
     backbone = f", {first.backbone}" if first.backbone else ""
     typer.echo(

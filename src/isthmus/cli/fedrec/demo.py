@@ -1,0 +1,111 @@
+"""`isthmus fedrec demo`: a server and its shards as processes of this machine, end to end."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from isthmus.cli.fedrec.devices import show_served
+from isthmus.cli.fedrec.run import protocols_of, say, told_in_lines
+from isthmus.cli.options import Debug, Format, Output, examples
+
+if TYPE_CHECKING:
+    from isthmus.fedrec import Interactions, RunResult
+    from isthmus.fedrec.devices import Plan, Served
+
+EXAMPLES = examples(
+    "isthmus fedrec demo",
+    "isthmus fedrec demo --shards 4 --algorithm fedavg --rounds 5",
+)
+SERVER = "hub"
+
+
+def demo(
+    shards: Annotated[int, typer.Option(help="Processes that stand for clients.", min=1)] = 3,
+    data: Annotated[str, typer.Option(help="As for `run`.")] = "ml-100k",
+    algorithm: Annotated[str, typer.Option(help="As for `serve`.")] = "pfedrec",
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of training.")] = 20,
+    output: Output = Format.text,
+    debug: Debug = False,
+) -> None:
+    """Cut a data set, start a server and shards that talk over TLS, compare with `run`."""
+    del debug
+    from isthmus.fedrec import RunOptions, interactions, recipe, run
+    from isthmus.fedrec.devices import Census, Plan
+
+    began = time.monotonic()
+    found = interactions(data, say=say)
+    rules = tuple(protocols_of(["honest-sampled", "full-ranking"]))
+    options = RunOptions(rounds=rounds)
+    plan = Plan(Census.of(found, rules[0], 0), recipe(algorithm), rules, options)
+    with tempfile.TemporaryDirectory(prefix="isthmus-") as folder:
+        served = _served(Path(folder), plan, found, min(shards, found.users))
+    show_served(served, output)
+    say("The same in one process, all clients simulated:")
+    alone = run(found, plan.recipe, rules, options)
+    same = "the same, bit for bit" if _outcome(alone) == _outcome(served.result) else "different"
+    say(f"Losses, bytes and all metrics of all rounds are {same}.")
+    say(f"The demo took {time.monotonic() - began:.0f} s as a whole")
+
+
+def _served(folder: Path, plan: Plan, data: Interactions, shards: int) -> Served:
+    from isthmus.fedrec.devices import Limits, evenly, serve, split
+    from isthmus.link import Listener, create_identity, trust
+
+    names = [f"shard-{number}" for number in range(1, shards + 1)]
+    for name in (SERVER, *names):
+        create_identity(folder / name, name, days=2)
+    groups = evenly(data.users, shards)
+    for name, part in zip(names, split(data, plan.protocols[0], 0, groups), strict=True):
+        trust(folder / SERVER, folder / name / f"{name}.cert.pem")
+        trust(folder / name, folder / SERVER / f"{SERVER}.cert.pem")
+        part.save(folder / f"{name}.part")
+    with Listener(folder / SERVER, SERVER) as listener:
+        say(f"{SERVER} listens at {listener.address}; {shards} shards are processes of their own")
+        children = [_start(folder, name, listener.address) for name in names]
+        try:
+            return serve(
+                plan, folder / SERVER, SERVER, listener, limits=Limits(reconnect=5.0, wait=120.0),
+                told=told_in_lines(plan.options.rounds or 1), say=say,
+            )  # fmt: skip
+        finally:
+            _end(children)
+
+
+def _start(folder: Path, name: str, address: str) -> subprocess.Popen[str]:
+    words = [
+        "fedrec", "join", str(folder / f"{name}.part"), "--as", name, "--identity",
+        str(folder / name), "--server", f"{SERVER}={address}", "--reproducible", "--wait", "60",
+        "--reconnect", "5",
+    ]  # fmt: skip
+    child = subprocess.Popen(
+        [sys.executable, "-m", "isthmus", *words], stderr=subprocess.PIPE, text=True
+    )
+    threading.Thread(target=_repeat, args=(name, child), daemon=True).start()
+    return child
+
+
+def _repeat(name: str, child: subprocess.Popen[str]) -> None:
+    for line in child.stderr or ():
+        say(f"{name}: {line.rstrip()}")
+
+
+def _end(children: list[subprocess.Popen[str]]) -> None:
+    for child in children:
+        try:
+            child.wait(10)
+        except subprocess.TimeoutExpired:
+            child.terminate()
+            child.wait()
+
+
+def _outcome(result: RunResult) -> object:
+    rounds = [(one.number, one.loss, one.clients, one.up, one.down) for one in result.rounds]
+    return rounds, result.outcomes

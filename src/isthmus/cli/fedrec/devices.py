@@ -1,0 +1,248 @@
+"""`isthmus fedrec split`, `serve` and `join`: clients that are elsewhere, over links."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from isthmus.cli.fedrec.defences import Clip, ClipRows, Delta, Noise, PseudoItems
+from isthmus.cli.fedrec.run import Columns, Data, Least, protocols_of, say, show, told_in_lines
+from isthmus.cli.options import (
+    DEFAULT_IDENTITY,
+    Debug,
+    Format,
+    Identity,
+    Output,
+    Reconnect,
+    Wait,
+    examples,
+)
+
+if TYPE_CHECKING:
+    from isthmus.fedrec.devices import Census, Served
+    from isthmus.fedrec.population import Longs
+
+SPLIT_EXAMPLES = examples(
+    "isthmus fedrec split --data ml-100k --parts 3 --out parts",
+    "isthmus fedrec split --data filmtrust --parts 2 --protocol authors --out parts",
+)
+SERVE_EXAMPLES = examples(
+    "isthmus fedrec serve --census parts/census.json --algorithm pfedrec --as hub "
+    "--identity ~/.isthmus --listen 0.0.0.0:7700 --out runs/pfedrec",
+    "isthmus fedrec serve --census parts/census.json --algorithm fedavg --as hub "
+    "--listen 0.0.0.0:7700 --shard ann=0-314 --shard ben=315-628 --min-clients 300 --deadline 60",
+    "isthmus fedrec serve --census parts/census.json --algorithm fedavg --as hub "
+    "--listen 0.0.0.0:7700 --clip 1 --noise 4",
+)
+JOIN_EXAMPLES = examples(
+    "isthmus fedrec join parts/1.part --as ann --identity ~/.isthmus "
+    "--server hub=hub.example.org:7700 --keep state",
+    "isthmus fedrec join parts/1.part --as ann --server hub=127.0.0.1:7700 --reproducible",
+)
+
+Protocols = Annotated[
+    list[str] | None,
+    typer.Option(help="authors, honest-sampled, full-ranking. Repeatable."),
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="Change a number of the algorithm or of training."
+    ),
+]
+
+
+def split(
+    data: Data,
+    parts: Annotated[int, typer.Option(help="How many shards.", min=1)],
+    out: Annotated[Path, typer.Option(help="Folder for the parts and their census.")],
+    protocol: Protocols = None,
+    seed: Annotated[int, typer.Option(help="That of the run to come.", min=0)] = 0,
+    column: Columns = None,
+    min_interactions: Least = None,
+    debug: Debug = False,
+) -> None:
+    """Cut a data set into parts, each with some clients, for shards in processes of their own."""
+    del debug
+    from isthmus.fedrec import interactions
+    from isthmus.fedrec.devices import Census, evenly
+    from isthmus.fedrec.devices import split as cut
+    from isthmus.fedrec.options import parse_sets
+
+    rules = protocols_of(protocol or ["honest-sampled"])[0]
+    named = {what: str(name) for what, name in parse_sets(column or []).items()}
+    found = interactions(data, least=min_interactions, columns=named, say=say)
+    groups = evenly(found.users, min(parts, found.users))
+    for number, part in enumerate(cut(found, rules, seed, groups), 1):
+        part.save(out / f"{number}.part")
+        first, last = int(part.clients[0]), int(part.clients[-1])
+        typer.echo(f"{out / f'{number}.part'}: clients {first} to {last}")
+    Census.of(found, rules, seed).save(out / "census.json")
+    typer.echo(f"{out / 'census.json'}: {found.users:,} clients, {found.items:,} items")
+
+
+def serve(
+    census: Annotated[
+        Path, typer.Option(help="What all agree on of the population; `split` writes it.")
+    ],
+    algorithm: Annotated[str, typer.Option(help="See `isthmus fedrec list`.")],
+    me: Annotated[str, typer.Option("--as", help="The server's name.")],
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where shards reach it.")],
+    identity: Identity = DEFAULT_IDENTITY,
+    shard: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=FIRST-LAST]",
+            help="Who may join, and with which clients. Repeatable; all trusted partners if unset.",
+        ),
+    ] = None,
+    backbone: Annotated[str | None, typer.Option(help="fcf, fedncf or pfedrec.")] = None,
+    protocol: Protocols = None,
+    rounds: Annotated[
+        int | None, typer.Option(help="Rounds; the algorithm's own number if unset.", min=1)
+    ] = None,
+    every: Annotated[int, typer.Option(help="Judge every so many rounds.", min=1)] = 1,
+    sets: Sets = None,
+    min_clients: Annotated[
+        int, typer.Option(help="Stop when fewer take part in a round.", min=1)
+    ] = 1,
+    begin_with: Annotated[
+        int | None, typer.Option(help="Clients to wait for at first; all if unset.", min=1)
+    ] = None,
+    deadline: Annotated[
+        float, typer.Option(help="Seconds for a round; who is late is left out.", min=0)
+    ] = 600.0,
+    wait: Wait = 600.0,
+    reconnect: Reconnect = 10.0,
+    pseudo_items: PseudoItems = 0,
+    clip: Clip = 0.0,
+    clip_rows: ClipRows = 0.0,
+    noise: Noise = 0.0,
+    delta: Delta = 1e-5,
+    out: Annotated[Path | None, typer.Option(help="Folder for result and checkpoint.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", metavar="", help="Go on where an earlier run stopped.")
+    ] = False,
+    checkpoint_every: Annotated[
+        int, typer.Option(help="Rounds from checkpoint to checkpoint.", min=1)
+    ] = 10,
+    output: Output = Format.text,
+    debug: Debug = False,
+) -> None:
+    """Train with clients on other machines: the server. Shards `join` it."""
+    del debug
+    from isthmus.fedrec import RunOptions, recipe
+    from isthmus.fedrec.devices import Census, Limits, Plan
+    from isthmus.fedrec.devices import serve as run
+    from isthmus.fedrec.options import parse_sets
+    from isthmus.fedrec.privacy import Defences
+    from isthmus.link import Listener
+
+    facts = Census.load(census)
+    options = RunOptions(
+        facts.seed, rounds, every, folder=out, resume=resume, checkpoint_every=checkpoint_every,
+        defences=Defences(pseudo_items, clip=clip, clip_rows=clip_rows, noise=noise, delta=delta),
+    )  # fmt: skip
+    usual = ["authors"] if facts.leaks else ["honest-sampled", "full-ranking"]
+    chosen = recipe(algorithm, backbone, parse_sets(sets or []))
+    plan = Plan(facts, chosen, tuple(protocols_of(protocol or usual)), options)
+    limits = Limits(
+        round=deadline, wait=wait, reconnect=reconnect, begin_with=begin_with,
+        min_clients=min_clients,
+    )  # fmt: skip
+    told = told_in_lines(rounds or chosen.algorithm.rounds)
+    with Listener(identity, me, listen) as listener:
+        say(f"{me} listens at {listener.address}")
+        served = run(
+            plan, identity, me, listener, shards=_places(shard, facts), limits=limits, told=told,
+            say=say,
+        )  # fmt: skip
+    show_served(served, output)
+
+
+def join(
+    part: Annotated[Path, typer.Argument(help="The clients of this shard; `split` writes it.")],
+    me: Annotated[str, typer.Option("--as", help="This shard's name.")],
+    server: Annotated[str, typer.Option(metavar="NAME=HOST:PORT", help="Whom to dial.")],
+    identity: Identity = DEFAULT_IDENTITY,
+    keep: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the clients' state, so that a killed shard goes on."),
+    ] = None,
+    reproducible: Annotated[
+        bool,
+        typer.Option(
+            "--reproducible",
+            metavar="",
+            help="Draw with the run's seed, as `run` would; the server can then tell which items "
+            "of an upload were drawn, and so which are liked.",
+        ),
+    ] = False,
+    threads: Annotated[int, typer.Option(help="Threads over clients.", min=1)] = 1,
+    memory: Annotated[int, typer.Option(help="MiB for a chunk of clients.", min=1)] = 1024,
+    pseudo_items: PseudoItems = 0,
+    clip: Clip = 0.0,
+    clip_rows: ClipRows = 0.0,
+    noise: Noise = 0.0,
+    wait: Wait = 600.0,
+    reconnect: Reconnect = 10.0,
+    debug: Debug = False,
+) -> None:
+    """Stand for some clients of a run that another machine serves; their data stays here."""
+    del debug
+    from isthmus.errors import JobError
+    from isthmus.fedrec.devices import Conduct, Line, Part, own_seed
+    from isthmus.fedrec.devices import join as stand_for
+    from isthmus.fedrec.privacy import Defences
+    from isthmus.link import load_identity
+
+    name, sign, address = server.partition("=")
+    if not sign:
+        raise JobError(f"--server {server} names no server", mend="Write --server NAME=HOST:PORT.")
+    secret = None if reproducible else own_seed(load_identity(identity, me))
+    own = Defences(pseudo_items, clip=clip, clip_rows=clip_rows, noise=noise)
+    conduct = Conduct(secret, threads, memory << 20, own or None)
+    line = Line(identity, me, name, address, wait, reconnect)
+    stand_for(Part.load(part), line, conduct, folder=keep, say=say)
+
+
+def show_served(served: Served, output: Format) -> None:
+    """The result, and who was left out when."""
+    if output is Format.json:
+        found = {"result": served.result.to_json(), "devices": served.to_json()}
+        typer.echo(json.dumps(found, indent=2))
+        return
+    show([served.result])
+    for name, (up, down) in sorted(served.traffic.items()):
+        typer.echo(f"{name}: {up / 2**20:,.1f} MiB up, {down / 2**20:,.1f} MiB down")
+    short = [one for one in served.rounds if one.left_out or one.absent]
+    if short:
+        typer.echo(f"Clients were missing in {len(short)} of {len(served.rounds)} rounds:")
+    for one in short[:10]:
+        why = "; ".join(f"{name} {reason}" for name, reason in one.left_out.items())
+        typer.echo(f"  round {one.number}: {one.trained} of {one.wanted}" + (why and f" ({why})"))
+    for name, why in served.refused.items():
+        typer.echo(f"{name} was refused: {why}")
+
+
+def _places(texts: list[str] | None, census: Census) -> dict[str, Longs | None] | None:
+    import numpy as np
+
+    from isthmus.errors import JobError
+
+    if not texts:
+        return None
+    found: dict[str, Longs | None] = {}
+    for text in texts:
+        name, sign, span = text.partition("=")
+        first, _, last = span.partition("-")
+        if sign and not (first.isdigit() and last.isdigit() and int(last) < census.clients):
+            raise JobError(
+                f"--shard {text} is not understood",
+                mend=f"Write NAME or NAME=FIRST-LAST, clients of 0 to {census.clients - 1}.",
+            )
+        found[name] = np.arange(int(first), int(last) + 1) if sign else None
+    return found

@@ -1,0 +1,23 @@
+"""Federated runs whose clients are elsewhere: a server, and shards that stand for some clients."""
+
+from isthmus.fedrec.devices.gate import Gate, Limits
+from isthmus.fedrec.devices.joining import Line, join, own_seed
+from isthmus.fedrec.devices.parts import Census, Part, evenly, split
+from isthmus.fedrec.devices.serving import Plan, Served, serve
+from isthmus.fedrec.devices.worker import Conduct
+
+__all__ = [
+    "Census",
+    "Conduct",
+    "Gate",
+    "Limits",
+    "Line",
+    "Part",
+    "Plan",
+    "Served",
+    "evenly",
+    "join",
+    "own_seed",
+    "serve",
+    "split",
+]

@@ -1,0 +1,47 @@
+"""Which methods run with their clients on devices, and the sums that those of one round need."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from isthmus.errors import BadMessage, JobError
+from isthmus.fedrec.algorithms._one_round import OneRound, gram
+from isthmus.fedrec.method import Algorithm, Method
+from isthmus.fedrec.population import Floats
+from isthmus.fedrec.shared_table import SharedTable
+from isthmus.fedrec.task import Task
+
+
+def check_method(method: Method, algorithm: Algorithm) -> Method:
+    """`method`, if its clients can be elsewhere.
+
+    Raises:
+        JobError: the server of this algorithm needs more than clients send here.
+    """
+    if isinstance(method, SharedTable):
+        kind = type(method)
+        if kind.round is SharedTable.round and kind.score is SharedTable.score:
+            return method
+    elif isinstance(method, OneRound) and type(method).round is OneRound.round:
+        return method
+    raise JobError(
+        f"{algorithm.name} cannot run on devices: its server needs more of each client than the "
+        "rows that it trained, or clients keep whole tables",
+        mend="Take one with a shared table, such as fedavg, row-wise, pfedrec or fedrap, or ease.",
+    )
+
+
+def total(task: Task, what: str) -> Floats:
+    """The sum called `what` over the clients of a task, float32.
+
+    `gram` is [M, M], how many clients have both items; `popularity` [M], how many have each.
+
+    Raises:
+        BadMessage: there is no such sum.
+    """
+    if what == "gram":
+        return gram(task)
+    if what == "popularity":
+        counts = np.bincount(task.population.train.items, minlength=task.population.items)
+        return counts.astype(np.float32)
+    raise BadMessage("the server asks for a sum that is not known here")

@@ -1,0 +1,274 @@
+"""The server's side of rounds on devices, whatever carries the messages: asks, checks, adds up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from isthmus.errors import BadMessage, TrainError
+from isthmus.fedrec.devices.parts import Census
+from isthmus.fedrec.devices.wire import (
+    Answer,
+    Array,
+    Arrays,
+    Ask,
+    Shard,
+    check_counts,
+    check_loss,
+    joined,
+    numbers,
+    pack_work,
+)
+from isthmus.fedrec.engine import Work
+from isthmus.fedrec.evaluate import CUTS
+from isthmus.fedrec.method import Arrays as State
+from isthmus.fedrec.method import Method, Score
+from isthmus.fedrec.population import Floats, Longs
+from isthmus.fedrec.protocols import PARTS, EvalProtocol, Part
+from isthmus.fedrec.shared_table import LOSS_UNIT, SharedTable
+from isthmus.fedrec.task import Model
+from isthmus.fedrec.uploads import Tables, Uploads
+
+Say = Callable[[str], None]
+
+
+class Collector(Protocol):
+    """Takes in one shard's answer to one ask, message by message, each checked as it comes."""
+
+    def add(self, answer: Answer, arrays: Arrays) -> None:
+        """Raises BadMessage."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What one shard is asked."""
+
+    ask: Ask
+    arrays: Mapping[str, Array]
+    collector: Collector
+
+
+class Carrier(Protocol):
+    """Brings requests to the shards and their answers back."""
+
+    def present(self) -> dict[str, Longs]:
+        """The shards that can take a request now, with the numbers of their clients."""
+        ...
+
+    def ask(self, requests: Mapping[str, Request]) -> dict[str, str]:
+        """Send, wait until all have answered or time is up; who did not, and why.
+
+        The collector of a shard that is not named in the result has all of its answer.
+        """
+        ...
+
+
+@dataclass
+class RoundNotes:
+    """Who took part in a round."""
+
+    number: int
+    wanted: int
+    """Clients that the method drew."""
+    trained: int = 0
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Shards whose clients did not count, and why."""
+    absent: int = 0
+    """Clients wanted that no shard stands for at present."""
+
+
+@dataclass(eq=False)
+class Crew:
+    """Clients on devices, as methods (`Fleet`) and the run (`Judge`) want them."""
+
+    carrier: Carrier
+    census: Census
+    protocols: tuple[EvalProtocol, ...]
+    min_clients: int = 1
+    """Fewer in a round (or fewer than all that were wanted, if that is less) end the run."""
+    keep_every: int = 10
+    ready: Callable[[int], None] = lambda number: None
+    """Called before each round: may wait for shards."""
+    notes: list[RoundNotes] = field(default_factory=list)
+    judging: bool = True
+    wall: float = 0.0
+    cpu: float = 0.0
+    kept: State = field(default_factory=dict)
+    _units: int = 0
+    _judged: dict[str, Longs] = field(default_factory=dict)
+
+    def train(
+        self, model: Model, work: Work, clients: Longs, *, judged_as_trained: bool
+    ) -> Iterator[Uploads]:
+        """See `Fleet.train`. Raises TrainError where too few took part."""
+        self.ready(work.number)
+        note = RoundNotes(work.number, len(clients))
+        self.notes.append(note)
+        ask = Ask(
+            kind="train",
+            number=work.number,
+            judge=judged_as_trained and self.judging,
+            keep=work.number % self.keep_every == 0,
+        )
+        requests: dict[str, Request] = {}
+        for name, own in self.carrier.present().items():
+            asked = np.intersect1d(own, clients, assume_unique=True)
+            if len(asked):
+                shard = Shard(own, self.census.items, model.sizes)
+                collector = _Trained(shard, asked, work.tables)
+                requests[name] = Request(ask, pack_work(work, asked), collector)
+        came, note.left_out = self._asked(requests)
+        found = [one for one in came if isinstance(one, _Trained)]
+        self._units = sum(one.units for one in found)
+        whole = joined([chunk for one in found for chunk in one.chunks])
+        note.trained = 0 if whole is None else len(whole.clients)
+        note.absent = len(clients) - sum(
+            len(one.collector.asked) for one in requests.values()
+            if isinstance(one.collector, _Trained)
+        )  # fmt: skip
+        if note.trained < min(self.min_clients, len(clients)):
+            raise too_few(note, self.min_clients)
+        if whole is not None:
+            yield whole
+
+    def loss(self) -> float | None:
+        """See `Fleet.loss`."""
+        trained = self.notes[-1].trained if self.notes else 0
+        return self._units * LOSS_UNIT / trained if trained else None
+
+    def total(self, what: str) -> Floats:
+        """See `Fleet.total`. Raises TrainError where too few took part."""
+        self.ready(1)
+        note = RoundNotes(1, self.census.clients)
+        self.notes.append(note)
+        items = self.census.items
+        shape = (items, items) if what == "gram" else (items,)
+        ask = Ask(kind="total", number=1, what=what)
+        requests = {
+            name: Request(ask, {}, _Added(shape, len(own)))
+            for name, own in self.carrier.present().items()
+        }
+        came, note.left_out = self._asked(requests)
+        found = [one for one in came if isinstance(one, _Added)]
+        note.trained = sum(one.clients for one in found)
+        note.absent = self.census.clients - sum(
+            one.collector.clients for one in requests.values()
+            if isinstance(one.collector, _Added)
+        )  # fmt: skip
+        if note.trained < self.min_clients:
+            raise too_few(note, self.min_clients)
+        out = np.zeros(shape, np.float32)
+        for one in found:
+            out += one.total
+        return out
+
+    def begin(self) -> None:
+        """Forget the last round's judging."""
+        self.wall, self.cpu, self._judged = 0.0, 0.0, {}
+
+    def watch(self, clients: Longs, score: Score) -> None:
+        """Nothing: clients that are judged in the middle of a round do so at home."""
+
+    def finish(self, method: Method) -> None:
+        """Have all clients that are there judged at home."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        requests = {}
+        number = self.notes[-1].number if self.notes else 0
+        for name, own in self.carrier.present().items():
+            if isinstance(method, SharedTable):
+                arrays: Mapping[str, Array] = pack_work(method.work(0), own)
+            else:
+                arrays = method.state()
+            collector = _Judged(self._keys(), len(own))
+            requests[name] = Request(Ask(kind="judge", number=number), arrays, collector)
+        came, left_out = self._asked(requests)
+        for name, why in left_out.items():
+            self.notes[-1].left_out.setdefault(name, f"not judged: {why}")
+        found = [one for one in came if isinstance(one, _Judged)]
+        for key in self._keys():
+            zeros = np.zeros(CUTS[-1] + 1, np.int64)
+            self._judged[key] = sum((one.counts[key] for one in found), zeros)
+        self.wall += time.perf_counter() - wall
+        self.cpu += time.process_time() - cpu
+
+    def counts(self, protocol: str, part: Part) -> Longs:
+        """See `Judge.counts`."""
+        return self._judged[f"{protocol}.{part}"]
+
+    def keep(self, protocol: str) -> None:
+        """Nothing: ranks of single clients stay with them."""
+
+    def _keys(self) -> list[str]:
+        return [f"{one.name}.{part}" for one in self.protocols for part in PARTS]
+
+    def _asked(self, requests: dict[str, Request]) -> tuple[list[Collector], dict[str, str]]:
+        left_out = self.carrier.ask(requests)
+        return [one.collector for name, one in requests.items() if name not in left_out], left_out
+
+
+def too_few(note: RoundNotes, least: int) -> TrainError:
+    """Too few clients took part in a round."""
+    why = "; ".join(f"{name} {reason}" for name, reason in note.left_out.items())
+    return TrainError(
+        f"only {note.trained} of {note.wanted} clients took part in round {note.number}, and "
+        f"{least} are the least" + (f": {why}" if why else ""),
+        mend="See to the shards that are missing; --resume goes on from the last checkpoint.",
+    )
+
+
+def _same(answer: Answer, kind: str) -> None:
+    if answer.kind != kind:
+        raise BadMessage(f"it answered {answer.kind} where {kind} was asked")
+
+
+@dataclass(eq=False)
+class _Trained:
+    shard: Shard
+    asked: Longs
+    starts: Tables
+    chunks: list[Uploads] = field(default_factory=list)
+    units: int = 0
+    after: int = -1
+    count: int = 0
+
+    def add(self, answer: Answer, arrays: Arrays) -> None:
+        _same(answer, "train")
+        if answer.last:
+            self.units = check_loss(answer.loss, self.count)
+            return
+        chunk = self.shard.uploads(arrays, self.asked, self.after, self.starts)
+        if not len(chunk.clients):
+            raise BadMessage("a message without clients")
+        self.after = int(chunk.clients[-1])
+        self.count += len(chunk.clients)
+        self.chunks.append(chunk)
+
+
+@dataclass(eq=False)
+class _Added:
+    shape: tuple[int, ...]
+    clients: int
+    total: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
+
+    def add(self, answer: Answer, arrays: Arrays) -> None:
+        _same(answer, "total")
+        found = numbers(arrays, "total", self.shape)
+        if not ((found >= 0) & (found <= self.clients) & (found == np.rint(found))).all():
+            raise BadMessage("the sum is none of so many clients")
+        self.total = np.array(found)
+
+
+@dataclass(eq=False)
+class _Judged:
+    keys: list[str]
+    clients: int
+    counts: dict[str, Longs] = field(default_factory=dict)
+
+    def add(self, answer: Answer, arrays: Arrays) -> None:
+        _same(answer, "judge")
+        self.counts = {key: check_counts(arrays, key, self.clients) for key in self.keys}

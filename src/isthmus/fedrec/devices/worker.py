@@ -1,0 +1,194 @@
+"""A shard at work: trains its clients, applies guards and judges, as the server asks.
+
+Its interactions, held-out items, clients' vectors and private rows stay here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from isthmus.errors import BadMessage, JobError
+from isthmus.fedrec import engine
+from isthmus.fedrec.devices.abilities import check_method, total
+from isthmus.fedrec.devices.keeping import Keeper, Kept
+from isthmus.fedrec.devices.parts import Part
+from isthmus.fedrec.devices.wire import Answer, Array, Arrays, Ask, Order, Shard, pack_uploads
+from isthmus.fedrec.evaluate import counted, ranks
+from isthmus.fedrec.method import Score
+from isthmus.fedrec.options import recipe
+from isthmus.fedrec.population import Longs
+from isthmus.fedrec.privacy import Defences
+from isthmus.fedrec.privacy.fits import check
+from isthmus.fedrec.protocols import PARTS, EvalProtocol, Exam, exams, protocol
+from isthmus.fedrec.shared_table import SharedTable, Trained, loss_units
+from isthmus.fedrec.task import Task
+
+MESSAGE = 32 << 20
+"""Bytes that one message up may have."""
+Reply = tuple[Answer, dict[str, Array]]
+
+
+@dataclass(frozen=True)
+class Conduct:
+    """How a shard works; what its owner decides."""
+
+    secret: int | None = None
+    """Seed of the clients' own draws (negatives, order of samples), which the server must not know:
+    who knows it can tell drawn items from liked ones. None: the run's seed, which it knows."""
+    threads: int = 1
+    memory: int = 1 << 30
+    defences: Defences | None = None
+    """What is done to uploads before they leave; None: what the server asks for."""
+
+
+class Worker:
+    """The clients of `part` under one order.
+
+    Raises:
+        JobError: the algorithm is not known here, or cannot run on devices.
+    """
+
+    def __init__(self, part: Part, order: Order, conduct: Conduct, keeper: Keeper) -> None:
+        if ":" in order.algorithm:
+            # The name of a module: whoever sends it would choose what is imported here.
+            raise JobError(f"the server asks for {order.algorithm!r}, which is not one of ours")
+        memory = min(conduct.memory, MESSAGE)
+        self.part, self.order = part, order
+        plain = part.task(threads=conduct.threads, memory=memory)
+        defences = conduct.defences or _defences(order)
+        self.task = defences.protect(plain)
+        chosen = recipe(order.algorithm, order.backbone, order.values)
+        self.method = check_method(chosen.build(self.task), chosen.algorithm)
+        check(chosen.algorithm, self.method)
+        seed = plain.seed if conduct.secret is None else conduct.secret
+        # All that clients draw; parameters and candidates are drawn alike everywhere.
+        self._drawing = defences.protect(replace(plain, seed=seed))
+        self._keeper = keeper
+        self._judge = _Judge(self.task, [protocol(name) for name in order.protocols])
+        found = keeper.find(order)
+        self.begun_at = found.number if found else 0
+        if found is not None:
+            self._restore(found)
+
+    def answer(self, ask: Ask, arrays: Arrays) -> Iterator[Reply]:
+        """Do what is asked; what is to be sent, in one message or several.
+
+        Raises:
+            BadMessage: the server asks for what cannot be.
+            NotFinite: training diverged.
+        """
+        if ask.kind == "train":
+            yield from self._train(ask, arrays)
+        elif ask.kind == "judge":
+            yield self._judged(ask, arrays)
+        else:
+            found = total(self.task, ask.what)
+            yield Answer(kind="total", number=ask.number, last=True), {"total": found}
+
+    def _train(self, ask: Ask, arrays: Arrays) -> Iterator[Reply]:
+        method = self._shared_table()
+        shard = self._shard(method)
+        work, places = shard.work(arrays, method.work(ask.number)), shard.places(arrays)
+        self._judge.begin(ask.number)
+        units = 0
+        for chunk in engine.train(self._drawing, method.model, work, places):
+            if ask.judge:
+                self._judge.watch(chunk.clients, Trained(method, work, chunk))
+            units += loss_units(chunk.loss)
+            sent = self._drawing.guarded(chunk, ask.number)
+            named = replace(sent, clients=self.part.clients[sent.clients])
+            yield Answer(kind="train", number=ask.number, last=False), pack_uploads(named)
+        if ask.keep:
+            self._keep(method, ask.number)
+        yield Answer(kind="train", number=ask.number, last=True, loss=units), {}
+
+    def _judged(self, ask: Ask, arrays: Arrays) -> Reply:
+        method = self.method
+        self._judge.begin(ask.number)
+        if isinstance(method, SharedTable):
+            work = self._shard(method).work(arrays, method.work(0))
+            self._judge.rest(
+                lambda clients, candidates: engine.score(
+                    self.task, method.model, work, clients, candidates
+                )
+            )
+        else:
+            try:
+                method.restore({name: np.array(one) for name, one in arrays.items()})
+                self._judge.rest(method.score)
+            except (ValueError, KeyError, IndexError) as error:
+                raise BadMessage("the server sent parameters of other shapes") from error
+        return Answer(kind="judge", number=ask.number, last=True), self._judge.counts()
+
+    def _shared_table(self) -> SharedTable:
+        if not isinstance(self.method, SharedTable):
+            raise BadMessage("the server asks to train what is not trained on devices")
+        return self.method
+
+    def _shard(self, method: SharedTable) -> Shard:
+        return Shard(self.part.clients, self.part.census.items, method.model.sizes)
+
+    def _keep(self, method: SharedTable, number: int) -> None:
+        arrays = {"user": method.user, "own": method.own}
+        self._keeper.put(Kept(self.order.mark, self.order.start, number, arrays))
+
+    def _restore(self, found: Kept) -> None:
+        method = self.method
+        if isinstance(method, SharedTable):
+            for name in ("user", "own"):
+                if found.arrays[name].shape != getattr(method, name).shape:
+                    raise JobError(
+                        "the kept state is of other clients",
+                        mend="Give each part a folder of its own.",
+                    )
+            method.user, method.own = found.arrays["user"].copy(), found.arrays["own"].copy()
+
+
+def _defences(order: Order) -> Defences:
+    try:
+        found: Defences = TypeAdapter(Defences).validate_python(order.defences)
+    except ValidationError as error:
+        raise BadMessage("the server asks for defences that are none") from error
+    if found.secure_sum:
+        raise JobError(
+            "sums under masks are not made between devices yet",
+            mend="Leave --secure-sum out; noise of each client's own goes.",
+        )
+    return found
+
+
+class _Judge:
+    """Ranks of the shard's clients in one round."""
+
+    def __init__(self, task: Task, rules: list[EvalProtocol]) -> None:
+        self._task = task
+        self._exams: dict[str, tuple[EvalProtocol, Exam]] = {}
+        for one in rules:
+            found = exams(one, task.population, task.seed, task.identity)
+            self._exams |= {f"{one.name}.{part}": (one, found[part]) for part in PARTS}
+        self._number = -1
+
+    def begin(self, number: int) -> None:
+        """Forget what belongs to another round."""
+        if number != self._number:
+            self._number, count = number, self._task.population.clients
+            self._seen = np.zeros(count, np.bool_)
+            self._ranks = {key: np.zeros(count, np.int64) for key in self._exams}
+
+    def watch(self, clients: Longs, score: Score) -> None:
+        """Rank for these clients."""
+        for key, (rules, exam) in self._exams.items() if len(clients) else ():
+            self._ranks[key][clients] = ranks(self._task, rules, exam, clients, score)
+        self._seen[clients] = True
+
+    def rest(self, score: Score) -> None:
+        """Rank for all others."""
+        self.watch(np.flatnonzero(~self._seen), score)
+
+    def counts(self) -> dict[str, Array]:
+        """What goes up: how many clients have which rank."""
+        return {key: counted(found) for key, found in self._ranks.items()}

@@ -1,0 +1,33 @@
+"""With everybody there, a run on devices is the simulated run, bit for bit."""
+
+import pytest
+from tests.fedrec.devices.conftest import QUICK, SHARDS, without_times
+
+from isthmus.fedrec import RunOptions, recipe
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone", "sets"),
+    [
+        ("fedavg", "fcf", QUICK),
+        ("fedavg", "fedncf", QUICK | {"share": 0.5}),
+        ("fedprox", "fcf", QUICK),
+        ("fedadam", "fcf", QUICK),
+        ("fedavgm", "fcf", QUICK),
+        ("row-wise", "fcf", QUICK),
+        ("fedatt", "fcf", QUICK),
+        ("pfedrec", None, {"dim": 4}),
+        ("fedrap", None, {"dim": 4}),
+    ],
+)
+def test_the_result_is_that_of_the_simulated_run(federation, name, backbone, sets):
+    chosen, options = recipe(name, backbone, sets), RunOptions(rounds=3, every=2)
+    with federation.listening() as listener:
+        shards = [federation.shard(one, listener) for one in SHARDS]
+        served = federation.serve(listener, chosen, options)
+        for one in shards:
+            one.join(20)
+            assert one.error is None
+    assert without_times(served.result) == without_times(federation.simulated(chosen, options))
+    assert served.refused == {}
+    assert all(not one.left_out and not one.absent for one in served.rounds)
