@@ -6,8 +6,13 @@ rounds give them away. Pseudo-items drawn *once* change in every round as well, 
 over each other leave training items and pseudo-items, which the server cannot tell apart by *when*
 they change. Drawn afresh each round they would protect nothing; `kept=False` is there to show it.
 
+Training items are popular ones, so pseudo-items drawn evenly from the catalogue would stand out by
+their rarity. They are drawn by popularity, without replacement (Efraimidis, Spirakis, Information
+Processing Letters 2006), which takes how many clients have each item: a sum over clients, taken
+once and public to all. `by="even"` does without.
+
 By *how* a row changes training items and negatives can be told apart too (membership inference), so
-a pseudo-item's change is made of those of two training items, mixed at random: a liar's like. It
+a pseudo-item's change is made of those of two training items, mixed at random. It
 costs some accuracy, as clients ask for items that they do not want. `like="any"` makes it of any
 two touched rows, which costs less and hides less.
 
@@ -17,11 +22,13 @@ knows something of the client beforehand learns more.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from isthmus.fedrec import randomness
 from isthmus.fedrec.compiled import compiled
@@ -45,6 +52,8 @@ class PseudoItems:
     """The same in all rounds."""
     like: Literal["liked", "any"] = "liked"
     """Which of the client's rows a pseudo-item's change is made of."""
+    by: Literal["popularity", "even"] = "popularity"
+    """How they are drawn."""
 
     def __call__(self, uploads: Uploads, number: int) -> Uploads:
         """The uploads with the pseudo-items among them."""
@@ -79,35 +88,41 @@ class PseudoItems:
         indptr = offsets(np.minimum(self.each * has, shard.table - has))
         items = np.empty(indptr[-1], np.int32)
         _draw(
-            shard.indptr, shard.items, shard.table, clients, shard.identity[clients],
+            shard.indptr, shard.items, self._weights, clients, shard.identity[clients],
             self.task.seed, number, indptr, items,
         )  # fmt: skip
         return Ragged(indptr, items)
 
+    @cached_property
+    def _weights(self) -> NDArray[np.float64]:
+        """What the chance of each item goes by, float64 [M]."""
+        population = self.task.population
+        if self.by == "even":
+            return np.ones(population.items)
+        counts = np.bincount(population.train.items, minlength=population.items)
+        # An item that nobody has may still be drawn, last.
+        return counts + 0.1
+
 
 @compiled
 def _draw(
-    has_indptr: np.ndarray, has: np.ndarray, table: int, clients: np.ndarray,
+    has_indptr: np.ndarray, has: np.ndarray, weights: np.ndarray, clients: np.ndarray,
     identity: np.ndarray, seed: int, number: int, indptr: np.ndarray, out: np.ndarray,
 ) -> None:  # fmt: skip
-    taken = np.zeros(table, np.bool_)
+    keys = np.empty(len(weights))
     for place in range(len(clients)):
-        first, last = has_indptr[clients[place]], has_indptr[clients[place] + 1]
-        for k in range(first, last):
-            taken[has[k]] = True
+        # The items with the largest log(uniform) / weight are a draw by weight.
         state = randomness.stream(seed, _PSEUDO, number, identity[place])
-        at = indptr[place]
-        while at < indptr[place + 1]:
-            state, item = randomness.below(state, table)
-            if not taken[item]:
-                taken[item] = True
-                out[at] = item
-                at += 1
-        for k in range(first, last):
-            taken[has[k]] = False
-        for k in range(indptr[place], indptr[place + 1]):
-            taken[out[k]] = False
-        out[indptr[place] : indptr[place + 1]].sort()
+        for item in range(len(weights)):
+            state, drawn = randomness.uniform(state)
+            keys[item] = -math.log(1.0 - drawn) / weights[item]
+        for k in range(has_indptr[clients[place]], has_indptr[clients[place] + 1]):
+            keys[has[k]] = np.inf
+        first, last = indptr[place], indptr[place + 1]
+        some = np.argsort(keys)[: last - first]
+        some.sort()
+        for k in range(last - first):
+            out[first + k] = some[k]
 
 
 @compiled

@@ -1,0 +1,1 @@
+"""Attacks on federated recommenders: by the server on clients, by clients on the recommender."""
