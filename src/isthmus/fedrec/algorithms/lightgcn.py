@@ -40,7 +40,7 @@ class Settings:
     """d, numbers a vector."""
     layers: int = 2
     """K."""
-    gcn_rate: float = 0.01
+    gcn_rate: float = 0.02
     """Rate of Adam."""
     ridge: float = 1e-3
     """lambda."""
@@ -206,8 +206,8 @@ def bpr(
     Adds its gradient by `final` to `slope` and that of the L2 term by `first` to `by_first`; all
     tables float32 [nodes, d].
     """
-    loss, share = 0.0, np.float32(1.0 / len(triples))
-    pull = np.float32(ridge) * share
+    loss, share = 0.0, 1.0 / len(triples)
+    pull = np.float32(ridge * share)
     d = final.shape[1]
     for at in range(len(triples)):
         u, i, j = triples[at]
@@ -216,9 +216,9 @@ def bpr(
             apart += final[u, k] * (final[i, k] - final[j, k])
             size += first[u, k] ** 2 + first[i, k] ** 2 + first[j, k] ** 2
         power = math.exp(-abs(apart))
-        loss += max(-apart, np.float32(0)) + math.log1p(power) + 0.5 * ridge * size
+        loss += max(-float(apart), 0.0) + math.log1p(power) + 0.5 * ridge * size
         # -sigma(-apart), the slope of -ln sigma.
-        error = -np.float32((power if apart >= 0 else 1.0) / (1.0 + power)) * share
+        error = np.float32(-(power if apart >= 0 else 1.0) / (1.0 + power) * share)
         for k in range(d):
             slope[u, k] += error * (final[i, k] - final[j, k])
             slope[i, k] += error * final[u, k]
