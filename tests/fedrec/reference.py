@@ -187,10 +187,13 @@ def penalty(kind, table, ids, batch, extra):
     if not len(extra):
         return 0.0, none
     if kind == "fedrap":
-        c, apart = table[ids, :half], table[ids, half:] - table[ids, :half]
-        none[ids, :half] = 2 * extra[0] * apart + extra[1] * np.sign(c)
-        none[ids, half:] = -2 * extra[0] * apart
-        return extra[1] * np.abs(c).sum() - extra[0] * (apart**2).sum(), none
+        value, entries = 0.0, len(batch) * half
+        for item, _ in batch:
+            c, apart = table[item, :half], table[item, half:] - table[item, :half]
+            value += (extra[1] * np.abs(c).sum() - extra[0] * (apart**2).sum()) / entries
+            none[item, :half] += (2 * extra[0] * apart + extra[1] * np.sign(c)) / entries
+            none[item, half:] -= 2 * extra[0] * apart / entries
+        return value, none
     if kind == "pfedmoe":
         none[ids, half:] = extra[0] * table[ids, half:]
         return extra[0] / 2 * (table[ids, half:] ** 2).sum(), none
@@ -210,13 +213,14 @@ def penalty(kind, table, ids, batch, extra):
 def contrast(table, some, extra):
     """CoFedRec's supervised contrastive term over the samples `some`."""
     groups, total = extra[3:], 0.0
+    table = table / np.linalg.norm(table, axis=1, keepdims=True)
     for item in some:
         others = [other for other in some if other != item]
         by = {o: table[item] @ table[o] * extra[1] for o in others}
-        own = [math.exp(by[o]) for o in others if groups[o] == groups[item]]
+        own = [by[o] for o in others if groups[o] == groups[item]]
         if own:
-            total += math.log(sum(math.exp(by[o]) for o in others)) - math.log(np.mean(own))
-    return extra[0] * total / len(some)
+            total += math.log(sum(math.exp(by[o]) for o in others)) - np.mean(own)
+    return extra[0] * total
 
 
 @dataclass

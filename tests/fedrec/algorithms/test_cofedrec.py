@@ -45,6 +45,6 @@ def test_one_group_gets_its_mean_and_all_others_keep_their_own(data):
     for u in group:
         np.testing.assert_allclose(method.items[u], mean, atol=1e-5)
     extra = method.extra(2)
-    np.testing.assert_allclose(extra[:3], [0, 10, 128])
+    np.testing.assert_allclose(extra[:3], [0.005 * 0.1 / 0.5 / data.items, 10, 128])
     assert len(extra) == 3 + data.items
     assert set(extra[3:]) <= set(range(5))

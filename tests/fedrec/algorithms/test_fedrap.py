@@ -15,20 +15,20 @@ def build(data, **sets):
 
 
 def test_weights_grow_with_the_rounds_in_the_paper_and_not_in_the_code(data):
-    entries = data.items * 4
-    paper, authors = build(data), build(data, variant="authors")
+    paper, authors = build(data, apart=0.1), build(data, apart=0.1, variant="authors")
     np.testing.assert_allclose(paper.extra(1), [0, 0])
-    np.testing.assert_allclose(paper.extra(11), np.full(2, 0.1 * math.tanh(1) / entries), 1e-6)
-    np.testing.assert_allclose(authors.extra(1), np.full(2, 0.1 / entries), 1e-6)
+    np.testing.assert_allclose(paper.extra(11), np.array([0.1, 0.001]) * math.tanh(1), 1e-6)
+    np.testing.assert_allclose(authors.extra(1), [0.1, 0.001], 1e-6)
 
 
 def test_rates_fall_from_round_to_round(data):
-    method = build(data, rate=10, user_rate=1, decay_rate=0.5)
+    """And by 0.5 from batch to batch of a round: (1 + 1/2 + 1/4 + 1/8) / 4 of the first rate."""
+    method = build(data, rate=10, user_rate=1, decay_rate=0.5, within=0.5, epochs=4)
     method.work(3)
-    assert method.model.training.rate == pytest.approx(2.5)
-    assert method.model.training.user_rate == pytest.approx(0.25)
+    assert method.model.training.rate == pytest.approx(2.5 * 1.875 / 4)
+    assert method.model.training.user_rate == pytest.approx(0.25 * 1.875 / 4)
     method.work(0)
-    assert method.model.training.rate == pytest.approx(10)
+    assert method.model.training.rate == pytest.approx(10 * 1.875 / 4)
 
 
 def test_the_server_takes_the_plain_mean_of_shared_rows(data):

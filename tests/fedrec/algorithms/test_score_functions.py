@@ -23,9 +23,9 @@ SGD = replace(ADAM, optimiser="sgd", rate=0.5, user_rate=0.05)
 ITEMS = np.random.default_rng(7).integers(0, 3, 40)
 CASES = {
     "gpfedrec": (SGD, [3.0]),
-    "fedrap": (SGD, [0.02, 0.01]),
+    "fedrap": (SGD, [0.6, 0.3]),
     "fedem": (ADAM, []),
-    "cofedrec": (replace(SGD, alternate=True), [0.05, 2.0, 12, *ITEMS]),
+    "cofedrec": (replace(SGD, alternate=True), [0.02, 2.0, 12, *ITEMS]),
     "pfedmoe": (ADAM, [0.1, *np.linspace(-1, 1, 40)]),
 }
 

@@ -1,17 +1,20 @@
 """CoFedRec: each round the clients that agree on one group of items get the mean of their tables.
 
-He, Liu, Keung, He: Co-clustering for Federated Recommender System, WWW 2024 (arXiv 2411.01690).
-Clients are PFedRec's: private `(w_u, b_u)`, then the rows on new predictions. The server takes the
-mean table, K-means of its rows gives K groups of items; it draws a core client c and a group k;
-`s_u = sum_{i in k} cos(Q_c,i, Q_u,i)`; of these sorted, largest first, the elbow is the point
-farthest from the line between first and last; clients up to and with it get the mean of their
-tables, all others keep their own. From the second round on the clients' loss has
-`lambda L_sup`, which draws rows of one item group to each other.
+He, Liu, Keung, He: Co-clustering for Federated Recommender System, WWW 2024 (arXiv 2411.01690),
+read in its released code. Clients are PFedRec's: private `(w_u, b_u)`, then the rows on new
+predictions. The server takes the mean table, K-means of its rows gives K groups of items; it draws
+a core client c and a group k; `s_u = sum_{i in k} cos(Q_c,i, Q_u,i)`; of these sorted, largest
+first, the elbow is the point farthest from the line between first and last; clients up to and with
+it get the mean of their tables, all others keep their own. From the second round on the clients'
+loss has `lambda L_sup`, which turns rows of one item group to each other,
 
-Our reading, as only accounts of the paper and code built on it could be read: `L_sup` is the mean
-over (at most `contrast`) samples of the batch, contrasted with each other, of
-`log sum_{a != i} exp(q_i.q_a / tau) - log mean_{z in Z(i)} exp(q_i.q_z / tau)`; the paper writes a
-sum over all items, whose cost is quadratic in their number.
+    L_sup = tau / tau' mean_i (log sum_{a != i} exp(e_i.e_a / tau)
+                               - mean_{z in Z(i)} e_i.e_z / tau),
+
+`e` being rows at length 1, i all M items and Z(i) the others of its group. Here i, a and z go over
+(at most `contrast`) samples of the batch, each anchor with the weight of an item, 1 / M: the cost
+of the whole is quadratic in M, at every batch. A row has its usual slope when its item is among the
+samples, and none else.
 """
 
 from __future__ import annotations
@@ -34,21 +37,22 @@ from isthmus.fedrec.uploads import Uploads
 
 @dataclass(frozen=True)
 class Settings:
-    """CoFedRec's numbers; the defaults are the paper's for ML-100K."""
+    """CoFedRec's numbers; the defaults are those that the code's page has for ML-100K."""
 
-    groups: int = 30
-    """K, groups of items (30 for FilmTrust too, 45 for ML-1M)."""
-    contrastive: float = 0.0
-    """lambda, weight of the contrastive term. The paper has 0.005, with which our reading of the
-    term diverges on ML-100K in its second round: off until that is mended."""
+    groups: int = 60
+    """K, groups of items (the paper has 30 for ML-100K and FilmTrust, 45 for ML-1M)."""
+    contrastive: float = 0.005
+    """lambda, weight of the contrastive term."""
     temperature: float = 0.1
     """tau (0.5 for ML-1M)."""
+    base_temperature: float = 0.5
+    """tau'."""
     contrast: int = 128
     """Samples of a batch that are contrasted with each other at most."""
-    eta: float = 0.05
+    eta: float = 0.1
     """Rate of the score function."""
     item_factor: float = 80.0
-    """Item rows move with rate eta (M item_factor - 1)."""
+    """Item rows move with rate eta M item_factor."""
 
 
 class CoFedRec(OwnTables):
@@ -64,7 +68,9 @@ class CoFedRec(OwnTables):
         if not len(self.groups):
             return np.zeros(0, np.float32)
         settings = self.settings
-        head = [settings.contrastive, 1 / settings.temperature, settings.contrast]
+        weight = settings.contrastive * settings.temperature / settings.base_temperature
+        weight /= self.task.population.items
+        head = [weight, 1 / settings.temperature, settings.contrast]
         return np.concatenate([head, self.groups]).astype(np.float32)
 
     def mix(self, uploads: Iterator[Uploads], number: int) -> int:
@@ -116,7 +122,7 @@ def elbow(values: np.ndarray) -> int:
 
 
 def _build(task: Task, settings: Settings, model: Model) -> CoFedRec:
-    rate = settings.eta * (task.population.items * settings.item_factor - 1)
+    rate = settings.eta * task.population.items * settings.item_factor
     training = replace(model.training, rate=rate, user_rate=settings.eta)
     return CoFedRec(task, replace(model, training=training), settings)
 
@@ -131,6 +137,6 @@ ALGORITHM = Algorithm(
     build=_build,
     backbones=("cofedrec",),
     training={
-        "cofedrec": LocalTraining(dim=32, epochs=1, optimiser="sgd", alternate=True, tolerance=0.0)
+        "cofedrec": LocalTraining(dim=32, epochs=2, optimiser="sgd", alternate=True, tolerance=0.0)
     },
 )

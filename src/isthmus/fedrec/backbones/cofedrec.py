@@ -1,7 +1,7 @@
-"""CoFedRec's loss: PFedRec's score function, and rows of one item group drawn to each other.
+"""CoFedRec's loss: PFedRec's score function, and rows of one group turned to each other.
 
-The private vector is [w, b]. `extra` holds lambda, 1 / tau, how many samples of a batch are
-contrasted, then the group of each item; or nothing.
+The private vector is [w, b]. `extra` holds the weight of an anchor, 1 / tau, how many samples
+of a batch are contrasted, then the group of each item; or nothing.
 """
 
 from __future__ import annotations
@@ -17,50 +17,84 @@ from isthmus.fedrec.kernels.local import ROWS_ONLY, USER_ONLY
 
 
 @inlined
+def _directions(samples, rows):
+    """The samples' rows at length 1, and one over their lengths."""
+    n, width = len(samples), rows.shape[1]
+    units, shrink = np.empty((n, width), np.float32), np.empty(n, np.float32)
+    for i in range(n):
+        square = np.float32(0)
+        for c in range(width):
+            square += rows[samples[i], c] ** 2
+        shrink[i] = np.float32(1 / max(math.sqrt(square), 1e-12))
+        for c in range(width):
+            units[i, c] = rows[samples[i], c] * shrink[i]
+    return units, shrink
+
+
+@inlined
+def _anchor(i, samples, units, group, sharp, by):
+    """Puts products of anchor i with the others, over tau, to `by`.
+
+    Returns the log of their summed exponentials less their mean over i's group, that log, and how
+    many of its group there are.
+    """
+    top, mean, partners, all_ = -np.inf, 0.0, 0, 0.0
+    for j in range(len(samples)):
+        if samples[j] == samples[i]:
+            continue
+        s = np.float32(0)
+        for c in range(units.shape[1]):
+            s += units[i, c] * units[j, c]
+        by[j] = s * sharp
+        top = max(top, by[j])
+        if group[j] == group[i]:
+            partners += 1
+            mean += by[j]
+    for j in range(len(samples)):
+        if samples[j] != samples[i]:
+            all_ += math.exp(by[j] - top)
+    if partners == 0:
+        return 0.0, 0.0, 0
+    whole = top + math.log(all_)
+    return whole - mean / partners, whole, partners
+
+
+@inlined
 def _contrast(samples, ids, rows, groups, weight, sharp, g_rows):
-    """Adds the gradient of `weight` times the mean over anchors i of
-    `log sum_{a != i} exp(q_i.q_a / tau) - log mean_{z in Z(i)} exp(q_i.q_z / tau)`; returns that.
+    """Adds the gradient of `weight` times the sum over anchors i of
+    `log sum_{a != i} exp(e_i.e_a / tau) - mean_{z in Z(i)} e_i.e_z / tau`, e rows at length 1;
+    returns that.
 
     Anchors, their Z(i) (the same group) and all that they are contrasted with are `samples`;
     a sample of the anchor's own item is no partner. Anchors with an empty Z(i) count 0.
     """
     n, width = len(samples), rows.shape[1]
-    by = np.empty(n, np.float32)
-    total, unit = 0.0, np.float32(weight / n)
+    units, shrink = _directions(samples, rows)
+    slopes, by = np.zeros((n, width), np.float32), np.empty(n, np.float32)
+    group = groups[ids[samples]]
+    total = 0.0
     for i in range(n):
-        k = samples[i]
-        top, top_own, partners = -np.inf, -np.inf, 0
-        for j in range(n):
-            if samples[j] == k:
-                continue
-            s = np.float32(0)
-            for c in range(width):
-                s += rows[k, c] * rows[samples[j], c]
-            by[j] = s * sharp
-            top = max(top, by[j])
-            if groups[ids[samples[j]]] == groups[ids[k]]:
-                partners += 1
-                top_own = max(top_own, by[j])
+        value, whole, partners = _anchor(i, samples, units, group, sharp, by)
         if partners == 0:
             continue
-        all_, own = 0.0, 0.0
+        total += value
         for j in range(n):
-            if samples[j] != k:
-                all_ += math.exp(by[j] - top)
-                if groups[ids[samples[j]]] == groups[ids[k]]:
-                    own += math.exp(by[j] - top_own)
-        total += top + math.log(all_) - top_own - math.log(own / partners)
-        for j in range(n):
-            if samples[j] == k:
+            if samples[j] == samples[i]:
                 continue
-            share = math.exp(by[j] - top) / all_
-            if groups[ids[samples[j]]] == groups[ids[k]]:
-                share -= math.exp(by[j] - top_own) / own
-            slope = np.float32(share) * sharp * unit
+            share = math.exp(by[j] - whole)
+            if group[j] == group[i]:
+                share -= 1.0 / partners
+            slope = np.float32(share * weight) * sharp
             for c in range(width):
-                g_rows[k, c] += slope * rows[samples[j], c]
-                g_rows[samples[j], c] += slope * rows[k, c]
-    return total * weight / n
+                slopes[i, c] += slope * units[j, c]
+                slopes[j, c] += slope * units[i, c]
+    for i in range(n):
+        along = np.float32(0)
+        for c in range(width):
+            along += slopes[i, c] * units[i, c]
+        for c in range(width):
+            g_rows[samples[i], c] += (slopes[i, c] - along * units[i, c]) * shrink[i]
+    return total * weight
 
 
 @inlined

@@ -1,7 +1,6 @@
 """FedRAP's score function: a private linear layer on a shared row plus a private one.
 
-Rows are [C_i, D_i], the private vector is [w, b]. `extra` holds lambda and mu, each over the number
-of entries of a table, or nothing.
+Rows are [C_i, D_i], the private vector is [w, b]. `extra` holds lambda and mu, or nothing.
 """
 
 from __future__ import annotations
@@ -17,10 +16,14 @@ from isthmus.fedrec.kernels.local import ROWS_ONLY, USER_ONLY
 
 
 @inlined
-def _apart(rows, g_rows, dim, apart, sparse):
-    """Adds the gradient of `-apart |D - C|^2 + sparse |C|_1`; returns that value."""
-    value = 0.0
-    for k in range(rows.shape[0]):
+def _apart(samples, rows, g_rows, dim, apart, sparse):
+    """Adds the gradient of `-apart mean (D - C)^2 + sparse mean |C|`; returns that value.
+
+    Means over the entries of the samples' rows, a row as often as it is among them.
+    """
+    value, share = 0.0, np.float32(1.0 / (len(samples) * dim))
+    apart, sparse = apart * share, sparse * share
+    for k in samples:
         for j in range(dim):
             c, d = rows[k, j], rows[k, dim + j]
             value += sparse * abs(c) - apart * (d - c) * (d - c)
@@ -56,7 +59,7 @@ def _gradient(
                 g_rows[k, dim + j] += error * user[j]
     loss /= len(samples)
     if extra.size > 1 and want != USER_ONLY:
-        loss += _apart(rows, g_rows, dim, extra[0], extra[1])
+        loss += _apart(samples, rows, g_rows, dim, extra[0], extra[1])
     return loss
 
 
