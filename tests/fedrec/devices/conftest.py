@@ -1,7 +1,8 @@
 """A server and shards with real identities and TLS on loopback: threads, or processes."""
 
 import threading
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -9,10 +10,25 @@ import numpy as np
 import pytest
 from tests.fedrec.conftest import made_up
 
-from isthmus.fedrec import RunOptions, protocol, recipe, run
-from isthmus.fedrec.devices import Conduct, Gate, Limits, Line, Plan, evenly, join, serve, split
-from isthmus.fedrec.devices.parts import Census
-from isthmus.link import Listener, create_identity, trust
+from isthmus.errors import LinkError
+from isthmus.fedrec import Interactions, protocol, run
+from isthmus.fedrec.devices import (
+    Census,
+    Conduct,
+    Gate,
+    Limits,
+    Line,
+    Plan,
+    join,
+    serve,
+    split,
+)
+from isthmus.fedrec.devices.gate import CONTEXT
+from isthmus.fedrec.devices.keeping import Keeper
+from isthmus.fedrec.devices.parcels import Unpacker
+from isthmus.fedrec.devices.wire import DOWN, UP, Ask, Joining, Order
+from isthmus.fedrec.devices.worker import Worker
+from isthmus.link import Deadlines, Listener, create_identity, open_links, trust
 
 HONEST = (protocol("honest-sampled"), protocol("full-ranking"))
 QUICK = {"epochs": 2, "batch": 16, "dim": 4}
@@ -40,7 +56,7 @@ class Federation:
     """A population, cut in three; starts servers and shards."""
 
     folder: Path
-    data: object
+    data: Interactions
     seed: int = 0
     said: list = field(default_factory=list)
 
@@ -57,8 +73,8 @@ class Federation:
         return Line(self.folder / name, name, "hub", listener.address, wait, 0.3)
 
     @contextmanager
-    def listening(self):
-        with Listener(self.folder / "hub", "hub") as listener:
+    def listening(self, address="127.0.0.1:0"):
+        with Listener(self.folder / "hub", "hub", address) as listener:
             yield listener
 
     def shard(self, name, listener, conduct=None, part=None, **more):
@@ -87,9 +103,87 @@ class Federation:
         return run(self.data, chosen, rules, replace(options, folder=None))
 
 
+class Puppet:
+    """A shard that a test moves by hand."""
+
+    def __init__(self, federation, name, listener, clients=None, census=None):
+        line = federation.line(name, listener)
+        self.part = federation.parts[name]
+        self.name = name
+        deadlines = Deadlines(connect=30, recv=30, reconnect=0.3)
+        self.link = open_links(
+            line.folder, name, {"hub": line.address}, context=CONTEXT, deadlines=deadlines
+        )["hub"]
+        words = Joining(census=census or self.part.census)
+        clients = self.part.clients if clients is None else clients
+        self.link.send(UP, {"clients": clients}, words.model_dump(mode="json"))
+        self.unpacker = Unpacker()
+        self.words = self._next()[0]
+        self.worker = None
+        if self.words["kind"] == "order":
+            self.order = Order.model_validate(self.words)
+            self.worker = Worker(self.part, self.order, Conduct(), Keeper(None))
+
+    def _next(self):
+        message = self.link.recv(DOWN)
+        return self.unpacker.unpack(message.header, message.tensors)
+
+    def asked(self):
+        """The next ask, with its arrays."""
+        header, arrays = self._next()
+        return Ask.model_validate(header), arrays
+
+    def replies(self, ask, arrays):
+        return list(self.worker.answer(ask, arrays))
+
+    def send(self, replies):
+        for answer, arrays in replies:
+            self.link.send(UP, arrays, answer.model_dump())
+
+    def obey(self):
+        """Answer everything until the run is over."""
+        while True:
+            header, arrays = self._next()
+            if header["kind"] != "over":
+                self.send(self.replies(Ask.model_validate(header), arrays))
+            else:
+                return
+
+    def obedient(self):
+        """Obey in a thread."""
+        return in_thread(self.obey)
+
+
+def in_thread(work):
+    """Start `work` in a thread; that the line ends is no error."""
+
+    def go():
+        with suppress(LinkError):
+            work()
+
+    thread = threading.Thread(target=go, daemon=True)
+    thread.start()
+    return thread
+
+
+def gate_in(place, **more):
+    """A factory for `serve` that leaves the gate in a list."""
+
+    def make(*words, **named):
+        place.append(Gate(*words, **named | more))
+        return place[0]
+
+    return make
+
+
+def until(condition, what="nothing came"):
+    """Wait for what another thread brings about."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.01)
+
+
 @pytest.fixture
 def federation(identities):
     return Federation(identities, made_up(clients=14, items=30))
-
-
-__all__ = ["HONEST", "QUICK", "Gate", "RunOptions", "evenly", "recipe"]

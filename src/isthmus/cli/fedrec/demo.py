@@ -93,8 +93,10 @@ def _start(folder: Path, name: str, address: str) -> subprocess.Popen[str]:
 
 
 def _repeat(name: str, child: subprocess.Popen[str]) -> None:
-    for line in child.stderr or ():
-        say(f"{name}: {line.rstrip()}")
+    assert child.stderr is not None
+    with child.stderr as lines:
+        for line in lines:
+            say(f"{name}: {line.rstrip()}")
 
 
 def _end(children: list[subprocess.Popen[str]]) -> None:

@@ -1,0 +1,102 @@
+"""`isthmus fedrec split`, `serve`, `join` and `demo` as a user types them."""
+
+import json
+import threading
+
+import pytest
+from tests.fedrec.conftest import made_up
+from tests.fedrec.devices.conftest import Federation
+from typer.testing import CliRunner
+
+from isthmus.cli.main import app
+from isthmus.errors import JobError
+from isthmus.fedrec.devices import Line, Part
+from isthmus.fedrec.devices import join as join_run
+from isthmus.link import Listener
+
+
+@pytest.fixture
+def table(tmp_path):
+    data = made_up(clients=12, items=30, least=6)
+    path = tmp_path / "plays.csv"
+    lines = [f"{u},{i},{t}" for t, (u, i) in enumerate(zip(data.user, data.item, strict=True))]
+    path.write_text("user,item,time\n" + "\n".join(lines) + "\n")
+    return path
+
+
+def fedrec(*words):
+    return CliRunner().invoke(app, ["fedrec", *map(str, words)])
+
+
+def test_a_run_from_split_to_result(table, tmp_path, identities):
+    parts, out = tmp_path / "parts", tmp_path / "out"
+    result = fedrec("split", "--data", table, "--parts", 2, "--out", parts)
+    assert result.exit_code == 0, result.output
+    assert "1.part: clients 0 to 5" in result.output
+    with Listener(identities / "hub", "hub") as listener:
+        address = listener.address
+
+    def join(name, number):
+        line = Line(identities / name, name, "hub", address, wait=60)
+        join_run(Part.load(parts / f"{number}.part"), line, folder=tmp_path / name)
+
+    threads = [
+        threading.Thread(target=join, args=one, daemon=True) for one in (("ann", 1), ("ben", 2))
+    ]
+    for one in threads:
+        one.start()
+    served = fedrec(
+        "serve", "--census", parts / "census.json", "--algorithm", "fedavg", "--as", "hub",
+        "--identity", identities / "hub", "--listen", address, "--rounds", 2, "--set", "dim=4",
+        "--shard", "ann=0-5", "--shard", "ben", "--out", out, "--wait", 60, "--format", "json",
+        "--checkpoint-every", 1,
+    )  # fmt: skip
+    assert served.exit_code == 0, served.output
+    for one in threads:
+        one.join(30)
+    found = json.loads(served.stdout)
+    assert [one["trained"] for one in found["devices"]["rounds"]] == [12, 12]
+    assert json.loads((out / "devices.json").read_text()) == found["devices"]
+    assert json.loads((out / "result.json").read_text())["algorithm"] == "fedavg"
+    assert found["devices"]["shards"]["ann"]["up"] > 1000
+    assert len(list((tmp_path / "ann").glob("*.clients"))) == 2
+
+
+def test_the_demo_starts_processes_and_finds_the_same_as_a_run(table):
+    result = fedrec("demo", "--data", table, "--shards", 1, "--rounds", 2)
+    assert result.exit_code == 0, result.output
+    assert "are the same, bit for bit" in result.output
+    assert "shard-1 takes part with 12 clients" in result.output
+
+
+def test_mistakes_are_told(table, tmp_path):
+    parts = tmp_path / "parts"
+    fedrec("split", "--data", table, "--parts", 2, "--out", parts, "--protocol", "authors")
+    serve = (
+        "serve", "--census", parts / "census.json", "--algorithm", "fedavg", "--as", "hub",
+        "--listen", "127.0.0.1:0",
+    )  # fmt: skip
+    for words, message in (
+        ((*serve, "--protocol", "full-ranking"), "not cut for the protocol"),
+        ((*serve, "--identity", tmp_path), "no"),
+        (("join", parts / "1.part", "--as", "ann", "--server", "hub:1"), "names no server"),
+        (
+            ("join", parts / "9.part", "--as", "ann", "--server", "hub=a:1", "--reproducible"),
+            "no p",
+        ),
+    ):
+        result = fedrec(*words)
+        assert result.exit_code != 0
+        assert message in str(result.exception)
+
+
+def test_spans_of_shards_are_checked(identities):
+    from isthmus.cli.fedrec.devices import _places
+
+    census = Federation(identities, made_up(clients=14, items=30)).parts["ann"].census
+    found = _places(["ann=0-3", "ben"], census)
+    assert found["ann"].tolist() == [0, 1, 2, 3]
+    assert found["ben"] is None
+    for text in ("ann=", "ann=1", "ann=1-x", "ann=1-14"):
+        with pytest.raises(JobError, match="not understood"):
+            _places([text], census)

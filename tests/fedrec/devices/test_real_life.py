@@ -1,0 +1,230 @@
+"""Late, killed, coming and coming back: the run goes on, and says who was missing."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tests.fedrec.devices.conftest import (
+    QUICK,
+    SHARDS,
+    Federation,
+    Puppet,
+    gate_in,
+    until,
+    without_times,
+)
+
+from isthmus.errors import JobError, TrainError
+from isthmus.fedrec import Interactions, RunOptions, recipe
+from isthmus.fedrec.devices import Conduct, Limits
+from isthmus.fedrec.privacy import Defences
+
+FEDAVG = recipe("fedavg", "fcf", QUICK)
+PATIENT = Limits(round=60, wait=60, reconnect=0.3)
+
+
+def in_parallel(shards):
+    for one in shards:
+        one.join(30)
+        assert one.error is None
+
+
+def test_who_is_late_is_left_out_of_the_round_and_takes_part_again(federation):
+    gates, late = [], []
+
+    def clock():
+        """Stands still until all but the late one have answered."""
+        there = gates[0].present() if gates else {}
+        return 1e9 if len(late) == 1 and {"ann", "ben"} <= there.keys() else 0.0
+
+    def told(result):
+        if result.rounds[-1].number == 1:
+            puppet, replies = late[0]
+            puppet.send(replies)
+            late.append("has answered")
+            until(lambda: "cat" in gates[0].present())
+            late.append(puppet.obedient())
+
+    with federation.listening() as listener:
+        shards = [federation.shard(one, listener) for one in ("ann", "ben")]
+
+        def join_late():
+            puppet = Puppet(federation, "cat", listener)
+            late.append((puppet, puppet.replies(*puppet.asked())))
+
+        import threading
+
+        threading.Thread(target=join_late, daemon=True).start()
+        served = federation.serve(
+            listener, FEDAVG, RunOptions(rounds=3), told=told, gate=gate_in(gates, clock=clock)
+        )
+        in_parallel(shards)
+        late[-1].join(30)
+    first, *rest = served.rounds
+    assert first.trained == 9
+    assert "had not answered" in first.left_out["cat"]
+    assert [one.trained for one in rest] == [14, 14]
+    assert [one.clients for one in served.result.rounds] == [9, 14, 14]
+    assert served.refused == {}
+
+
+def test_a_killed_shard_is_left_out_and_goes_on_when_it_is_started_again(federation, tmp_path):
+    federation.parts["cat"].save(tmp_path / "cat.part")
+    gates, children = [], []
+
+    def start(listener):
+        words = [
+            "join", tmp_path / "cat.part", "--as", "cat", "--identity", federation.folder / "cat",
+            "--server", f"hub={listener.address}", "--keep", tmp_path / "keep", "--reproducible",
+            "--reconnect", "0.3",
+        ]  # fmt: skip
+        command = [sys.executable, "-m", "isthmus", "fedrec", *map(str, words)]
+        pipe = subprocess.PIPE
+        children.append(subprocess.Popen(command, stderr=pipe, text=True, env={**os.environ}))
+
+    with federation.listening() as listener:
+
+        def told(result):
+            number = result.rounds[-1].number
+            if number == 2:
+                children[0].kill()
+                children[0].communicate()
+            if number == 3:
+                start(listener)
+                until(lambda: "cat" in gates[0].present())
+
+        start(listener)
+        shards = [federation.shard(one, listener) for one in ("ann", "ben")]
+        served = federation.serve(
+            listener, FEDAVG, RunOptions(rounds=4, checkpoint_every=2), told=told,
+            gate=gate_in(gates),
+        )  # fmt: skip
+        in_parallel(shards)
+        _, words = children[1].communicate(timeout=30)
+    assert children[1].returncode == 0
+    assert "5 clients take part from round 2" in words
+    assert [one.trained for one in served.rounds] == [14, 14, 9, 14]
+    third = served.rounds[2]
+    assert third.absent == 5 or "is gone" in third.left_out["cat"]
+
+
+def test_too_few_clients_end_the_run_with_their_names(federation):
+    with federation.listening() as listener:
+        shards = [federation.shard(one, listener, wait=0.1) for one in ("ann", "ben")]
+        puppet = []
+
+        def told(result):
+            puppet[0].link.fail(KeyboardInterrupt())
+
+        import threading
+
+        def come():
+            puppet.append(Puppet(federation, "cat", listener))
+            puppet[0].obedient()
+
+        threading.Thread(target=come, daemon=True).start()
+        with pytest.raises(TrainError, match=r"only 9 of 14 clients took part in round 2, and 10"):
+            federation.serve(
+                listener, FEDAVG, RunOptions(rounds=3), replace(PATIENT, min_clients=10, wait=0.5),
+                told=told,
+            )  # fmt: skip
+    for one in shards:
+        one.join(30)
+        assert one.error.code == "link.absent"
+
+
+def test_who_comes_late_takes_part_from_then_on(federation):
+    gates, shards = [], []
+    with federation.listening() as listener:
+
+        def told(result):
+            if result.rounds[-1].number == 2:
+                shards.append(federation.shard("cat", listener))
+                until(lambda: "cat" in gates[0].present())
+
+        shards += [federation.shard(one, listener) for one in ("ann", "ben")]
+        served = federation.serve(
+            listener, FEDAVG, RunOptions(rounds=3), replace(PATIENT, begin_with=9), told=told,
+            gate=gate_in(gates),
+        )  # fmt: skip
+        in_parallel(shards)
+    assert [(one.trained, one.absent) for one in served.rounds] == [(9, 5), (9, 5), (14, 0)]
+
+
+@pytest.mark.parametrize("name", ["fedavg", "pfedrec"])
+def test_a_server_that_was_killed_goes_on_to_the_same_end(federation, tmp_path, name):
+    chosen = recipe(name, None, QUICK if name == "fedavg" else {"dim": 4})
+    options = RunOptions(rounds=5, folder=tmp_path, checkpoint_every=2)
+
+    class Killed(Exception):
+        pass
+
+    def stop(result):
+        if result.rounds[-1].number == 3:
+            raise Killed
+
+    with federation.listening() as listener:
+        address = listener.address
+        shards = [federation.shard(one, listener) for one in SHARDS]
+        with pytest.raises(Killed):
+            federation.serve(listener, chosen, options, told=stop)
+    with federation.listening(address) as listener:
+        served = federation.serve(listener, chosen, replace(options, resume=True))
+        in_parallel(shards)
+    assert without_times(served.result) == without_times(federation.simulated(chosen, options))
+    assert [one.number for one in served.rounds] == [3, 4, 5]
+    assert (tmp_path / "devices.json").is_file()
+
+
+def test_clients_without_data_break_nothing(identities, federation):
+    full = federation.data
+    data = Interactions("some", 17, full.items, full.user, full.item, full.order)
+    groups = [np.arange(0, 8), np.arange(8, 14), np.array([14, 15, 16])]
+    some = Federation(identities, data)
+    from isthmus.fedrec.devices import split
+    from isthmus.fedrec.protocols import protocol
+
+    some.parts = dict(zip(SHARDS, split(data, protocol("full-ranking"), 0, groups), strict=True))
+    with some.listening() as listener:
+        shards = [some.shard(one, listener) for one in SHARDS]
+        served = some.serve(listener, FEDAVG, RunOptions(rounds=2))
+        in_parallel(shards)
+    assert without_times(served.result) == without_times(
+        some.simulated(FEDAVG, RunOptions(rounds=2))
+    )
+    assert served.rounds[0].trained == 17
+
+
+def test_defences_are_applied_by_the_shards(federation):
+    options = RunOptions(rounds=2, defences=Defences(clip=0.5, noise=1.0))
+    with federation.listening() as listener:
+        shards = [federation.shard(one, listener) for one in SHARDS]
+        served = federation.serve(listener, FEDAVG, options)
+        in_parallel(shards)
+    assert without_times(served.result) == without_times(federation.simulated(FEDAVG, options))
+    assert served.result.privacy["epsilon"] > 0
+
+
+def test_with_seeds_of_their_own_shards_draw_what_the_server_cannot_know(federation):
+    options = RunOptions(rounds=1)
+    with federation.listening() as listener:
+        shards = [
+            federation.shard(one, listener, Conduct(secret=number))
+            for number, one in enumerate(SHARDS)
+        ]
+        served = federation.serve(listener, FEDAVG, options)
+        in_parallel(shards)
+    simulated = federation.simulated(FEDAVG, options)
+    assert served.result.rounds[0].loss != simulated.rounds[0].loss
+    assert served.result.rounds[0].clients == simulated.rounds[0].clients
+
+
+@pytest.mark.parametrize(
+    "name", ["fedca", "pfedgraph", "gpfedrec", "perfedrec", "fedfast", "pfedmoe", "local-only"]
+)
+def test_what_cannot_run_on_devices_is_refused_by_name(federation, name):
+    with federation.listening() as listener, pytest.raises(JobError, match=f"{name} cannot run"):
+        federation.serve(listener, recipe(name), RunOptions(rounds=1))
