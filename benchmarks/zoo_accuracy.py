@@ -85,7 +85,11 @@ BY_STARS = {
 BY_TASTE = {"Liked": "Rating > 3", "Disliked": "Rating <= 3"}
 STARS = {"stars": {"expression": "Rating", "kind": "real", "weight": 1.0}}
 ENTRIES = {
-    "deepfm": Entry("DeepFM", {"name": "deepfm"}, train={"embedding_learning_rate": 1e-2}),
+    "deepfm": Entry(
+        "DeepFM",
+        {"name": "deepfm"},
+        train={"embedding_learning_rate": 1e-2, "embedding_decay": 2e-5},
+    ),
     "wide_deep": Entry("Wide & Deep", {"name": "wide_deep"}),
     "dcn": Entry("DCN-V2", {"name": "dcn", "embedding_std": 0.03}),
     "autoint": Entry("AutoInt", {"name": "autoint", "embedding_std": 0.03}),
