@@ -16,7 +16,7 @@ from isthmus.fedrec.engine import Candidates, Work
 from isthmus.fedrec.method import Arrays, Method, RoundReport, Watch
 from isthmus.fedrec.population import Floats, Longs
 from isthmus.fedrec.task import Model, Task
-from isthmus.fedrec.uploads import Aggregator, Reference, Shared, Tables, Uploads
+from isthmus.fedrec.uploads import Aggregator, Reference, Sealed, Shared, Tables, Uploads
 
 Judged = Literal["aggregated", "trained"]
 """Whether clients are judged with the server's new parameters or with their own as trained."""
@@ -95,11 +95,16 @@ class SharedTable(Method):
                     tally.add(part.loss, sent)
                     yield sent
 
-        uploads = self._sealed(stream(), number, tally)
-        self.aggregate(uploads, number)
+        uploads = stream()
+        self.aggregate(self._sealed(uploads, number, tally), number)
         # An aggregator that stops early must not leave clients untrained.
         for _ in uploads:
             pass
+        if tally.sealed is not None and not tally.sealed.used:
+            raise JobError(
+                "the aggregator looks at clients' uploads, which a secure sum hides",
+                mend="Add them up with `Sums`.",
+            )
         fleet = self.task.fleet
         loss = tally.mean if fleet is None else fleet.loss()
         down = tally.clients * (self.shared.items.nbytes + self.shared.network.nbytes)
@@ -131,13 +136,8 @@ class SharedTable(Method):
             return
         whole = self.task.sealing.seal(chunks, number)
         assert whole.sealed is not None
-        tally.up = whole.sealed.up
+        tally.sealed, tally.up = whole.sealed, whole.sealed.up
         yield whole
-        if not whole.sealed.used:
-            raise JobError(
-                "the aggregator looks at clients' uploads, which a secure sum hides",
-                mend="Add them up with `Sums`.",
-            )
 
     def score(self, clients: Longs, candidates: Candidates) -> Floats:
         """The scores with the parameters after the last round."""
@@ -165,6 +165,7 @@ class Trained:
         self._method, self._work, self._chunk = method, work, chunk
 
     def __call__(self, clients: Longs, candidates: Candidates) -> Floats:
+        """As `Score`, of clients of the chunk."""
         method = self._method
         chunk = part_of(self._chunk, clients)
         return engine.score(method.task, method.model, self._work, clients, candidates, chunk)
@@ -201,6 +202,7 @@ class Tally:
     def __init__(self) -> None:
         self.up = 0
         self.clients = 0
+        self.sealed: Sealed | None = None
         self._units = 0
 
     def add(self, loss: Floats, sent: Uploads) -> None:

@@ -101,7 +101,7 @@ class PseudoItems:
             return np.ones(population.items)
         counts = np.bincount(population.train.items, minlength=population.items)
         # An item that nobody has may still be drawn, last.
-        return counts + 0.1
+        return np.asarray(counts + 0.1, np.float64)
 
 
 @compiled

@@ -164,9 +164,20 @@ class Sealed:
         return int(clients * (8 * words + 32))
 
     def add(self, sums: Sums, weight: Matrix) -> None:
-        """Add the clients' weighted changes to `sums`, by masked words."""
-        self.used = True
+        """Add the clients' weighted changes to `sums`, by masked words.
+
+        Raises:
+            JobError: the weights are not the clients' own or all alike, or it is the second time:
+                sums with different weights would tell clients apart.
+        """
         uploads, count = self.uploads, len(self.uploads.clients)
+        alike = bool((weight == weight[:1]).all())
+        if self.used or not (alike or np.array_equal(weight, uploads.weight)):
+            raise JobError(
+                "under a secure sum uploads are added up once, by the clients' own weights",
+                mend="Pass `uploads.weight`, or ones.",
+            )
+        self.used = True
         masks = self.by.masks(uploads.clients)
         if self.by.noise > 0:
             # A weight would scale what the clip has bounded.
