@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from isthmus.errors import BadMessage, TrainError
 from isthmus.fedrec.devices.parts import Census
@@ -101,6 +102,10 @@ class Crew:
     kept: State = field(default_factory=dict)
     _units: int = 0
     _judged: dict[str, Longs] = field(default_factory=dict)
+    _seen: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+
+    def __post_init__(self) -> None:
+        self.begin()
 
     def train(
         self, model: Model, work: Work, clients: Longs, *, judged_as_trained: bool
@@ -120,13 +125,16 @@ class Crew:
             asked = np.intersect1d(own, clients, assume_unique=True)
             if len(asked):
                 shard = Shard(own, self.census.items, model.sizes)
-                collector = _Trained(shard, asked, work.tables)
+                keys = self._keys() if ask.judge else []
+                collector = _Trained(shard, asked, work.tables, keys)
                 requests[name] = Request(ask, pack_work(work, asked), collector)
         came, note.left_out = self._asked(requests)
         found = [one for one in came if isinstance(one, _Trained)]
         self._units = sum(one.units for one in found)
         whole = joined([chunk for one in found for chunk in one.chunks])
         note.trained = 0 if whole is None else len(whole.clients)
+        for one in found if ask.judge else ():
+            self._take(one.counts, one.trained)
         note.absent = len(clients) - sum(
             len(one.collector.asked) for one in requests.values()
             if isinstance(one.collector, _Trained)
@@ -169,7 +177,9 @@ class Crew:
 
     def begin(self) -> None:
         """Forget the last round's judging."""
-        self.wall, self.cpu, self._judged = 0.0, 0.0, {}
+        self.wall, self.cpu = 0.0, 0.0
+        self._seen = np.zeros(self.census.clients, np.bool_)
+        self._judged = {key: np.zeros(CUTS[-1] + 1, np.int64) for key in self._keys()}
 
     def watch(self, clients: Longs, score: Score) -> None:
         """Nothing: clients that are judged in the middle of a round do so at home."""
@@ -180,19 +190,21 @@ class Crew:
         requests = {}
         number = self.notes[-1].number if self.notes else 0
         for name, own in self.carrier.present().items():
+            rest = own[~self._seen[own]]
+            if not len(rest):
+                continue
             if isinstance(method, SharedTable):
-                arrays: Mapping[str, Array] = pack_work(method.work(0), own)
+                arrays: Mapping[str, Array] = pack_work(method.work(0), rest)
             else:
-                arrays = method.state()
-            collector = _Judged(self._keys(), len(own))
+                arrays = method.state() | {"clients": rest}
+            collector = _Judged(self._keys(), rest)
             requests[name] = Request(Ask(kind="judge", number=number), arrays, collector)
         came, left_out = self._asked(requests)
         for name, why in left_out.items():
             self.notes[-1].left_out.setdefault(name, f"not judged: {why}")
-        found = [one for one in came if isinstance(one, _Judged)]
-        for key in self._keys():
-            zeros = np.zeros(CUTS[-1] + 1, np.int64)
-            self._judged[key] = sum((one.counts[key] for one in found), zeros)
+        for one in came:
+            if isinstance(one, _Judged):
+                self._take(one.counts, one.clients)
         self.wall += time.perf_counter() - wall
         self.cpu += time.process_time() - cpu
 
@@ -202,6 +214,11 @@ class Crew:
 
     def keep(self, protocol: str) -> None:
         """Nothing: ranks of single clients stay with them."""
+
+    def _take(self, counts: dict[str, Longs], clients: Longs) -> None:
+        for key, found in counts.items():
+            self._judged[key] += found
+        self._seen[clients] = True
 
     def _keys(self) -> list[str]:
         return [f"{one.name}.{part}" for one in self.protocols for part in PARTS]
@@ -231,15 +248,23 @@ class _Trained:
     shard: Shard
     asked: Longs
     starts: Tables
+    keys: list[str]
     chunks: list[Uploads] = field(default_factory=list)
+    counts: dict[str, Longs] = field(default_factory=dict)
     units: int = 0
     after: int = -1
     count: int = 0
+
+    @property
+    def trained(self) -> Longs:
+        """The clients that did."""
+        return np.concatenate([np.zeros(0, np.int64), *(one.clients for one in self.chunks)])
 
     def add(self, answer: Answer, arrays: Arrays) -> None:
         _same(answer, "train")
         if answer.last:
             self.units = check_loss(answer.loss, self.count)
+            self.counts = {key: check_counts(arrays, key, self.count) for key in self.keys}
             return
         chunk = self.shard.uploads(arrays, self.asked, self.after, self.starts)
         if not len(chunk.clients):
@@ -266,9 +291,9 @@ class _Added:
 @dataclass(eq=False)
 class _Judged:
     keys: list[str]
-    clients: int
+    clients: Longs
     counts: dict[str, Longs] = field(default_factory=dict)
 
     def add(self, answer: Answer, arrays: Arrays) -> None:
         _same(answer, "judge")
-        self.counts = {key: check_counts(arrays, key, self.clients) for key in self.keys}
+        self.counts = {key: check_counts(arrays, key, len(self.clients)) for key in self.keys}

@@ -74,7 +74,7 @@ class Ask(_Strict):
     number: int = Field(ge=0)
     """The round."""
     judge: bool = False
-    """`train`: judge the clients with what they have just trained."""
+    """`train`: judge the clients with what they have just trained, in the last message."""
     keep: bool = False
     """`train`: keep the clients' state after this round, the server does so too."""
     what: str = Field(default="", max_length=100)

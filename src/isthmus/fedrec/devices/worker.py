@@ -18,6 +18,7 @@ from isthmus.fedrec.devices.keeping import Keeper, Kept
 from isthmus.fedrec.devices.parts import Part
 from isthmus.fedrec.devices.wire import Answer, Array, Arrays, Ask, Order, Shard, pack_uploads
 from isthmus.fedrec.evaluate import counted, ranks
+from isthmus.fedrec.kernels.arrays import Sizes
 from isthmus.fedrec.method import Score
 from isthmus.fedrec.options import recipe
 from isthmus.fedrec.population import Longs
@@ -27,6 +28,7 @@ from isthmus.fedrec.protocols import PARTS, EvalProtocol, Exam, exams, protocol
 from isthmus.fedrec.shared_table import SharedTable, Trained, loss_units
 from isthmus.fedrec.task import Task
 
+_NO_SIZES = Sizes(0, 0, 0, 0, 0)
 MESSAGE = 32 << 20
 """Bytes that one message up may have."""
 Reply = tuple[Answer, dict[str, Array]]
@@ -93,36 +95,40 @@ class Worker:
         method = self._shared_table()
         shard = self._shard(method)
         work, places = shard.work(arrays, method.work(ask.number)), shard.places(arrays)
-        self._judge.begin(ask.number)
-        units = 0
+        units, judged = 0, self._judge.nothing() if ask.judge else {}
         for chunk in engine.train(self._drawing, method.model, work, places):
             if ask.judge:
-                self._judge.watch(chunk.clients, Trained(method, work, chunk))
+                judged = added(
+                    judged, self._judge.counts(chunk.clients, Trained(method, work, chunk))
+                )
             units += loss_units(chunk.loss)
             sent = self._drawing.guarded(chunk, ask.number)
             named = replace(sent, clients=self.part.clients[sent.clients])
             yield Answer(kind="train", number=ask.number, last=False), pack_uploads(named)
         if ask.keep:
             self._keep(method, ask.number)
-        yield Answer(kind="train", number=ask.number, last=True, loss=units), {}
+        yield Answer(kind="train", number=ask.number, last=True, loss=units), judged
 
     def _judged(self, ask: Ask, arrays: Arrays) -> Reply:
         method = self.method
-        self._judge.begin(ask.number)
         if isinstance(method, SharedTable):
-            work = self._shard(method).work(arrays, method.work(0))
-            self._judge.rest(
+            shard = self._shard(method)
+            work, places = shard.work(arrays, method.work(0)), shard.places(arrays)
+            found = self._judge.counts(
+                places,
                 lambda clients, candidates: engine.score(
                     self.task, method.model, work, clients, candidates
-                )
+                ),
             )
         else:
+            places = Shard(self.part.clients, self.part.census.items, _NO_SIZES).places(arrays)
+            state = {name: np.array(one) for name, one in arrays.items() if name != "clients"}
             try:
-                method.restore({name: np.array(one) for name, one in arrays.items()})
-                self._judge.rest(method.score)
+                method.restore(state)
+                found = self._judge.counts(places, method.score)
             except (ValueError, KeyError, IndexError) as error:
                 raise BadMessage("the server sent parameters of other shapes") from error
-        return Answer(kind="judge", number=ask.number, last=True), self._judge.counts()
+        return Answer(kind="judge", number=ask.number, last=True), found
 
     def _shared_table(self) -> SharedTable:
         if not isinstance(self.method, SharedTable):
@@ -162,7 +168,7 @@ def _defences(order: Order) -> Defences:
 
 
 class _Judge:
-    """Ranks of the shard's clients in one round."""
+    """Ranks of the shard's clients, told as counts."""
 
     def __init__(self, task: Task, rules: list[EvalProtocol]) -> None:
         self._task = task
@@ -170,25 +176,21 @@ class _Judge:
         for one in rules:
             found = exams(one, task.population, task.seed, task.identity)
             self._exams |= {f"{one.name}.{part}": (one, found[part]) for part in PARTS}
-        self._number = -1
 
-    def begin(self, number: int) -> None:
-        """Forget what belongs to another round."""
-        if number != self._number:
-            self._number, count = number, self._task.population.clients
-            self._seen = np.zeros(count, np.bool_)
-            self._ranks = {key: np.zeros(count, np.int64) for key in self._exams}
+    def nothing(self) -> dict[str, Array]:
+        """The counts of no client."""
+        return {key: counted(np.zeros(0, np.int64)) for key in self._exams}
 
-    def watch(self, clients: Longs, score: Score) -> None:
-        """Rank for these clients."""
-        for key, (rules, exam) in self._exams.items() if len(clients) else ():
-            self._ranks[key][clients] = ranks(self._task, rules, exam, clients, score)
-        self._seen[clients] = True
+    def counts(self, clients: Longs, score: Score) -> dict[str, Array]:
+        """How many of these clients have which rank: what goes up."""
+        if not len(clients):
+            return self.nothing()
+        return {
+            key: counted(ranks(self._task, rules, exam, clients, score))
+            for key, (rules, exam) in self._exams.items()
+        }
 
-    def rest(self, score: Score) -> None:
-        """Rank for all others."""
-        self.watch(np.flatnonzero(~self._seen), score)
 
-    def counts(self) -> dict[str, Array]:
-        """What goes up: how many clients have which rank."""
-        return {key: counted(found) for key, found in self._ranks.items()}
+def added(one: dict[str, Array], other: dict[str, Array]) -> dict[str, Array]:
+    """The sums of two sets of counts."""
+    return {key: counts + other[key] for key, counts in one.items()}
