@@ -97,6 +97,18 @@ def test_each_label_party_learns_measures_and_predicts_its_own(towers):
     assert "alice holds the labels" in " ".join(reports["bob"]["notes"])
     assert [part["name"] for part in reports["carol"]["model"]["parts"]] == ["tower"]
 
+    epochs = {party: report["training"]["curve"] for party, report in reports.items()}
+    assert len(epochs["alice"]) == 3
+    for epoch in epochs["alice"]:
+        assert epoch["tower_train_loss"] > 0
+        assert epoch["tower_validation_auc"] != epoch["validation_auc"]
+    assert all(epoch["tower_validation_loss"] > 0 for epoch in epochs["carol"])
+    assert all(epoch["tower_validation_auc"] is None for epoch in epochs["carol"])
+    assert all(epoch["tower_train_loss"] is None for epoch in epochs["bob"])
+    page = (towers.results(job, "alice") / "report.html").read_text()
+    assert "Validation AUC by epoch of alice" in page
+    assert "by epoch of bob" not in (towers.results(job, "bob") / "report.html").read_text()
+
     columns = {
         "bob": ["probability", "label"],
         "alice": ["probability_bargain", "label_bargain"],

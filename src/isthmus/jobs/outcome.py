@@ -338,6 +338,9 @@ def _epoch(record: dict[str, Any]) -> EpochFacts:
         validation_auc=record["valid_auc"],
         validation_log_loss=record["valid_log_loss"],
         validation_loss=record.get("valid_loss"),
+        tower_train_loss=record.get("tower_train_loss"),
+        tower_validation_loss=record.get("tower_valid_loss"),
+        tower_validation_auc=record.get("tower_valid_auc"),
     )
 
 

@@ -80,11 +80,12 @@ class Look(TypedDict):
 
 
 def learning_charts(report: Report) -> tuple[Chart, ...]:
-    """Loss and AUC by epoch; at a party that knows neither, the time by epoch."""
+    """Loss and AUC by epoch, of a party's own targets too; where nothing is known, the time."""
     curve = report.training.curve
     if not curve:
         return ()
-    charts = tuple(chart for chart in (_loss(report), _auc(report)) if chart is not None)
+    makers = (_loss, _auc, _tower_loss, _tower_auc)
+    charts = tuple(chart for maker in makers if (chart := maker(report)) is not None)
     return charts or (_seconds(report),)
 
 
@@ -124,18 +125,35 @@ def _loss(report: Report) -> Chart | None:
     train = tuple(epoch.train_loss for epoch in curve)
     whole = tuple(epoch.validation_loss for epoch in curve)
     log_loss = tuple(epoch.validation_log_loss for epoch in curve)
-    validation = whole if _any(whole) else log_loss
+    label = "loss" if _any(whole) else "log loss (nats)"
+    return _losses(
+        report, "loss", "Loss by epoch", label, train, whole if _any(whole) else log_loss
+    )
+
+
+def _tower_loss(report: Report) -> Chart | None:
+    curve = report.training.curve
+    train = tuple(epoch.tower_train_loss for epoch in curve)
+    validation = tuple(epoch.tower_validation_loss for epoch in curve)
+    title = f"Loss by epoch of {report.job.party}'s own targets"
+    return _losses(report, "tower-loss", title, "loss", train, validation)
+
+
+def _losses(
+    report: Report, name: str, title: str, y_label: str, train: Values, validation: Values
+) -> Chart | None:
     if not _any(train) and not _any(validation):
         return None
+    curve = report.training.curve
     return Chart(
-        name="loss",
-        title="Loss by epoch",
+        name=name,
+        title=title,
         caption=(
             "Lower is better. Where the validation loss rises while the training loss falls, "
             "the model has begun to learn its training samples by heart."
         ),
         x_label="epoch",
-        y_label="loss" if _any(whole) else "log loss (nats)",
+        y_label=y_label,
         x=_epochs(curve),
         series=tuple(
             series
@@ -152,13 +170,23 @@ def _loss(report: Report) -> Chart | None:
 
 
 def _auc(report: Report) -> Chart | None:
-    curve = report.training.curve
-    validation = tuple(epoch.validation_auc for epoch in curve)
+    values = tuple(epoch.validation_auc for epoch in report.training.curve)
+    return _aucs(report, "auc", "Validation AUC by epoch", values)
+
+
+def _tower_auc(report: Report) -> Chart | None:
+    values = tuple(epoch.tower_validation_auc for epoch in report.training.curve)
+    title = f"Validation AUC by epoch of {report.job.party}'s first own target"
+    return _aucs(report, "tower-auc", title, values)
+
+
+def _aucs(report: Report, name: str, title: str, validation: Values) -> Chart | None:
     if not _any(validation):
         return None
+    curve = report.training.curve
     return Chart(
-        name="auc",
-        title="Validation AUC by epoch",
+        name=name,
+        title=title,
         caption="Higher is better. The marked epoch's parameters were kept.",
         x_label="epoch",
         y_label="AUC",

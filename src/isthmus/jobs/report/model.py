@@ -189,6 +189,11 @@ class EpochFacts(Part):
     validation_log_loss: NonNegativeFloat | None = None
     validation_loss: float | None = None
     """Of what is trained, where that is not the log loss of one binary label."""
+    tower_train_loss: float | None = None
+    """Of the targets that this party holds beside the label party's; so are the next two."""
+    tower_validation_loss: float | None = None
+    tower_validation_auc: Share | None = None
+    """Of the first of them."""
 
 
 class GuardFacts(Part):
