@@ -1,7 +1,9 @@
-"""Rounds of the authors' programs of FedCA and PFedRec, timed; runs in their environment.
+r"""Rounds of the authors' programs of FedCA and PFedRec, timed; runs in their environment.
 
-    python fedca_authors.py CHECKOUT fedca-fcf|fedca-fedncf|pfedrec DATA_FOLDER DATASET ROUNDS
+    python fedca_authors.py CHECKOUT fedca-fcf|fedca-fedncf|pfedrec DATA_FOLDER DATASET ROUNDS \
+        [SEED]
 
+With a SEED (theirs is 0) every round is judged on test items, without one only the last.
 CHECKOUT is a clone of theirs, unmodified. Four things it uses are gone or not here and stand in
 for themselves: `random.sample` takes sets, as it did up to Python 3.10, `numpy.in1d` has another
 name, a product with a float32 is a float64 as it was in NumPy 1, and `.cuda()` leaves a tensor
@@ -42,14 +44,14 @@ Steps = tuple[Callable[[], Any], Callable[[Any, int], Any], Callable[[], tuple[f
 """Samples of a round, a round, an evaluation of test items: as train.py goes."""
 
 
-def fedca(backbone: str, data: str, dataset: str) -> Steps:
+def fedca(backbone: str, data: str, dataset: str, seed: int) -> Steps:
     """The program of FedCA."""
     from model import tools
     from model.model import ModelEngine
     from utils.data import SampleGenerator
     from utils.utils import loadData, setSeed
 
-    setSeed(0)
+    setSeed(seed)
     angles = tools.compute_principal_angles
     tools.compute_principal_angles = lambda one, two: np.asarray(angles(one, two), np.float64)
     config = dict(FEDCA, backbone=backbone)
@@ -68,7 +70,7 @@ def fedca(backbone: str, data: str, dataset: str) -> Steps:
     )
 
 
-def pfedrec(data: str, dataset: str) -> Steps:
+def pfedrec(data: str, dataset: str, seed: int) -> Steps:
     """The program of PFedRec."""
     stub = types.ModuleType("tensorboardX")
     stub.SummaryWriter = None
@@ -77,6 +79,8 @@ def pfedrec(data: str, dataset: str) -> Steps:
 
     from data import SampleGenerator
 
+    random.seed(seed)
+    torch.manual_seed(seed)
     engine = MLPEngine(dict(PFEDREC))
     names = ["uid", "mid", "rating", "timestamp"]
     path = Path(data) / dataset / "ratings.dat"
@@ -93,7 +97,8 @@ def pfedrec(data: str, dataset: str) -> Steps:
 
 def main() -> None:
     """Run the rounds that the command line asks for."""
-    checkout, case, data, dataset, rounds = sys.argv[1:]
+    checkout, case, data, dataset, rounds, *seeds = sys.argv[1:]
+    seed = int(seeds[0]) if seeds else 0
     torch.set_num_threads(1)  # Two are slower: the tensors are tiny.
     drawn = random.sample
     random.sample = lambda of, k: drawn(tuple(of) if isinstance(of, set) else of, k)
@@ -103,17 +108,18 @@ def main() -> None:
     sys.path.insert(0, checkout)
     os.chdir(checkout)
     if case == "pfedrec":
-        sample, train, judge = pfedrec(data, dataset)
+        sample, train, judge = pfedrec(data, dataset, seed)
     else:
-        sample, train, judge = fedca({"fcf": "FCF", "fedncf": "FedNCF"}[case[6:]], data, dataset)
+        backbone = {"fcf": "FCF", "fedncf": "FedNCF"}[case[6:]]
+        sample, train, judge = fedca(backbone, data, dataset, seed)
     for number in range(int(rounds)):
         begin, cpu = time.perf_counter(), time.process_time()
         samples = sample()
         middle = time.perf_counter()
         train(samples, number)
         end, cpu = time.perf_counter(), time.process_time() - cpu
-        last = number == int(rounds) - 1
-        hr, ndcg = judge() if last else (None, None)
+        judged = bool(seeds) or number == int(rounds) - 1
+        hr, ndcg = judge() if judged else (None, None)
         found = {"sampling": middle - begin, "training": end - middle, "cpu": cpu,
                  "hr": hr, "ndcg": ndcg}  # fmt: skip
         print("@" + json.dumps(found), flush=True)
