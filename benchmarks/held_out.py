@@ -38,6 +38,7 @@ NAME = "held_out"
 SEEDS = (1, 2, 3)
 NETWORKS = ("deepfm", "wide_deep", "dcn", "autoint", "mmoe", "din", "bst")
 HOST_ALONE, PLAIN = "host alone", "plain"
+PREDICTIONS = f"runs/*/{GUEST}/predict/predictions.parquet"
 READERS = ("din", "bst")
 """They need a history."""
 MODEL = {"dim": 8, "bottom": [32, 16], "top": [32, 16]}
@@ -110,7 +111,10 @@ class Runs:
         data, what, seed = self.set(key["set"]), key["what"], key["seed"]
         folder, cpu = self.folder / f"{key['set']}-{seed}", time.process_time()
         if what == PLAIN:
-            figures = plain(data, folder / HOST_ALONE.replace(" ", "_"))
+            rows_at = folder / HOST_ALONE.replace(" ", "_")
+            if not any(rows_at.glob(PREDICTIONS)):  # its figures are kept, its files are not
+                run(data, HOST_ALONE, seed, rows_at)
+            figures = plain(data, rows_at)
         else:
             figures = run(data, what, seed, folder / what.replace(" ", "_"))
         record = {"key": dict(key), **figures, "cpu_seconds": time.process_time() - cpu}
@@ -199,7 +203,7 @@ def plain(data: HeldOut, folder: Path) -> dict[str, Any]:
     """scikit-learn on the pooled columns of the rows that the job in `folder` was trained on."""
     from sklearn.metrics import mean_squared_error, roc_auc_score  # type: ignore[import-untyped]
 
-    (found,) = folder.glob(f"runs/*/{GUEST}/predict/predictions.parquet")
+    (found,) = folder.glob(PREDICTIONS)
     made = pl.read_parquet(found).select(pl.col(KEY).cast(pl.Int64), "split", "label")
     rows = made.join(data.tables[GUEST].drop("label", strict=False), on=KEY, how="left")
     # Both parties may call columns alike.
