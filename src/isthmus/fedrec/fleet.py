@@ -30,5 +30,9 @@ class Fleet(Protocol):
         ...
 
     def total(self, what: str) -> Floats:
-        """The sum over all clients of a statistic, float32, by name (see `statistics`)."""
+        """A sum over all clients that are there, float32: `gram` [M, M] or `popularity` [M]."""
+        ...
+
+    def took_part(self) -> int:
+        """The clients that did, in the last `train` or `total`."""
         ...

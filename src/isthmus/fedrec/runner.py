@@ -221,7 +221,8 @@ class Run:
         folder = self.options.folder
         if folder is None:
             return
-        checkpoint.save_ranks(folder, self.judge.kept)
+        if self.judge.kept:
+            checkpoint.save_ranks(folder, self.judge.kept)
         write_json(folder / "result.json", self.result.to_json())
         (folder / checkpoint.FILE).unlink(missing_ok=True)
 

@@ -18,6 +18,9 @@ from isthmus.fedrec import RunOptions, recipe
         ("fedatt", "fcf", QUICK),
         ("pfedrec", None, {"dim": 4}),
         ("fedrap", None, {"dim": 4}),
+        ("ease", None, {}),
+        ("item-knn", None, {}),
+        ("popularity", None, {}),
     ],
 )
 def test_the_result_is_that_of_the_simulated_run(federation, name, backbone, sets):

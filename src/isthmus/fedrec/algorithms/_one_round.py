@@ -31,7 +31,8 @@ class OneRound(Method):
     def round(self, number: int, watch: Watch) -> RoundReport:
         """Learn, in whichever round; a second one would find the same."""
         self.learned, up = self.learn()
-        count = self.task.population.clients
+        fleet = self.task.fleet
+        count = self.task.population.clients if fleet is None else fleet.took_part()
         return RoundReport(None, count, count * up, count * self.learned.nbytes)
 
     def score(self, clients: Longs, candidates: Candidates) -> Floats:
@@ -78,6 +79,8 @@ def gram(task: Task) -> Floats:
 
     Counts are whole numbers below 2^24, so the sum is exact in any order.
     """
+    if task.fleet is not None:
+        return task.fleet.total("gram")
     train, items = task.population.train, task.population.items
     out = np.zeros((items, items), np.float32)
     _add_pairs(train.indptr, train.items, out)

@@ -22,13 +22,19 @@ class Popularity(OneRound):
 
     def learn(self) -> tuple[Floats, int]:
         """The number of clients that have each item in training."""
-        population = self.task.population
-        counts = np.bincount(population.train.items, minlength=population.items)
-        return counts.astype(np.float32), 4 * population.items
+        return popularity(self.task), 4 * self.task.population.items
 
     def client_scores(self, clients: Longs) -> Floats:
         """The counts, for each client."""
         return np.broadcast_to(self.learned, (len(clients), len(self.learned)))
+
+
+def popularity(task: Task) -> Floats:
+    """The number of clients that have each item in training, float32 [M]."""
+    if task.fleet is not None:
+        return task.fleet.total("popularity")
+    population = task.population
+    return np.bincount(population.train.items, minlength=population.items).astype(np.float32)
 
 
 def _build(task: Task, settings: Settings, model: Model | None) -> Popularity:

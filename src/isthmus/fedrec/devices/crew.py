@@ -10,9 +10,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.errors import BadMessage, TrainError
+from isthmus.errors import BadMessage, JobError, TrainError
 from isthmus.fedrec.devices.parts import Census
 from isthmus.fedrec.devices.wire import (
+    COUNTS,
     Answer,
     Array,
     Arrays,
@@ -35,6 +36,8 @@ from isthmus.fedrec.task import Model
 from isthmus.fedrec.uploads import Tables, Uploads
 
 Say = Callable[[str], None]
+MAX_SUM = 1000 << 20
+"""Bytes of a sum; a message has at most 1 GiB."""
 
 
 class Collector(Protocol):
@@ -151,10 +154,15 @@ class Crew:
 
     def total(self, what: str) -> Floats:
         """See `Fleet.total`. Raises TrainError where too few took part."""
+        items = self.census.items
+        if what == "gram" and 4 * items**2 > MAX_SUM:
+            raise JobError(
+                f"pairs of {items} items are more than a message holds",
+                mend="Take an algorithm with a shared table.",
+            )
         self.ready(1)
         note = RoundNotes(1, self.census.clients)
         self.notes.append(note)
-        items = self.census.items
         shape = (items, items) if what == "gram" else (items,)
         ask = Ask(kind="total", number=1, what=what)
         requests = {
@@ -174,6 +182,10 @@ class Crew:
         for one in found:
             out += one.total
         return out
+
+    def took_part(self) -> int:
+        """See `Fleet.took_part`."""
+        return self.notes[-1].trained if self.notes else 0
 
     def begin(self) -> None:
         """Forget the last round's judging."""
@@ -282,9 +294,11 @@ class _Added:
 
     def add(self, answer: Answer, arrays: Arrays) -> None:
         _same(answer, "total")
-        found = numbers(arrays, "total", self.shape)
+        found = numbers(arrays, "total", self.shape, COUNTS)
         if not ((found >= 0) & (found <= self.clients) & (found == np.rint(found))).all():
             raise BadMessage("the sum is none of so many clients")
+        if found.ndim == 2 and not np.array_equal(found, found.T):
+            raise BadMessage("the sum of pairs has two sides")
         self.total = np.array(found)
 
 

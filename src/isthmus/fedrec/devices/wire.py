@@ -138,12 +138,16 @@ def taken(arrays: Arrays, name: str, kind: type[np.generic], shape: tuple[int, .
     return found
 
 
-def numbers(arrays: Arrays, name: str, shape: tuple[int, ...]) -> Floats:
+COUNTS = 2.0**24
+"""The largest count that float32 holds exactly."""
+
+
+def numbers(arrays: Arrays, name: str, shape: tuple[int, ...], largest: float = LARGEST) -> Floats:
     """A float32 array of numbers that are finite and not huge. Raises BadMessage."""
     found: Floats = taken(arrays, name, np.float32, shape)
     # NaN is not below anything.
-    if found.size and not float(np.abs(found).max()) <= LARGEST:
-        raise BadMessage(f"{name} holds NaN, infinity or a number above {LARGEST:g}")
+    if found.size and not float(np.abs(found).max()) <= largest:
+        raise BadMessage(f"{name} holds NaN, infinity or a number above {largest:g}")
     return found
 
 

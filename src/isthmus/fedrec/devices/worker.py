@@ -13,10 +13,20 @@ from pydantic import TypeAdapter, ValidationError
 
 from isthmus.errors import BadMessage, JobError
 from isthmus.fedrec import engine
-from isthmus.fedrec.devices.abilities import check_method, total
+from isthmus.fedrec.devices.abilities import LEARNED, check_method, total
 from isthmus.fedrec.devices.keeping import Keeper, Kept
 from isthmus.fedrec.devices.parts import Part
-from isthmus.fedrec.devices.wire import Answer, Array, Arrays, Ask, Order, Shard, pack_uploads
+from isthmus.fedrec.devices.wire import (
+    COUNTS,
+    Answer,
+    Array,
+    Arrays,
+    Ask,
+    Order,
+    Shard,
+    numbers,
+    pack_uploads,
+)
 from isthmus.fedrec.evaluate import counted, ranks
 from isthmus.fedrec.kernels.arrays import Sizes
 from isthmus.fedrec.method import Score
@@ -122,12 +132,9 @@ class Worker:
             )
         else:
             places = Shard(self.part.clients, self.part.census.items, _NO_SIZES).places(arrays)
-            state = {name: np.array(one) for name, one in arrays.items() if name != "clients"}
-            try:
-                method.restore(state)
-                found = self._judge.counts(places, method.score)
-            except (ValueError, KeyError, IndexError) as error:
-                raise BadMessage("the server sent parameters of other shapes") from error
+            shape = (self.part.census.items,) * LEARNED[self.order.algorithm]
+            method.restore({"learned": np.array(numbers(arrays, "learned", shape, COUNTS))})
+            found = self._judge.counts(places, method.score)
         return Answer(kind="judge", number=ask.number, last=True), found
 
     def _shared_table(self) -> SharedTable:
