@@ -109,7 +109,11 @@ def curves(name: str, folder: Path) -> dict[str, Curve]:
     found = {}
     for path in sorted(folder.glob(f"{name}-seed-*.jsonl")):
         # Another process may be in the middle of a line.
-        lines = [line[1:] for line in path.read_text().splitlines() if line.endswith("}")]
+        lines = [
+            line[1:]
+            for line in path.read_text().splitlines()
+            if line[:1] == "@" and line[-1:] == "}"
+        ]
         told = [json.loads(line) for line in lines]
         found[path.stem.rpartition("-")[2]] = [
             [round(one["hr"], 5), round(one["ndcg"], 5)] for one in told
@@ -154,14 +158,17 @@ def quality(case: Case, folder: Path, rounds: int) -> dict[str, Any]:
 
 
 def distances(part: dict[str, Any]) -> list[tuple[int, float, float, float]]:
-    """Of each round that both ran and each metric: round, our mean, our deviation, their mean."""
+    """Of each round that both ran and each metric: round, our mean, our deviation, their mean.
+
+    Their mean is over those of their seeds that got so far.
+    """
     quality = part.get("quality", {})
     peers, found = list(quality.get("theirs", {}).values()), []
-    for at in range(min((len(one) for one in peers), default=0)):
+    for at in range(max((len(one) for one in peers), default=0)):
         for which in range(len(METRICS)):
             values = [one["rounds"][at][which] for one in quality["ours"]]
             mean, deviation = statistics.mean(values), statistics.stdev(values)
-            them = statistics.mean(one[at][which] for one in peers)
+            them = statistics.mean(one[at][which] for one in peers if len(one) > at)
             found.append((at + 1, mean, deviation, them))
     return found
 
@@ -187,7 +194,7 @@ def table(parts: dict[str, Any]) -> list[list[str]]:
         runs = found.get("ours", []) if found.get("trained", ROUNDS) == ROUNDS else []
         best = [_spread(values) for values in zip(*(one["best"] for one in runs), strict=True)]
         met = distances(part)[-len(METRICS) :]
-        seeds = len(found.get("theirs", {}))
+        seeds = sum(len(one) >= met[0][0] for one in found["theirs"].values()) if met else 0
         rows.append([
             case.name.replace("-on-", " on "),
             f"{part['theirs']:.1f}", f"{part['ours']:.4f}", f"{part['ours_cpu']:.4f}",
