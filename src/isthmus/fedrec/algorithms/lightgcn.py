@@ -216,7 +216,7 @@ def bpr(
             apart += final[u, k] * (final[i, k] - final[j, k])
             size += first[u, k] ** 2 + first[i, k] ** 2 + first[j, k] ** 2
         power = math.exp(-abs(apart))
-        loss += max(-float(apart), 0.0) + math.log1p(power) + 0.5 * ridge * size
+        loss += max(-float(apart), 0.0) + math.log1p(power) + 0.5 * ridge * float(size)
         # -sigma(-apart), the slope of -ln sigma.
         error = np.float32(-(power if apart >= 0 else 1.0) / (1.0 + power) * share)
         for k in range(d):
