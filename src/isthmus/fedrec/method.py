@@ -42,6 +42,8 @@ class RoundReport:
 class Method(ABC):
     """One algorithm on one task. It holds server and client state and goes round by round."""
 
+    masks_sums: ClassVar[bool] = False
+    """Whether all that the server adds up goes through the task's sealing, where there is one."""
     takes_guards: ClassVar[bool] = False
     """Whether clients send `Uploads`, which the task's guards go over."""
     beside: ClassVar[str] = ""

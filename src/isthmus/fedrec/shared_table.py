@@ -30,7 +30,7 @@ class SharedTable(Method):
     done to uploads before the server sees them are the task's guards.
     """
 
-    takes_guards = True
+    takes_guards = masks_sums = True
 
     def __init__(
         self,

@@ -127,6 +127,10 @@ class Sealing(Protocol):
         """All uploads of round `number` as one with `sealed`."""
         ...
 
+    def total(self, vectors: Iterator[NDArray[np.float64]], clients: Longs) -> NDArray[np.float64]:
+        """The sum of a vector of each of `clients`, float64 [k], for sums of another kind."""
+        ...
+
 
 class Aggregator(Protocol):
     """The server's side of a round: the next shared parameters from all clients' uploads.

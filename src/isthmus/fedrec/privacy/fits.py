@@ -6,6 +6,7 @@ from isthmus.errors import JobError
 from isthmus.fedrec.method import Algorithm, Method
 from isthmus.fedrec.privacy.noise import LocalNoise
 from isthmus.fedrec.privacy.pseudo_items import PseudoItems
+from isthmus.fedrec.privacy.secure_sum import SecureSum
 from isthmus.fedrec.shared_table import SharedTable
 
 
@@ -28,7 +29,8 @@ def check(algorithm: Algorithm, method: Method) -> None:
     noised = any(isinstance(one, LocalNoise) for one in task.guards)
     if task.sealing is not None:
         _sums_alone(algorithm, method)
-    elif noised and not isinstance(method, SharedTable):
+        noised = isinstance(task.sealing, SecureSum) and task.sealing.noise > 0
+    if noised and not isinstance(method, SharedTable):
         raise JobError(
             f"clients of {title} go on from tables of their own, which later uploads would show "
             "without noise",
@@ -52,7 +54,7 @@ def _sums_alone(algorithm: Algorithm, method: Method) -> None:
             "secure sum hides them",
             mend="Take an algorithm for which sums are enough: `isthmus fedrec list` names them.",
         )
-    if not isinstance(method, SharedTable):
+    if not method.masks_sums:
         raise JobError(
             f"{algorithm.title} would add up more than item rows; that is not masked here",
             mend="Take fedavg, fedavgm, fedadam, fedprox, row-wise, fedrap or pfedrec.",

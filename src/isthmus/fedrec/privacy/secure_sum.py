@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -39,6 +40,7 @@ STEP = 2.0**-30
 """What the last bit of a word stands for."""
 LIMIT = 2.0**32
 """Sums stay below this, so that words modulo 2^64 hold their sign."""
+COHORTS = 32
 TRAITORS, CHANCE = 0.2, 2.0**-40
 """The neighbours are so many that this share of clients in league with the server cuts the ring
 with this chance at most."""
@@ -120,8 +122,7 @@ class SecureSum:
     task: Task
     noise: float = 0.0
     """Deviation of normal noise on each number of the sums; each client adds its share."""
-    _cohort: Longs = field(default_factory=lambda: np.zeros(0, np.int64))
-    _masks: list[Masks] = field(default_factory=list)
+    _agreed: dict[bytes, list[Masks]] = field(default_factory=dict)
 
     def seal(self, uploads: list[Uploads], number: int) -> Uploads:
         """All uploads of round `number` as one that has no rows, to be added up with `Sums`."""
@@ -140,10 +141,26 @@ class SecureSum:
         )
 
     def masks(self, clients: Longs) -> list[Masks]:
-        """Masks for this cohort; as long as it stays the same, of the same keys."""
-        if not np.array_equal(clients, self._cohort):
-            self._cohort, self._masks = clients.copy(), agreed(len(clients))
-        return self._masks
+        """Masks for this cohort; while it is among the last `COHORTS`, of the same keys."""
+        key = clients.tobytes()
+        if key not in self._agreed:
+            while len(self._agreed) >= COHORTS:
+                self._agreed.pop(next(iter(self._agreed)))
+            self._agreed[key] = agreed(len(clients))
+        return self._agreed[key]
+
+    def total(self, vectors: Iterator[Matrix], clients: Longs) -> Matrix:
+        """The sum of a vector of each of `clients`, float64 [k], by masked words."""
+        masks = self.masks(clients)
+        total: Words | None = None
+        for mine, vector in zip(masks, vectors, strict=True):
+            # On the device.
+            words = encoded(vector, len(clients))
+            mine.add_to(words, "round")
+            # At the server.
+            total = words if total is None else total + words
+        assert total is not None
+        return decoded(total)
 
 
 @dataclass(eq=False)
@@ -178,19 +195,13 @@ class Sealed:
                 mend="Pass `uploads.weight`, or ones.",
             )
         self.used = True
-        masks = self.by.masks(uploads.clients)
         if self.by.noise > 0:
             # A weight would scale what the clip has bounded.
             weight = np.ones(count)
-        total: Words = np.zeros(sums.items.size + sums.mass.size + sums.network.size + 1, np.uint64)
-        for place in range(count):
-            # On the device.
-            words = encoded(self._contribution(place, float(weight[place])), count)
-            masks[place].add_to(words, "round")
-            # At the server.
-            total += words
+        parts = (self._contribution(place, float(weight[place])) for place in range(count))
+        total = self.by.total(parts, uploads.clients)
         at = offsets(np.array([sums.items.size, sums.mass.size, sums.network.size, 1]))
-        found = [decoded(total[at[k] : at[k + 1]]) for k in range(4)]
+        found = [total[at[k] : at[k + 1]] for k in range(4)]
         sums.items += found[0].reshape(sums.items.shape)
         sums.mass += found[1]
         sums.network += found[2]
