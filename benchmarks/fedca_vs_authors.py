@@ -207,8 +207,8 @@ def table(parts: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
-def result(parts: dict[str, Any]) -> Result:
-    """The benchmark's result from what was measured."""
+def result(parts: dict[str, Any], machine: dict[str, Any]) -> Result:
+    """The benchmark's result from what was measured, the seconds on `machine`."""
     bars = [
         Bar(f"times faster a round, {one.name.replace('-on-', ' on ')}",
             round(parts[one.name]["theirs"] / parts[one.name]["ours"], 1), one.bar)
@@ -240,7 +240,7 @@ def result(parts: dict[str, Any]) -> Result:
                  "round", "ours", "authors (seeds)", "ours, best of 100"],
         rows=table(parts),
         raw=parts,
-        machine=machine_facts(),
+        machine=machine,
         versions={**versions("numba", "numpy"), "FedCA": "b8e6802", "PFedRec": "a1dd44a"},
     )  # fmt: skip
 
@@ -249,12 +249,15 @@ def _install(python: Path) -> None:
     pip(python, *NEEDS)
 
 
+def published() -> dict[str, Any]:
+    """The committed result."""
+    path = RESULTS / "fedca_vs_authors.json"
+    return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
 def known(kept: Path) -> dict[str, Any]:
     """What was measured: of each case the published seconds and quality, then what is newer."""
-    parts: dict[str, Any] = {}
-    published = RESULTS / "fedca_vs_authors.json"
-    if published.exists():
-        parts = json.loads(published.read_text())["raw"]
+    parts: dict[str, Any] = published().get("raw", {})
     newer = json.loads(kept.read_text()) if kept.exists() else {}
     return {name: parts.get(name, {}) | newer.get(name, {}) for name in {**parts, **newer}}
 
@@ -275,6 +278,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder = WORK / "fedca_vs_authors"
     kept = folder / "parts.json"
     python = environment(folder / "venv", chosen.python, _install)
+    machine = published().get("machine") or machine_facts()
     for case in [one for one in CASES if one.name in chosen.cases.split(",")]:
         begin = time.monotonic()
         if chosen.curve is not None:
@@ -283,6 +287,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if chosen.quality:
             found = {"quality": quality(case, folder / "curves", chosen.trained)}
         else:
+            machine = machine_facts()
             found = measure(case, python, chosen.checkouts, chosen.rounds)
         # Read again: another case may have been measured meanwhile.
         parts = known(kept)
@@ -295,7 +300,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if "quality" in part:  # theirs may have gone on since
                 newer = curves(name, folder / "curves")
                 part["quality"]["theirs"] = newer or part["quality"]["theirs"]
-        publish(result({name: part for name, part in parts.items() if "theirs" in part}))
+        timed = {name: part for name, part in parts.items() if "theirs" in part}
+        publish(result(timed, machine))
 
 
 if __name__ == "__main__":
