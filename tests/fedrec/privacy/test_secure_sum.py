@@ -59,6 +59,15 @@ def test_one_round_of_the_sum_is_exact_to_the_step():
     np.testing.assert_allclose(found[True], found[False], rtol=2e-7, atol=9 * STEP)
 
 
+def test_masks_cancel_to_the_last_bit():
+    found = [
+        two_rounds("fedavg", "fcf", QUICK, Defences(secure_sum=True, masks_left_out=out))
+        for out in (False, True)
+    ]
+    np.testing.assert_array_equal(found[0][0].shared.items, found[1][0].shared.items)
+    assert found[0][1].up == found[1][1].up
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=20), st.integers(3, 1000))
 def test_words_hold_numbers_to_half_a_step(values, clients):

@@ -38,6 +38,8 @@ class Defences:
     sum."""
     secure_sum: bool = False
     """The server sees sums alone."""
+    masks_left_out: bool = False
+    """With `secure_sum`: the same result bit for bit without the masks, to measure sooner."""
     delta: float = 1e-5
     """The delta at which epsilon is told."""
 
@@ -63,7 +65,7 @@ class Defences:
 
     def __bool__(self) -> bool:
         """Whether there is any."""
-        return self != Defences(delta=self.delta)
+        return self != Defences(masks_left_out=self.masks_left_out, delta=self.delta)
 
     def protect(self, task: Task) -> Task:
         """The task with these defences before the guards that it has: hostile clients do not keep
@@ -77,7 +79,7 @@ class Defences:
             guards.append(bound)
         sealing = None
         if self.secure_sum:
-            sealing = SecureSum(task, self.noise * self.clip)
+            sealing = SecureSum(task, self.noise * self.clip, masked=not self.masks_left_out)
             if self.noise:
                 guards.append(_Alike())
         elif self.noise:

@@ -122,6 +122,8 @@ class SecureSum:
     task: Task
     noise: float = 0.0
     """Deviation of normal noise on each number of the sums; each client adds its share."""
+    masked: bool = True
+    """False leaves the masks out, which cancel modulo 2^64: the same sums bit for bit, sooner."""
     _agreed: dict[bytes, list[Masks]] = field(default_factory=dict)
 
     def seal(self, uploads: list[Uploads], number: int) -> Uploads:
@@ -151,12 +153,13 @@ class SecureSum:
 
     def total(self, vectors: Iterator[Matrix], clients: Longs) -> Matrix:
         """The sum of a vector of each of `clients`, float64 [k], by masked words."""
-        masks = self.masks(clients)
+        masks = self.masks(clients) if self.masked else [None] * len(clients)
         total: Words | None = None
         for mine, vector in zip(masks, vectors, strict=True):
             # On the device.
             words = encoded(vector, len(clients))
-            mine.add_to(words, "round")
+            if mine is not None:
+                mine.add_to(words, "round")
             # At the server.
             total = words if total is None else total + words
         assert total is not None
