@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from isthmus.cli.fedrec import compare, demo, devices, list, run
+from isthmus.cli.fedrec import attack, compare, demo, devices, list, run
 
 app = typer.Typer(
     help="Federated recommenders, one client a user: simulated, or served to shards elsewhere.",
@@ -12,6 +12,7 @@ app = typer.Typer(
 )
 app.command("run", epilog=run.EXAMPLES)(run.run)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
+app.command("attack", epilog=attack.EXAMPLES)(attack.attack)
 app.command("split", epilog=devices.SPLIT_EXAMPLES)(devices.split)
 app.command("serve", epilog=devices.SERVE_EXAMPLES)(devices.serve)
 app.command("join", epilog=devices.JOIN_EXAMPLES)(devices.join)

@@ -1,0 +1,212 @@
+"""`isthmus fedrec attack`: attacks on a recommender in training, and what they gain and cost."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+from isthmus.cli.fedrec.defences import Clip, ClipRows, Noise, PseudoItems, SecureSum
+from isthmus.cli.fedrec.run import Columns, Data, Least
+from isthmus.cli.options import Debug, examples
+
+if TYPE_CHECKING:
+    from isthmus.fedrec import Interactions, Recipe
+    from isthmus.fedrec.attacks.promoting import Plan, Promotion
+    from isthmus.fedrec.privacy import Defences
+
+EXAMPLES = examples(
+    "isthmus fedrec attack --data ml-100k --algorithm fedavg --kind pipattack --malicious 0.05",
+    "isthmus fedrec attack --data ml-100k --algorithm trimmed-mean --kind fedrecattack",
+    "isthmus fedrec attack --data ml-100k --algorithm fedavg --kind explicit --bound-rows 0.2",
+    "isthmus fedrec attack --data ml-100k --algorithm pfedrec --kind touched-rows --pseudo-items 4",
+)
+
+
+class AttackKind(StrEnum):
+    """Three by the names of their papers, two baselines, and two by the server on clients."""
+
+    random = "random"
+    explicit = "explicit"
+    pipattack = "pipattack"
+    fedrecattack = "fedrecattack"
+    touched_rows = "touched-rows"
+    membership = "membership"
+
+
+BY_SERVER = (AttackKind.touched_rows, AttackKind.membership)
+
+
+def attack(
+    data: Data,
+    algorithm: Annotated[
+        str, typer.Option(help="What is attacked; see `isthmus fedrec list`.")
+    ] = "fedavg",
+    kind: Annotated[
+        AttackKind,
+        typer.Option(
+            help="random, explicit, pipattack, fedrecattack: hostile clients promote an item. "
+            "touched-rows, membership: the server guesses clients' items."
+        ),
+    ] = AttackKind.pipattack,
+    backbone: Annotated[str | None, typer.Option(help="fcf or pfedrec.")] = None,
+    malicious: Annotated[
+        float, typer.Option(help="Hostile clients for each honest one.", min=0.0, max=1.0)
+    ] = 0.05,
+    targets: Annotated[int, typer.Option(help="Items to promote.", min=1)] = 1,
+    boost: Annotated[
+        float,
+        typer.Option(help="How far a hostile row may move, in largest honest changes.", min=0.0),
+    ] = 1.0,
+    public: Annotated[
+        float,
+        typer.Option(help="Share of interactions that fedrecattack knows.", min=0.0, max=1.0),
+    ] = 0.05,
+    bound_rows: Annotated[
+        float,
+        typer.Option(help="The server shortens each row's change to this 2-norm; 0: no.", min=0.0),
+    ] = 0.0,
+    pseudo_items: PseudoItems = 0,
+    clip: Clip = 0.0,
+    clip_rows: ClipRows = 0.0,
+    noise: Noise = 0.0,
+    secure_sum: SecureSum = False,
+    seed: Annotated[int, typer.Option(help="Names all random streams.", min=0)] = 0,
+    rounds: Annotated[
+        int | None, typer.Option(help="Rounds; the algorithm's own number if unset.", min=1)
+    ] = None,
+    every: Annotated[int, typer.Option(help="Judge every so many rounds.", min=1)] = 10,
+    threads: Annotated[int, typer.Option(help="Threads over clients.", min=1)] = 1,
+    memory: Annotated[int, typer.Option(help="MiB for a chunk of clients.", min=1)] = 1024,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Change a number, such as dim=8."),
+    ] = None,
+    column: Columns = None,
+    min_interactions: Least = None,
+    out: Annotated[Path | None, typer.Option(help="A JSON file for the result.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Attack an algorithm in training, and train it without the attack beside it.
+
+    Hostile clients pay no heed to --clip and the like, which are for the two attacks by the server.
+    """
+    del debug
+    from isthmus.errors import JobError
+    from isthmus.fedrec import interactions, recipe
+    from isthmus.fedrec.attacks.promoting import Plan
+    from isthmus.fedrec.options import parse_sets
+    from isthmus.fedrec.privacy import Defences
+    from isthmus.files import write_json
+
+    chosen = recipe(algorithm, backbone, parse_sets(sets or []))
+    defences = Defences(
+        pseudo_items, clip=clip, clip_rows=clip_rows, noise=noise, secure_sum=secure_sum
+    )
+    if kind not in BY_SERVER and defences:
+        raise JobError(
+            f"{kind} is by clients, who do not keep to defences of clients",
+            mend="Take --bound-rows, or --algorithm trimmed-mean.",
+        )
+    plan = None
+    if kind not in BY_SERVER:
+        plan = Plan(kind.value, malicious, targets, boost, public=public)  # type: ignore[arg-type]
+    named = {what: str(name) for what, name in parse_sets(column or []).items()}
+    found = interactions(data, least=min_interactions, columns=named, say=_say)
+    if plan is None:
+        result = _by_server(kind, found, chosen, defences, rounds, seed, threads, memory << 20)
+    else:
+        result = _by_clients(
+            found, chosen, plan, bound_rows, (rounds, every, seed, threads, memory << 20)
+        )
+    if out is not None:
+        write_json(out, result)
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _by_server(
+    kind: AttackKind, data: Interactions, chosen: Recipe, defences: Defences, rounds: int | None,
+    seed: int, threads: int, memory: int,
+) -> dict[str, Any]:  # fmt: skip
+    from isthmus.fedrec.attacks import membership, touched_rows
+
+    if kind is AttackKind.membership:
+        one = membership.run(data, chosen, defences, seed=seed, threads=threads, memory=memory)
+        lines, value = one.lines(), one.to_json()
+    else:
+        seen = touched_rows.run(
+            data, chosen, defences, rounds=rounds or 6, seed=seed, threads=threads, memory=memory
+        )
+        lines, value = seen.lines(), seen.to_json()
+    typer.echo("\n".join(lines))
+    return value
+
+
+def _by_clients(
+    data: Interactions, chosen: Recipe, plan: Plan, bound: float,
+    numbers: tuple[int | None, int, int, int, int],
+) -> dict[str, Any]:  # fmt: skip
+    from dataclasses import replace
+
+    from isthmus.fedrec.attacks import promoting
+    from isthmus.fedrec.privacy import NormBound
+
+    rounds, every, seed, threads, memory = numbers
+    server = (NormBound(row=bound),) if bound else ()
+    total, console = rounds or chosen.algorithm.rounds, Console(stderr=True)
+    results = []
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("round {task.completed:.0f}/{task.total:.0f}"),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    ) as bar:
+        for one in (replace(plan, kind="none"), plan):
+            line = bar.add_task(one.kind, total=total)
+
+            def told(found: Promotion, line: Any = line) -> None:
+                bar.update(line, completed=found.last.number)
+                if not console.is_terminal:
+                    er = found.last.er["er@10"]
+                    _say(f"{found.plan.kind}: round {found.last.number}/{total}, ER@10 {er:.3f}")
+
+            results.append(
+                promoting.run(
+                    data, chosen, one, rounds=rounds, every=every, seed=seed, threads=threads,
+                    memory=memory, server=server, told=told,
+                )
+            )  # fmt: skip
+    _show(results, bound)
+    return {"bound_rows": bound, "clean": results[0].to_json(), "attacked": results[1].to_json()}
+
+
+def _show(results: list[Promotion], bound: float) -> None:
+    clean, hit = results
+    plural = "s" * (len(hit.targets) > 1)
+    have = ", ".join(map(str, hit.target_clients))
+    typer.echo(
+        f"{hit.algorithm} on {hit.data}: {hit.honest:,} honest clients, {hit.hostile:,} hostile; "
+        f"{len(hit.targets)} target{plural}, had by {have} clients; round {hit.last.number}"
+        + (f"; rows bound to {bound:g}" if bound else "")
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("attack")
+    heads = ("ER@5", "ER@10", "HR@10", "NDCG@10", "HR@10 (99)", "NDCG@10 (99)")
+    for head in heads:
+        table.add_column(head, justify="right")
+    for one in (clean, hit):
+        full, sampled = (one.last.metrics[name] for name in ("full-ranking", "honest-sampled"))
+        values = [*one.last.er.values(), full["hr@10"], full["ndcg@10"]]
+        values += [sampled["hr@10"], sampled["ndcg@10"]]
+        table.add_row(one.plan.kind, *(f"{value:.4f}" for value in values))
+    Console(width=100).print(table)
