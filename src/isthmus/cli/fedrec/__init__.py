@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from isthmus.cli.fedrec import attack, compare, demo, devices, list, run
+from isthmus.cli.fedrec import attack, compare, demo, devices, images, list, run
 
 app = typer.Typer(
     help="Federated recommenders, one client a user: simulated, or served to shards elsewhere.",
@@ -17,4 +17,5 @@ app.command("split", epilog=devices.SPLIT_EXAMPLES)(devices.split)
 app.command("serve", epilog=devices.SERVE_EXAMPLES)(devices.serve)
 app.command("join", epilog=devices.JOIN_EXAMPLES)(devices.join)
 app.command("demo", epilog=demo.EXAMPLES)(demo.demo)
+app.command("images", epilog=images.EXAMPLES)(images.images)
 app.command("list", epilog=list.EXAMPLES)(list.list_)
