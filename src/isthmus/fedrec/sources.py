@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from isthmus.data.sources import get, load_tables
 from isthmus.data.tables import load_table
 from isthmus.errors import DataError, SchemaError
-from isthmus.fedrec.population import Interactions, Order
+from isthmus.fedrec.population import Interactions, Longs, Order
 
 PUBLIC = {
     "filmtrust": ("filmtrust", 10),
@@ -53,15 +55,23 @@ def interactions(
         name, usual = PUBLIC[source]
         frame = load_tables(get(name, say=say))["ratings"]
     else:
-        path, usual = Path(source), 5
-        if not path.exists():
-            raise DataError(
-                f"{source} is neither a table nor a public data set",
-                mend=f"Known data sets: {', '.join(PUBLIC)}.",
-            )
-        frame = _atomic(path) if path.suffix == ".inter" else load_table(path)
+        usual, frame = 5, read_table(Path(source))
     name = source if source in PUBLIC else Path(source).stem
     return from_frame(frame, name, usual if least is None else least, columns or {})
+
+
+def read_table(path: Path) -> pl.DataFrame:
+    """A table file: RecBole's atomic `.inter`, or CSV, Parquet, ...
+
+    Raises:
+        DataError: it is not there or cannot be read.
+    """
+    if not path.exists():
+        raise DataError(
+            f"{path} is neither a table nor a public data set",
+            mend=f"Known data sets: {', '.join(PUBLIC)}.",
+        )
+    return _atomic(path) if path.suffix == ".inter" else load_table(path)
 
 
 def from_frame(
@@ -76,7 +86,27 @@ def from_frame(
         SchemaError: there is no column for users or items.
         DataError: nothing is left.
     """
-    named = columns or {}
+    rows = cleaned(frame, least, columns or {})
+    users, items = _numbered(rows["user"]), _numbered(rows["item"])
+    order: Order = "time" if len(rows) and rows["time"].null_count() == 0 else "none"
+    moment = rows["time"].to_numpy() if order == "time" else items
+    place = in_order(users, moment)
+    count = int(users.max()) + 1 if len(rows) else 0
+    size = int(items.max()) + 1 if len(rows) else 0
+    return Interactions(name, count, size, users[place], items[place], order)
+
+
+def in_order(users: Longs, moment: NDArray[Any]) -> Longs:
+    """Rows user by user, each oldest first; at the same time the later row first."""
+    return np.lexsort((-np.arange(len(users)), moment, users))
+
+
+def cleaned(frame: pl.DataFrame, least: int, named: dict[str, str]) -> pl.DataFrame:
+    """The rows that count: `user` and `item` as text, `rating`, `time` (null where there is none).
+
+    Raises:
+        SchemaError: there is no column for users or items.
+    """
     user, item = (_column(frame, named, what, known) for what, known in _REQUIRED)
     rating, time = (_column(frame, named, what, known) for what, known in _OPTIONAL)
     rows = frame.select(
@@ -87,21 +117,14 @@ def from_frame(
     ).drop_nulls(["user", "item"])
     rows = rows.filter(pl.col("rating") > 0)
     rows = rows.filter(pl.len().over("user") >= least)
-    rows = rows.unique(["user", "item"], keep="first", maintain_order=True)
-    users, items = _numbered(rows["user"]), _numbered(rows["item"])
-    order: Order = "time" if time and rows["time"].null_count() == 0 else "none"
-    moment = rows["time"].to_numpy() if order == "time" else items
-    place = np.lexsort((-np.arange(len(rows)), moment, users))
-    count = int(users.max()) + 1 if len(rows) else 0
-    size = int(items.max()) + 1 if len(rows) else 0
-    return Interactions(name, count, size, users[place], items[place], order)
+    return rows.unique(["user", "item"], keep="first", maintain_order=True)
 
 
 _REQUIRED = (("user", _USER), ("item", _ITEM))
 _OPTIONAL = (("rating", _RATING), ("time", _TIME))
 
 
-def _numbered(column: pl.Series) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _numbered(column: pl.Series) -> Longs:
     """0, 1, 2, ... by first appearance, int64."""
     known = column.unique(maintain_order=True)
     return column.replace_strict(

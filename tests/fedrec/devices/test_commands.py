@@ -69,6 +69,22 @@ def test_the_demo_starts_processes_and_finds_the_same_as_a_run(table):
     assert "shard-1 takes part with 12 clients" in result.output
 
 
+def test_a_part_of_ones_own_table(table, tmp_path):
+    parts, own = tmp_path / "parts", tmp_path / "own.part"
+    fedrec("split", "--data", table, "--parts", 1, "--out", parts)
+    whole = Part.load(parts / "1.part")
+    names = list(dict.fromkeys(line.split(",")[1] for line in table.read_text().split()[1:]))
+    (tmp_path / "items.txt").write_text("\n".join(names) + "\n")
+    result = fedrec(
+        "part", table, "--census", parts / "census.json", "--catalogue", tmp_path / "items.txt",
+        "--first", 0, "--out", own,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "clients 0 to 11" in result.output
+    assert own.read_bytes() == (parts / "1.part").read_bytes()
+    assert len(whole.clients) == 12
+
+
 def test_mistakes_are_told(table, tmp_path):
     parts = tmp_path / "parts"
     fedrec("split", "--data", table, "--parts", 2, "--out", parts, "--protocol", "authors")

@@ -1,6 +1,7 @@
 """Parts of a population as files."""
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +11,7 @@ from tests.fedrec.conftest import made_up
 from isthmus.errors import DataError, JobError
 from isthmus.fedrec import RunOptions, make_task, protocol, recipe
 from isthmus.fedrec.devices import Census, Part, Plan, evenly, split
+from isthmus.fedrec.devices.own_data import own_part, read_catalogue
 from isthmus.fedrec.devices.parts import ascending, sorted_lists
 
 RULES = protocol("authors")
@@ -94,3 +96,61 @@ def test_evenly_covers_everybody():
     groups = evenly(10, 3)
     np.testing.assert_array_equal(np.concatenate(groups), np.arange(10))
     assert {len(one) for one in groups} == {3, 4}
+
+
+def rows_of(data):
+    """The data as a table whose items are called `i<number>`; rows oldest first."""
+    time = np.arange(len(data.user))
+    order = np.random.default_rng(0).permutation(len(data.user))
+    return pl.DataFrame(
+        {
+            "user": [f"u{one}" for one in data.user[order]],
+            "item": [f"i{one}" for one in data.item[order]],
+            "time": time[order],
+        }
+    )
+
+
+def test_a_part_of_ones_own_rows_is_the_one_that_a_split_gives():
+    data = made_up()
+    groups = [np.arange(3), np.arange(3, 9)]
+    wanted = split(data, protocol("honest-sampled"), 0, groups)[1]
+    mine = rows_of(data).filter(pl.col("user").is_in([f"u{one}" for one in groups[1]])).sort("user")
+    strange = pl.DataFrame({"user": ["u4"], "item": ["unheard of"], "time": [0]})
+    catalogue = [f"i{number}" for number in range(data.items)]
+    census = wanted.census
+    found, people = own_part(pl.concat([mine, strange]), census, catalogue, 3)
+    assert people == [f"u{one}" for one in groups[1]]
+    np.testing.assert_array_equal(found.clients, wanted.clients)
+    for name in ("valid", "test", "turn"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
+    np.testing.assert_array_equal(found.train.items, wanted.train.items)
+    np.testing.assert_array_equal(found.train.indptr, wanted.train.indptr)
+
+
+def test_own_rows_that_do_not_fit_are_told(tmp_path):
+    data = made_up()
+    census, frame = Census.of(data, RULES, 0), rows_of(data)
+    catalogue = [f"i{number}" for number in range(data.items)]
+    with pytest.raises(DataError, match="9 clients from number 1 on"):
+        own_part(frame, census, catalogue, 1)
+    with pytest.raises(DataError, match="no client"):
+        own_part(frame, census, [f"x{number}" for number in range(data.items)], 0)
+    path = tmp_path / "items.txt"
+    path.write_text("\n".join([*catalogue[:-1], "i0"]) + "\n")
+    with pytest.raises(DataError, match="39 different names on 40 lines"):
+        read_catalogue(path, census)
+    path.write_text("\n".join(catalogue) + "\n")
+    assert read_catalogue(path, census) == catalogue
+
+
+def test_without_times_what_is_held_out_is_drawn():
+    data = made_up(order="none")
+    census = Census.of(data, protocol("full-ranking"), 0)
+    catalogue = [f"i{number}" for number in range(data.items)]
+    part, _ = own_part(rows_of(data).drop("time"), census, catalogue, 0, least=3)
+    assert part.turn is None
+    task = part.task(threads=1, memory=1 << 20)
+    for client in range(task.population.clients):
+        held = {int(part.valid[client]), int(part.test[client])}
+        assert not held & set(part.train.of(client).tolist())

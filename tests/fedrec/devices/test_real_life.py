@@ -1,8 +1,11 @@
 """Late, killed, coming and coming back: the run goes on, and says who was missing."""
 
+import itertools
 import os
 import subprocess
 import sys
+import threading
+import types
 from dataclasses import replace
 
 import numpy as np
@@ -54,8 +57,6 @@ def test_who_is_late_is_left_out_of_the_round_and_takes_part_again(federation):
         def join_late():
             puppet = Puppet(federation, "cat", listener)
             late.append((puppet, puppet.replies(*puppet.asked())))
-
-        import threading
 
         threading.Thread(target=join_late, daemon=True).start()
         served = federation.serve(
@@ -112,28 +113,35 @@ def test_a_killed_shard_is_left_out_and_goes_on_when_it_is_started_again(federat
 
 
 def test_too_few_clients_end_the_run_with_their_names(federation):
+    gone, ticks = [], itertools.count()
+
+    def clock():
+        """Runs only once somebody is gone; no round's deadline comes near."""
+        return 10.0 * next(ticks) if gone else 0.0
+
+    def told(result):
+        puppet[0].link.fail(KeyboardInterrupt())
+        gone.append("cat")
+
+    puppet = []
     with federation.listening() as listener:
-        shards = [federation.shard(one, listener, wait=0.1) for one in ("ann", "ben")]
-        puppet = []
-
-        def told(result):
-            puppet[0].link.fail(KeyboardInterrupt())
-
-        import threading
+        heard = []
+        for one in ("ann", "ben"):
+            federation.shard(one, listener, say=heard.append)
 
         def come():
             puppet.append(Puppet(federation, "cat", listener))
             puppet[0].obedient()
 
         threading.Thread(target=come, daemon=True).start()
+        limits = replace(PATIENT, round=1e9, min_clients=10)
         with pytest.raises(TrainError, match=r"only 9 of 14 clients took part in round 2, and 10"):
             federation.serve(
-                listener, FEDAVG, RunOptions(rounds=3), replace(PATIENT, min_clients=10, wait=0.5),
-                told=told,
+                listener, FEDAVG, RunOptions(rounds=3), limits, told=told,
+                gate=gate_in([], clock=clock),
             )  # fmt: skip
-    for one in shards:
-        one.join(30)
-        assert one.error.code == "link.absent"
+        until(lambda: sum("dialling again" in one for one in heard) >= 2)
+    assert any("training could not go on" in one for one in heard)
 
 
 def test_who_comes_late_takes_part_from_then_on(federation):
@@ -220,6 +228,28 @@ def test_with_seeds_of_their_own_shards_draw_what_the_server_cannot_know(federat
     simulated = federation.simulated(FEDAVG, options)
     assert served.result.rounds[0].loss != simulated.rounds[0].loss
     assert served.result.rounds[0].clients == simulated.rounds[0].clients
+
+
+def test_an_algorithm_of_ones_own_runs_where_the_shards_have_it(federation, monkeypatch):
+    here = types.ModuleType("my_algorithms")
+    here.MINE = replace(FEDAVG.algorithm, name="mine")
+    monkeypatch.setitem(sys.modules, "my_algorithms", here)
+    chosen, options = recipe("my_algorithms:MINE", "fcf", QUICK), RunOptions(rounds=2)
+    conduct = Conduct(algorithms=("my_algorithms:MINE",))
+    with federation.listening() as listener:
+        shards = [federation.shard(one, listener, conduct) for one in ("ann", "ben")]
+        strangers = []
+
+        def told(result):
+            if not strangers:
+                strangers.append(federation.shard("cat", listener))
+                strangers[0].join(30)
+
+        limits = replace(PATIENT, begin_with=9, min_clients=9)
+        served = federation.serve(listener, chosen, options, limits, told=told)
+        in_parallel(shards)
+    assert "no algorithm 'mine'" in strangers[0].error.message
+    assert served.result.rounds[1].clients == 9
 
 
 @pytest.mark.parametrize(

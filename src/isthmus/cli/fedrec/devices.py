@@ -29,6 +29,10 @@ SPLIT_EXAMPLES = examples(
     "isthmus fedrec split --data ml-100k --parts 3 --out parts",
     "isthmus fedrec split --data filmtrust --parts 2 --protocol authors --out parts",
 )
+PART_EXAMPLES = examples(
+    "isthmus fedrec part plays.csv --census census.json --catalogue items.txt --first 1200 "
+    "--column user=listener --column item=song --out mine.part",
+)
 SERVE_EXAMPLES = examples(
     "isthmus fedrec serve --census parts/census.json --algorithm pfedrec --as hub "
     "--identity ~/.isthmus --listen 0.0.0.0:7700 --out runs/pfedrec",
@@ -82,6 +86,35 @@ def split(
         typer.echo(f"{out / f'{number}.part'}: clients {first} to {last}")
     Census.of(found, rules, seed).save(out / "census.json")
     typer.echo(f"{out / 'census.json'}: {found.users:,} clients, {found.items:,} items")
+
+
+def part(
+    table: Annotated[Path, typer.Argument(help="The shard's own rows: CSV, Parquet, .inter.")],
+    census: Annotated[Path, typer.Option(help="What all agree on of the population.")],
+    catalogue: Annotated[
+        Path, typer.Option(help="The names of all items, one a line; the same for all shards.")
+    ],
+    first: Annotated[int, typer.Option(help="The number of the first client.", min=0)],
+    out: Annotated[Path, typer.Option(help="The part, for `join`.")],
+    column: Columns = None,
+    min_interactions: Least = 1,
+    debug: Debug = False,
+) -> None:
+    """Make the part of a shard from its own table, which nobody else sees."""
+    del debug
+    from isthmus.fedrec.devices import Census
+    from isthmus.fedrec.devices.own_data import own_part, read_catalogue
+    from isthmus.fedrec.options import parse_sets
+    from isthmus.fedrec.sources import read_table
+
+    facts = Census.load(census)
+    named = {what: str(name) for what, name in parse_sets(column or []).items()}
+    names = read_catalogue(catalogue, facts)
+    found, people = own_part(
+        read_table(table), facts, names, first, least=min_interactions or 1, columns=named
+    )
+    found.save(out)
+    typer.echo(f"{out}: clients {first} to {first + len(people) - 1}, as they come in the table")
 
 
 def serve(
@@ -181,6 +214,13 @@ def join(
             "of an upload were drawn, and so which are liked.",
         ),
     ] = False,
+    algorithm: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODULE:NAME",
+            help="An algorithm of your own that the server may ask for. Repeatable.",
+        ),
+    ] = None,
     threads: Annotated[int, typer.Option(help="Threads over clients.", min=1)] = 1,
     memory: Annotated[int, typer.Option(help="MiB for a chunk of clients.", min=1)] = 1024,
     pseudo_items: PseudoItems = 0,
@@ -204,7 +244,7 @@ def join(
         raise JobError(f"--server {server} names no server", mend="Write --server NAME=HOST:PORT.")
     secret = None if reproducible else own_seed(load_identity(identity, me))
     own = Defences(pseudo_items, clip=clip, clip_rows=clip_rows, noise=noise)
-    conduct = Conduct(secret, threads, memory << 20, own or None)
+    conduct = Conduct(secret, threads, memory << 20, tuple(algorithm or ()), own or None)
     line = Line(identity, me, name, address, wait, reconnect)
     stand_for(Part.load(part), line, conduct, folder=keep, say=say)
 
@@ -216,6 +256,8 @@ def show_served(served: Served, output: Format) -> None:
         typer.echo(json.dumps(found, indent=2))
         return
     show([served.result])
+    if served.result.backbone is not None:
+        typer.echo("The server saw each client's rows one by one: no masks between devices yet.")
     for name, (up, down) in sorted(served.traffic.items()):
         typer.echo(f"{name}: {up / 2**20:,.1f} MiB up, {down / 2**20:,.1f} MiB down")
     short = [one for one in served.rounds if one.left_out or one.absent]

@@ -40,6 +40,8 @@ from isthmus.link import Deadlines, Link, Listener, Message, open_links, trusted
 CONTEXT = f"fedrec/{VERSION}/{__version__}"
 """What both sides of a link must hold alike."""
 _POLL = 1.0
+_READ = 600.0
+"""Seconds that a shard may take to read what is sent to it."""
 _STOP = None
 
 
@@ -197,9 +199,7 @@ class Gate:
 
     def _attend(self, name: str) -> None:
         """One shard's place, for as long as the run goes; it may come and go."""
-        deadlines = Deadlines(
-            connect=2 * _POLL, recv=max(60.0, self._limits.round), reconnect=self._limits.reconnect
-        )
+        deadlines = Deadlines(connect=2 * _POLL, recv=_READ, reconnect=self._limits.reconnect)
         while not self._closing.is_set():
             try:
                 links = open_links(

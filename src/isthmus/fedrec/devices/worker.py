@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from isthmus.errors import BadMessage, JobError
 from isthmus.fedrec import engine
+from isthmus.fedrec.algorithms import algorithm
 from isthmus.fedrec.devices.abilities import LEARNED, check_method, total
 from isthmus.fedrec.devices.keeping import Keeper, Kept
 from isthmus.fedrec.devices.parts import Part
@@ -53,6 +54,8 @@ class Conduct:
     who knows it can tell drawn items from liked ones. None: the run's seed, which it knows."""
     threads: int = 1
     memory: int = 1 << 30
+    algorithms: tuple[str, ...] = ()
+    """Algorithms of one's own, `module:NAME`, that the server may ask for by their names."""
     defences: Defences | None = None
     """What is done to uploads before they leave; None: what the server asks for."""
 
@@ -68,12 +71,13 @@ class Worker:
         if ":" in order.algorithm:
             # The name of a module: whoever sends it would choose what is imported here.
             raise JobError(f"the server asks for {order.algorithm!r}, which is not one of ours")
+        own = {algorithm(one).name: one for one in conduct.algorithms}
         memory = min(conduct.memory, MESSAGE)
         self.part, self.order = part, order
         plain = part.task(threads=conduct.threads, memory=memory)
         defences = conduct.defences or _defences(order)
         self.task = defences.protect(plain)
-        chosen = recipe(order.algorithm, order.backbone, order.values)
+        chosen = recipe(own.get(order.algorithm, order.algorithm), order.backbone, order.values)
         self.method = check_method(chosen.build(self.task), chosen.algorithm)
         check(chosen.algorithm, self.method)
         seed = plain.seed if conduct.secret is None else conduct.secret
