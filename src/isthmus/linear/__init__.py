@@ -1,0 +1,9 @@
+"""Generalised linear models over columns that several parties hold, by encrypted sums."""
+
+from isthmus.linear.families import FAMILIES
+from isthmus.linear.fit import fit
+from isthmus.linear.options import LinearOptions
+from isthmus.linear.predict import predict
+from isthmus.linear.result import LinearResult
+
+__all__ = ["FAMILIES", "LinearOptions", "LinearResult", "fit", "predict"]

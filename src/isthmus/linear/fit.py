@@ -1,0 +1,141 @@
+r"""Generalised linear models over columns of several parties, without showing the label or columns.
+
+The label party L minimises the loss exactly, by Newton's method, over its own columns and a few
+vectors that the feature parties have shown it; a feature party B adds, in each round, the vector
+that lowers the loss fastest, which it finds by an encrypted gradient. This is the sequential
+subspace method (Narkiss and Zibulevsky, Technion CCIT 559, 2005), conjugate gradients for a
+quadratic loss. It ends at the pooled optimum, at the latest when B has shown as many vectors as it
+has independent columns; as B whitens its columns (`span`), mostly long before. For each B::
+
+    L -> B   linear.hello      options, rows; L's public key, fresh in every fit
+    B -> L   linear.hello      options, rows, the number q of B's independent columns
+    L -> B   linear.start      L's mean curvature: B makes its basis Z, [rows, q]
+    then in each round
+    L -> B   linear.residuals  the residuals r, encrypted; the weights of the directions so far
+    B -> L   linear.products   Z's columns times r, encrypted, each slot with a uniform mask
+    L -> B   linear.sums       the masked sums; B takes its masks off and has Z'r
+    B -> L   linear.direction  the vector Z u, [rows], u the new part of the gradient, of length 1
+    until B says that its gradient is nothing; at the end
+    L -> B   linear.result     the weights of B's directions, of which B makes its coefficients
+
+**Security model: semi-honest.** What each side learns:
+
+- L: of each B the number of its independent columns, and per round a vector [rows] that B's columns
+  span: the fitted values of a regression of L's own residuals on B's columns, made orthogonal to
+  those before. So L knows the part of the column space of B that predicts its label, at the most
+  the whole of it: B's columns up to an unknown invertible mixture. Where L knows something of the
+  columns besides (a 0/1 column, a few persons' values), it may find columns out. `rounds` bounds
+  it. The linear predictor that every protocol without an arbiter shows is one of these vectors.
+- B: per round the q sums Z'r, that is the products of its own columns with the residuals; its own
+  coefficients; the mean curvature, the size of the residuals as a power of two, and the dispersion
+  where the family has one. The first residuals are the labels less what L's columns predict. That
+  is q numbers of a vector of rows numbers; `rows_per_column` keeps them few, and `least_group`
+  keeps B from a column that picks a few persons. B learns no prediction and no label.
+- Partners of one L learn nothing of each other. L and a partner together can do no more than each
+  for itself.
+
+The optimum does not depend on the precision of the encrypted sums (`precision`): these only choose
+the directions, L fits in float64 what is shown. See `isthmus.crypto.products` and `he` on the sums
+and on what they do not hide.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from isthmus.errors import DataError, JobError
+from isthmus.linear.feature_side import fit_as_feature
+from isthmus.linear.label_side import fit_as_label
+from isthmus.linear.local import Target
+from isthmus.linear.options import LinearOptions
+from isthmus.linear.result import LinearResult
+from isthmus.session import Session
+
+Floats = NDArray[np.float64]
+
+
+def fit(
+    session: Session,
+    data: ArrayLike | None,
+    labels: ArrayLike | None = None,
+    options: LinearOptions | None = None,
+    *,
+    weights: ArrayLike | None = None,
+    offset: ArrayLike | None = None,
+) -> LinearResult:
+    """Fit a model; every party calls it at the same time, with the same rows in the same order.
+
+    Args:
+        session: the party's session. The label party has a link to each feature party.
+        data: the own columns, real numbers [rows, columns]; None at a label party without any.
+        labels: [rows], at the label party alone.
+        options: the same at every party; logistic regression by default.
+        weights: of the rows, above 0, at the label party alone; only their ratios count.
+        offset: added to the linear predictor, [rows], at the label party alone: the logarithm of
+            the exposure, with a log link.
+
+    Raises:
+        DataError: the own data cannot be used.
+        JobError: the parties differ, labels are at the wrong party, or there is no partner.
+        TrainError: there is no optimum, or it was not reached.
+        BadMessage: a partner did not keep to the protocol.
+    """
+    options = options or LinearOptions()
+    if not session.links:
+        raise JobError(f"{session.me} has no partner to fit a model with")
+    if not session.is_label_party:
+        if labels is not None or weights is not None or offset is not None:
+            raise JobError(f"{session.me} is not the label party, and came with labels or weights")
+        if data is None:
+            raise JobError(f"{session.me} came without columns")
+        return fit_as_feature(session, table(data), options)
+    if labels is None:
+        raise JobError(f"{session.me} is the label party, and came without labels")
+    target = _target(labels, weights, offset, options)
+    own = np.empty((len(target.labels), 0)) if data is None else table(data)
+    if len(own) != len(target.labels):
+        raise DataError(f"{len(own)} rows of columns and {len(target.labels)} labels")
+    return fit_as_label(session, own, target, options)
+
+
+def table(data: ArrayLike) -> Floats:
+    """The own columns, float64 [rows, columns].
+
+    Raises:
+        DataError: another shape, or values that are missing or infinite.
+    """
+    found = np.asarray(data, np.float64)
+    if found.ndim != 2 or not len(found):
+        raise DataError(f"columns come as [rows, columns], not {list(found.shape)}")
+    bad = np.flatnonzero(~np.isfinite(found).all(axis=0))
+    if len(bad):
+        raise DataError(
+            f"column {bad[0]} has missing or infinite values", mend="Fill or drop them before."
+        )
+    return found
+
+
+def row_values(values: ArrayLike | None, rows: int, name: str, default: float) -> Floats:
+    """A number for each row, float64 [rows]. Raises DataError."""
+    if values is None:
+        return np.full(rows, default)
+    found = np.asarray(values, np.float64)
+    if found.shape != (rows,) or not np.isfinite(found).all():
+        raise DataError(f"{name} must be a finite number for each of {rows} rows")
+    return found
+
+
+def _target(
+    labels: ArrayLike, weights: ArrayLike | None, offset: ArrayLike | None, options: LinearOptions
+) -> Target:
+    rows = len(np.asarray(labels))
+    if not rows:
+        raise DataError("there are no labels")
+    y = row_values(labels, rows, "labels", 0.0)
+    family = options.likelihood()
+    family.check(y)
+    w = row_values(weights, rows, "weights", 1.0)
+    if w.min() <= 0:
+        raise DataError("weights must be above 0", mend="Leave rows of weight 0 out.")
+    return Target(family, y, row_values(offset, rows, "offset", 0.0), w / w.mean())

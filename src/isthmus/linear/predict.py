@@ -1,0 +1,74 @@
+"""Predictions of a fitted linear model, for the label party alone."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from isthmus.errors import DataError, JobError
+from isthmus.linear import wire
+from isthmus.linear.fit import row_values, table
+from isthmus.linear.result import LinearResult
+from isthmus.session import PATIENCE, Session
+
+Floats = NDArray[np.float64]
+
+
+def predict(
+    session: Session,
+    result: LinearResult,
+    data: ArrayLike | None,
+    *,
+    offset: ArrayLike | None = None,
+) -> Floats | None:
+    """The expected labels; every party calls it at the same time with the same rows.
+
+    Each feature party sends its part of the linear predictor, [rows], which is what the label party
+    learns; feature parties learn nothing.
+
+    Args:
+        session: as for `fit`.
+        result: the own part of the model.
+        data: the own columns, real numbers [rows, columns]; None at a label party without any.
+        offset: as for `fit`, at the label party.
+
+    Returns:
+        float64 [rows] at the label party, None at the others.
+
+    Raises:
+        DataError: the own data cannot be used.
+        JobError: there is no partner, or nothing to tell the number of rows by.
+        BadMessage: a partner did not keep to the protocol, or has other rows.
+    """
+    if not session.links:
+        raise JobError(f"{session.me} has no partner to predict with")
+    score = None if data is None else _score(result, data)
+    if not session.is_label_party:
+        if score is None:
+            raise JobError(f"{session.me} came without columns")
+        session.hub.send("linear.score", {"score": score})
+        return None
+    total = score
+    for link in session.links.values():
+        message = link.recv("linear.score", timeout=PATIENCE)
+        shape = total.shape if total is not None else (_rows(message.tensors.get("score")),)
+        part = wire.take(link, message, "score", np.float64, shape)
+        total = part if total is None else total + part
+    if total is None:
+        raise JobError(f"{session.me} has no partner to predict with")
+    eta = total + (result.intercept or 0.0) + row_values(offset, len(total), "offset", 0.0)
+    return result.options.likelihood().mean(eta)
+
+
+def _score(result: LinearResult, data: ArrayLike) -> Floats:
+    own = table(data)
+    if own.shape[1] != len(result.coefficients):
+        raise DataError(
+            f"{own.shape[1]} columns for a model of {len(result.coefficients)}",
+            mend="Give the columns that the model was fitted with, in their order.",
+        )
+    return np.asarray(own @ result.coefficients, np.float64)
+
+
+def _rows(array: NDArray[np.float64] | None) -> int:
+    return 0 if array is None else array.size

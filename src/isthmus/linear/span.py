@@ -1,0 +1,139 @@
+"""A feature party's columns as a whitened basis, and the directions in it that were shown so far.
+
+With X the columns (centred where there is an intercept), k the label party's mean curvature and l
+the penalty, the basis is Z = X T with T' (k X'X / rows + l) T = 1. So a gradient Z'r is, but for
+correlation with other parties and uneven curvature, the step to the optimum, whatever the columns'
+units and correlations, and each of its numbers is as exact as any other.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isthmus.errors import DataError
+from isthmus.linear.options import LinearOptions
+
+Floats = NDArray[np.float64]
+
+_NOTHING = 1e-12
+"""Of the largest eigenvalue of the correlations: below it, columns are taken as dependent."""
+_SAME = 1e-9
+"""Of a gradient: a new part smaller than that is none."""
+
+
+class Span:
+    """What a feature party's columns span.
+
+    Args:
+        data: float64 [rows, columns].
+        options: as agreed.
+
+    Raises:
+        DataError: there are too few independent columns, or a column sets too few rows apart.
+    """
+
+    def __init__(self, data: Floats, options: LinearOptions) -> None:
+        self._data, self._l2 = data, options.l2
+        self._check_groups(options)
+        self._mean: Floats = data.mean(axis=0) if options.intercept else np.zeros(data.shape[1])
+        centred = data - self._mean
+        scale = np.sqrt((centred**2).mean(axis=0))
+        # Constant columns come out of centring as rounding errors.
+        used = scale > 1e-12 * np.abs(data).max(axis=0)
+        self._scale = np.where(used, scale, 1.0)
+        self._used = used
+        whitened = np.where(used, centred / self._scale, 0.0)
+        self._values, self._vectors = np.linalg.eigh(whitened.T @ whitened / len(data))
+        self._kept = self._values > _NOTHING * max(float(self._values.max(initial=0.0)), 1.0)
+        if self.rank < options.least_columns:
+            raise DataError(
+                f"{self.rank} independent columns are fewer than {options.least_columns}",
+                mend="A party with so few shows them; lower least_columns if that is meant.",
+            )
+
+    @property
+    def rank(self) -> int:
+        """Independent columns."""
+        return int(self._kept.sum())
+
+    def whiten(self, curvature: float) -> None:
+        """Make the basis, once the label party has told its mean curvature."""
+        # Correlations, not covariances, are taken apart: units must not decide what is nothing.
+        roots = np.sqrt(self._values[self._kept])
+        orthonormal = self._used[:, None] * self._vectors[:, self._kept] / self._scale[:, None]
+        orthonormal /= roots
+        # Now orthonormal' S orthonormal = 1; the penalty is one more rotation in there.
+        penalty, turn = np.linalg.eigh(self._l2 * orthonormal.T @ orthonormal)
+        self._to_columns: Floats = (
+            orthonormal @ turn / np.sqrt(curvature + np.maximum(penalty, 0.0))
+        )
+        self._penalty: Floats = self._l2 * self._to_columns.T @ self._to_columns
+        self._shown: Floats = np.empty((self.rank, 0))
+
+    @property
+    def basis(self) -> Floats:
+        """Z, float64 [rows, rank]."""
+        return (self._data - self._mean) @ self._to_columns
+
+    @property
+    def shown(self) -> int:
+        """Directions that the label party has."""
+        return len(self._shown[0])
+
+    def gradient(self, products: Floats, weights: Floats) -> Floats:
+        """Minus the penalised mean loss's gradient by Z's coordinates, float64 [rank].
+
+        Args:
+            products: Z'r, float64 [rank].
+            weights: of the directions shown, float64 [shown].
+        """
+        return products / len(self._data) - self._penalty @ (self._shown @ weights)
+
+    def show(self, gradient: Floats) -> Floats:
+        """The next direction, float64 [rows]: the gradient's part that is new, of length 1 in Z."""
+        new = gradient
+        for _ in range(2):  # the second takes off what rounding left
+            new = new - self._shown @ (self._shown.T @ new)
+        length = float(np.linalg.norm(new))
+        if length < _SAME * np.linalg.norm(gradient):
+            # Rounding errors of what was shown already: any other direction is better.
+            new, length = self._others()[:, 0], 1.0
+        new = new / length
+        self._shown = np.column_stack([self._shown, new])
+        found: Floats = self._data @ (self._to_columns @ new)
+        return found
+
+    def show_rest(self) -> Floats:
+        """Directions that complete the basis, float64 [rows, rank - shown]."""
+        rest = self._others()
+        self._shown = np.column_stack([self._shown, rest])
+        found: Floats = self._data @ (self._to_columns @ rest)
+        return found
+
+    def _others(self) -> Floats:
+        """An orthonormal basis of what was not shown, float64 [rank, rank - shown]."""
+        whole = np.linalg.qr(np.column_stack([self._shown, np.eye(self.rank)]))[0]
+        return np.asarray(whole[:, self.shown :], np.float64)
+
+    def coefficients(self, weights: Floats) -> Floats:
+        """Of the columns, float64 [columns], from those of the directions shown."""
+        found: Floats = self._to_columns @ (self._shown @ weights)
+        return found
+
+    def errors(self, covariance: Floats) -> Floats:
+        """The columns' standard errors, float64 [columns], from the directions' covariance."""
+        there = self._to_columns @ self._shown
+        variances = np.einsum("ij,jk,ik->i", there, covariance, there)
+        return np.asarray(np.sqrt(np.maximum(variances, 0.0)), np.float64)
+
+    def _check_groups(self, options: LinearOptions) -> None:
+        for column in range(self._data.shape[1]):
+            counts = np.unique(self._data[:, column], return_counts=True)[1]
+            apart = len(self._data) - int(counts.max())
+            if 0 < apart < options.least_group:
+                raise DataError(
+                    f"column {column} sets {apart} rows apart from all others, fewer than "
+                    f"{options.least_group}: its gradient would tell their labels",
+                    mend="Join it with another category, or drop it.",
+                )

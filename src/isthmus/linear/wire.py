@@ -1,0 +1,76 @@
+"""Messages of a linear model, checked before use: a partner's mistake is a clear `BadMessage`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from isthmus.errors import BadMessage, JobError
+from isthmus.link import Link, Message
+
+MOST_COLUMNS = 4096
+"""Independent columns of one feature party."""
+
+
+def take(
+    link: Link, message: Message, name: str, dtype: npt.DTypeLike, shape: tuple[int, ...]
+) -> npt.NDArray[Any]:
+    """The tensor `name` of `message`, finite.
+
+    Raises:
+        BadMessage: it is missing, not finite, or of another dtype or shape than agreed.
+    """
+    array = message.tensors.get(name)
+    if array is None or array.dtype != np.dtype(dtype) or array.shape != shape:
+        shown = "nothing" if array is None else f"{array.dtype} {list(array.shape)}"
+        raise BadMessage(
+            f"{link.partner} sent {message.topic} with {name!r} as {shown}, "
+            f"agreed was {np.dtype(dtype)} {list(shape)}"
+        )
+    if not np.isfinite(array).all():
+        raise BadMessage(f"{link.partner} sent {message.topic} with NaN or infinity in {name!r}")
+    return array
+
+
+def whole(link: Link, message: Message, name: str, least: int, most: int) -> int:
+    """A whole number of the header. Raises BadMessage."""
+    value = message.header.get(name)
+    if type(value) is not int or not least <= value <= most:
+        raise BadMessage(f"{link.partner} sent {message.topic} without a proper {name!r}")
+    return value
+
+
+def positive(link: Link, message: Message, name: str) -> float:
+    """A finite number above 0 of the header. Raises BadMessage."""
+    value = message.header.get(name)
+    if type(value) is not float or not math.isfinite(value) or value <= 0:
+        raise BadMessage(f"{link.partner} sent {message.topic} without a proper {name!r}")
+    return value
+
+
+def choice(link: Link, message: Message, name: str, choices: tuple[Any, ...]) -> Any:
+    """One of `choices` in the header, of the same type. Raises BadMessage."""
+    value = message.header.get(name)
+    if not any(type(value) is type(one) and value == one for one in choices):
+        raise BadMessage(f"{link.partner} sent {message.topic} without a proper {name!r}")
+    return value
+
+
+def same(link: Link, message: Message, agreed: dict[str, Any]) -> None:
+    """Check that the partner came with what we came with.
+
+    Raises:
+        JobError: it did not.
+    """
+    theirs = message.header.get("agreed")
+    if theirs == agreed:
+        return
+    known = theirs if isinstance(theirs, dict) else {}
+    names = [name for name, value in agreed.items() if known.get(name) != value]
+    raise JobError(
+        f"{link.partner} and {link.me} differ in {', '.join(names) or 'what they know of'}",
+        mend="Give all parties the same options and the same rows.",
+    )
