@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from isthmus.cli.options import Debug, Format, Output, Sets, examples
+
+if TYPE_CHECKING:
+    from isthmus.jobs.job import Job
 
 EXAMPLES = examples(
     "isthmus demo",
@@ -77,12 +80,10 @@ def demo(
 ) -> None:
     """Get MovieLens-100K, split it between organisations, train, evaluate, report."""
     from isthmus.cli.demo_folder import add_carol, claim
-    from isthmus.cli.run import launch_and_show
     from isthmus.data.demo import add_views, two_organisations
     from isthmus.data.sources import get
     from isthmus.jobs.examples import example
     from isthmus.jobs.job import load_job
-    from isthmus.jobs.launcher import Launch
 
     began = time.monotonic()
     kind = _kind({"entity": entity, "three": three, f"history_{history}": history is not None})
@@ -98,25 +99,32 @@ def demo(
         add_carol(place.path, seed=seed)
     if history is Owner.alice:
         add_views(place.path, seed=seed)
-    job_file, out = place.job_file, place.path / "runs"
+    job_file = place.job_file
     if not place.write_job(example("_".join(filter(None, ("movielens", suffix))))):
         _say(output, f"Keeping {job_file}, which was changed since the demo wrote it")
     job = load_job(job_file, sets or ())
-    parties = job.spec.order
-    folders = ", ".join(f"{place.path}/{party}" for party in parties)
+    folders = ", ".join(f"{place.path}/{party}" for party in job.spec.order)
     if files_only:
         _say(output, f"Written, not run: {folders}, {job_file}")
         return
-    names = f"{', '.join(parties[:-1])} and {parties[-1]}"
-    _say(output, f"Running {job_file}: {names} are {len(parties)} processes that talk over TLS")
-    changes = "".join(f" --set {shlex.quote(change)}" for change in sets or ())
-    launch_and_show(
-        Launch(job=job, overrides=sets or (), out=out, debug=debug),
-        output,
-        again=f"`isthmus run {job_file} --out {out}{changes} --resume`",
-    )
+    _run(job, sets or (), output, debug=debug)
     _say(output, f"Look around: {folders}, {job_file}")
     _say(output, f"The demo took {time.monotonic() - began:.0f} s as a whole")
+
+
+def _run(job: Job, sets: Sequence[str], output: Format, *, debug: bool) -> None:
+    from isthmus.cli.run import launch_and_show
+    from isthmus.jobs.launcher import Launch
+
+    parties, out = job.spec.order, job.path.parent / "runs"
+    names = f"{', '.join(parties[:-1])} and {parties[-1]}"
+    _say(output, f"Running {job.path}: {names} are {len(parties)} processes that talk over TLS")
+    changes = "".join(f" --set {shlex.quote(change)}" for change in sets)
+    launch_and_show(
+        Launch(job=job, overrides=sets, out=out, debug=debug),
+        output,
+        again=f"`isthmus run {job.path} --out {out}{changes} --resume`",
+    )
 
 
 def _kind(asked: Mapping[str, bool]) -> str:
