@@ -68,14 +68,8 @@ def bars(found: dict[str, list[dict[str, Any]]]) -> list[Bar]:
     """The strongest attack succeeds without a defence; each defence takes half of it away."""
 
     def er(defence: str) -> float:
-        return max(
-            0.0,
-            *(
-                statistics.mean(one["er@10"] for one in runs)
-                for key, runs in found.items()
-                if key.startswith(defence + "/")
-            ),
-        )
+        mine = [runs for key, runs in found.items() if key.startswith(defence + "/")]
+        return max(statistics.mean([float(one["er@10"]) for one in runs]) for runs in mine)
 
     open_ = er("none")
     out = [Bar("strongest attack without a defence, ER@10", open_, 0.5)]

@@ -92,10 +92,7 @@ def attack(
     out: Annotated[Path | None, typer.Option(help="A JSON file for the result.")] = None,
     debug: Debug = False,
 ) -> None:
-    """Attack an algorithm in training, and train it without the attack beside it.
-
-    Hostile clients pay no heed to --clip and the like, which are for the two attacks by the server.
-    """
+    """Attack an algorithm in training; hostile clients: with a training without them beside it."""
     del debug
     from isthmus.errors import JobError
     from isthmus.fedrec import interactions, recipe
@@ -116,14 +113,13 @@ def attack(
     plan = None
     if kind not in BY_SERVER:
         plan = Plan(kind.value, malicious, targets, boost, public=public)  # type: ignore[arg-type]
+    numbers = (rounds, every, seed, threads, memory << 20)
     named = {what: str(name) for what, name in parse_sets(column or []).items()}
     found = interactions(data, least=min_interactions, columns=named, say=_say)
     if plan is None:
-        result = _by_server(kind, found, chosen, defences, rounds, seed, threads, memory << 20)
+        result = _by_server(kind, found, chosen, defences, numbers)
     else:
-        result = _by_clients(
-            found, chosen, plan, bound_rows, (rounds, every, seed, threads, memory << 20)
-        )
+        result = _by_clients(found, chosen, plan, bound_rows, numbers)
     if out is not None:
         write_json(out, result)
 
@@ -133,11 +129,15 @@ def _say(text: str) -> None:
 
 
 def _by_server(
-    kind: AttackKind, data: Interactions, chosen: Recipe, defences: Defences, rounds: int | None,
-    seed: int, threads: int, memory: int,
-) -> dict[str, Any]:  # fmt: skip
+    kind: AttackKind,
+    data: Interactions,
+    chosen: Recipe,
+    defences: Defences,
+    numbers: tuple[int | None, int, int, int, int],
+) -> dict[str, Any]:
     from isthmus.fedrec.attacks import membership, touched_rows
 
+    rounds, _, seed, threads, memory = numbers
     if kind is AttackKind.membership:
         one = membership.run(data, chosen, defences, seed=seed, threads=threads, memory=memory)
         lines, value = one.lines(), one.to_json()
