@@ -22,7 +22,8 @@ from isthmus.errors import JobError
 Floats = NDArray[np.float64]
 Longs = NDArray[np.int64]
 
-_FEWEST_BITS = 8
+MOST_ROWS = 1 << 24
+"""Their residuals still are one message."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,15 @@ class Precision:
     @classmethod
     def of(cls, rows: int) -> Precision:
         """The bits for so many rows. Raises JobError if they are too many."""
-        bits = int(math.log2(HALF // rows))
+        if rows > MOST_ROWS:
+            raise JobError(
+                f"{rows} rows are more than the {MOST_ROWS} of an encrypted sum",
+                mend="Fit on a sample of the rows.",
+            )
+        bits = (HALF // rows).bit_length() - 1
         found = cls(bits - bits // 2, bits // 2)
-        if found.column < _FEWEST_BITS or not fits(rows, 1 << found.residual, 1 << found.column):
-            raise JobError(f"{rows} rows leave too few bits for encrypted sums")
+        if not fits(rows, 1 << found.residual, 1 << found.column):
+            raise AssertionError(f"{found} overflows with {rows} rows")
         return found
 
     def residuals(self, values: Floats) -> tuple[Longs, int]:

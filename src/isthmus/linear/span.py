@@ -61,8 +61,12 @@ class Span:
         """Make the basis, once the label party has told its mean curvature."""
         # Correlations, not covariances, are taken apart: units must not decide what is nothing.
         roots = np.sqrt(self._values[self._kept])
-        orthonormal = self._used[:, None] * self._vectors[:, self._kept] / self._scale[:, None]
-        orthonormal /= roots
+        in_units = self._used[:, None] * self._vectors / self._scale[:, None]
+        orthonormal = in_units[:, self._kept] / roots
+        if self._l2:
+            # Of all coefficients that predict the same, the penalty takes the smallest.
+            nothing = in_units[:, ~self._kept]
+            orthonormal = orthonormal - nothing @ (np.linalg.pinv(nothing) @ orthonormal)
         # Now orthonormal' S orthonormal = 1; the penalty is one more rotation in there.
         penalty, turn = np.linalg.eigh(self._l2 * orthonormal.T @ orthonormal)
         self._to_columns: Floats = (

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from isthmus.errors import BadMessage, JobError
 from isthmus.link import Link, Message
 
-MOST_COLUMNS = 4096
+MOST_COLUMNS = 2048
 """Independent columns of one feature party."""
 
 
