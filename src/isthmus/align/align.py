@@ -15,16 +15,16 @@ from isthmus.align.alignment import Alignment, AlignmentCounts
 from isthmus.align.ecdh import intersect as ecdh
 from isthmus.align.entities import receive_samples, send_samples
 from isthmus.align.keys import Ids, Keys, OnTrouble, read_keys
+from isthmus.align.kkrt import intersect as kkrt
 from isthmus.align.order import agree_order
 from isthmus.align.protocol import IntersectionProtocol, Match
 from isthmus.align.suspicion import suspicions
 from isthmus.align.wire import number
-from isthmus.crypto import PointWorkers, default_workers
 from isthmus.errors import AlignError, JobError
 from isthmus.link import Link, Message
 from isthmus.session import PATIENCE, Session
 
-PROTOCOLS: Mapping[str, IntersectionProtocol] = MappingProxyType({"ecdh": ecdh})
+PROTOCOLS: Mapping[str, IntersectionProtocol] = MappingProxyType({"ecdh": ecdh, "kkrt": kkrt})
 """The private set intersection protocols by name."""
 
 _MOST_IDS = 2**31 - 1
@@ -54,7 +54,8 @@ def align(
             of events of each common entity.
         duplicates: where ids must be unique, refuse a repeated one, or drop all but its first row.
         nulls: refuse rows without a whole id, or drop them.
-        workers: child processes for the heavy work; 0 for none, None for as many as are worth it.
+        workers: child processes for work on points (`ecdh` alone has such); 0 for none, None for as
+            many as are worth it.
 
     Raises:
         AlignError: ids are repeated, missing, or of a kind that cannot be an id; the parties ask
@@ -71,9 +72,7 @@ def align(
     events = keys == "entity" and session.is_label_party
     table = read_keys(ids, repeats="keep" if events else duplicates, nulls=nulls)
     sizes = _greet(session, protocol, keys, table)
-    processes = default_workers(len(table.values)) if workers is None else workers
-    with PointWorkers(processes) as pool:
-        match = PROTOCOLS[protocol](session, table.values, sizes, pool)
+    match = PROTOCOLS[protocol](session, table.values, sizes, workers)
     if not len(match.common):
         raise _nothing_common(session, table, sizes, match)
     common = match.common[agree_order(session, [table.values[i] for i in match.common.tolist()])]

@@ -44,8 +44,9 @@ import numpy.typing as npt
 
 from isthmus.align.order import Positions, private_order
 from isthmus.align.protocol import Match
+from isthmus.align.telling import Pairs, by_partner, hear_common, tell_common
 from isthmus.align.wire import take
-from isthmus.crypto import LowOrderPoint, PointWorkers, new_secret
+from isthmus.crypto import LowOrderPoint, PointWorkers, default_workers, new_secret
 from isthmus.crypto.curve25519 import POINT_BYTES, Points
 from isthmus.errors import BadMessage
 from isthmus.link import Link
@@ -59,12 +60,14 @@ ECHO_BYTES = 16
 
 
 def intersect(
-    session: Session, ids: Sequence[bytes], sizes: Mapping[str, int], workers: PointWorkers
+    session: Session, ids: Sequence[bytes], sizes: Mapping[str, int], workers: int | None
 ) -> Match:
     """Find the ids that all parties have; see `IntersectionProtocol`."""
-    if session.is_label_party:
-        return _as_hub(session, ids, sizes, workers)
-    return _as_spoke(session, ids, sizes[session.label_party], workers)
+    processes = default_workers(len(ids)) if workers is None else workers
+    with PointWorkers(processes) as pool:
+        if session.is_label_party:
+            return _as_hub(session, ids, sizes, pool)
+        return _as_spoke(session, ids, sizes[session.label_party], pool)
 
 
 @dataclass
@@ -132,23 +135,14 @@ def _as_hub(
 
 def _match(partners: Sequence[_Partner], order: Positions) -> Match:
     """Intersect over all partners and tell each which of its points are everybody's."""
-    everybody = np.ones(len(order), dtype=bool)
-    places = []
+    pairs = []
     for partner in partners:
         partner.keep(0)
         mine = _unique(partner, partner.echoes)
         theirs = _unique(partner, partner.doubly)
-        _, at, there = np.intersect1d(mine, theirs, assume_unique=True, return_indices=True)
-        places.append((at, there))
-        has = np.zeros(len(order), dtype=bool)
-        has[at] = True
-        everybody &= has
-    for partner, (at, there) in zip(partners, places, strict=True):
-        flags = np.zeros(partner.size, dtype=bool)
-        flags[there[everybody[at]]] = True
-        partner.link.send("align.common", {"bits": np.packbits(flags)})
-    pairs = zip(partners, places, strict=True)
-    return Match(order[everybody], {partner.link.partner: len(at) for partner, (at, _) in pairs})
+        _, here, there = np.intersect1d(mine, theirs, assume_unique=True, return_indices=True)
+        pairs.append(Pairs(partner.link, partner.size, here, there))
+    return Match(order[tell_common(pairs, len(order))], by_partner(pairs))
 
 
 def _as_spoke(session: Session, ids: Sequence[bytes], size: int, workers: PointWorkers) -> Match:
@@ -164,11 +158,7 @@ def _as_spoke(session: Session, ids: Sequence[bytes], size: int, workers: PointW
             task.advance(hub.receive(i))
             if _length(size, i - LAG):
                 hub.link.send("align.echo", {"points": hub.next_echo()})
-    bits = take(hub.link, "align.common", "bits", np.uint8, (-(-len(ids) // 8),))
-    flags = np.unpackbits(bits).astype(bool)
-    if flags[len(ids) :].any():
-        raise BadMessage(f"{hub.link.partner} sent align.common with positions out of range")
-    return Match(order[flags[: len(ids)]])
+    return hear_common(hub.link, order)
 
 
 def _masked(

@@ -9,7 +9,6 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from isthmus.crypto import PointWorkers
 from isthmus.session import Session
 
 
@@ -31,7 +30,7 @@ class IntersectionProtocol(Protocol):
         session: Session,
         ids: Sequence[bytes],
         sizes: Mapping[str, int],
-        workers: PointWorkers,
+        workers: int | None,
     ) -> Match:
         """Find the ids that all parties have.
 
@@ -39,7 +38,8 @@ class IntersectionProtocol(Protocol):
             session: the party's session, with its links.
             ids: the party's distinct ids as canonical bytes.
             sizes: how many distinct ids each partner has announced.
-            workers: what multiplies points.
+            workers: child processes for work on points, where there is such; 0 for none, None for
+                as many as are worth it.
 
         Raises:
             BadMessage: a partner did not keep to the protocol.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -26,15 +27,28 @@ def tensor(
     link: Link, message: Message, name: str, dtype: npt.DTypeLike, shape: tuple[int, ...]
 ) -> npt.NDArray[Any]:
     """The only tensor of `message`, checked like `take`."""
-    if set(message.tensors) != {name}:
-        raise BadMessage(f"{link.partner} sent {message.topic} with other tensors than {name!r}")
-    array = message.tensors[name]
-    if array.dtype != np.dtype(dtype) or array.shape != shape:
-        raise BadMessage(
-            f"{link.partner} sent {message.topic} as {array.dtype} {list(array.shape)}, "
-            f"agreed was {np.dtype(dtype)} {list(shape)}"
-        )
-    return array
+    return tensors(link, message, {name: (dtype, shape)})[0]
+
+
+def tensors(
+    link: Link, message: Message, agreed: Mapping[str, tuple[npt.DTypeLike, tuple[int, ...]]]
+) -> list[npt.NDArray[Any]]:
+    """The tensors of `message`, each with the agreed dtype and shape, and no others.
+
+    Raises:
+        BadMessage: they are others.
+    """
+    if set(message.tensors) != set(agreed):
+        names = " and ".join(map(repr, agreed))
+        raise BadMessage(f"{link.partner} sent {message.topic} with other tensors than {names}")
+    for name, (dtype, shape) in agreed.items():
+        array = message.tensors[name]
+        if array.dtype != np.dtype(dtype) or array.shape != shape:
+            raise BadMessage(
+                f"{link.partner} sent {message.topic} as {array.dtype} {list(array.shape)}, "
+                f"agreed was {np.dtype(dtype)} {list(shape)}"
+            )
+    return [message.tensors[name] for name in agreed]
 
 
 def number(link: Link, message: Message, name: str, most: int) -> int:

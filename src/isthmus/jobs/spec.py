@@ -73,8 +73,9 @@ class AlignSpec(Part):
 
     key: str | tuple[str, ...] = "ID"
     """The id column, or columns of a composite id."""
-    protocol: Literal["ecdh"] = "ecdh"
-    """Private set intersection by Diffie-Hellman on Curve25519."""
+    protocol: Literal["ecdh", "kkrt"] = "ecdh"
+    """Private set intersection: `ecdh` by Diffie-Hellman on Curve25519; `kkrt` by oblivious
+    transfer, many times faster, for parties that trust each other to keep to the protocol."""
     keys: Literal["row", "entity"] = "row"
     """`row`: one row per id on both sides. `entity`: many rows per id at the label party."""
     duplicates: Literal["refuse", "drop"] = "refuse"
