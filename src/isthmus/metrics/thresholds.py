@@ -152,5 +152,6 @@ def _at_or_above(scores: Floats, cuts: Floats) -> Longs:
 
 
 def _over(top: Longs, bottom: Longs, empty: float) -> Floats:
-    out = np.full(top.shape, empty)
-    return np.divide(top, bottom, out=out, where=bottom > 0)
+    out: Floats = np.full(top.shape, empty)
+    np.divide(top, bottom, out=out, where=bottom > 0)
+    return out

@@ -2,17 +2,27 @@
 
 from isthmus.stats.binning import BinningOptions, ColumnBins, fit_bins
 from isthmus.stats.joint_woe import Disclosure, fit_woe
+from isthmus.stats.profile import ColumnDrift, ColumnProfile, TableProfile, drift, profile
+from isthmus.stats.shown import ProfilePolicy, exchange_profiles, shown_profile
 from isthmus.stats.woe import WoeTable, woe_table
 from isthmus.stats.woe_fit import ColumnWoe, WoeFit
 
 __all__ = [
     "BinningOptions",
     "ColumnBins",
+    "ColumnDrift",
+    "ColumnProfile",
     "ColumnWoe",
     "Disclosure",
+    "ProfilePolicy",
+    "TableProfile",
     "WoeFit",
     "WoeTable",
+    "drift",
+    "exchange_profiles",
     "fit_bins",
     "fit_woe",
+    "profile",
+    "shown_profile",
     "woe_table",
 ]
