@@ -47,6 +47,11 @@ class Backbone:
     - `user` float32 [p], `network` float32 [t]; `extra` float32, constants of the algorithm;
     - `scratch` float32 [sizes.scratch], to be used at will.
 
+    `descend(samples, labels, rows, user, rate, user_rate, errors) -> loss`, for a backbone without
+    network, is a short way for clients that take plain alternating gradient steps: both steps of
+    one batch, in place, with the same result but for rounding. `errors` float32 [b or more] is
+    scratch.
+
     `score(item, row, user, network, extra, scratch) -> float` gives one item's score.
     """
 
@@ -57,11 +62,12 @@ class Backbone:
     """Draws the first parameters for M items; the float is the deviation of embeddings."""
     gradient: Callable[..., Any]
     score: Callable[..., Any]
+    descend: Callable[..., Any] | None = None
 
     @cached_property
     def train(self) -> Callable[..., None]:
         """The compiled client step."""
-        return client_step(self.gradient)
+        return client_step(self.gradient, self.descend)
 
     @cached_property
     def scores(self) -> Callable[..., None]:

@@ -46,6 +46,67 @@ def _gradient(
 
 
 @inlined
+def _exp(x):
+    """e^x for x <= 0, float32, to a few units of the last place; branch-free: many at a time."""
+    x = max(x, np.float32(-87))
+    n = np.floor(x * np.float32(1.44269504) + np.float32(0.5))
+    r = x - n * np.float32(0.693147181)
+    p = np.float32(1.9875691e-4)
+    p = p * r + np.float32(1.3981999e-3)
+    p = p * r + np.float32(8.3334519e-3)
+    p = p * r + np.float32(4.1665796e-2)
+    p = p * r + np.float32(1.6666665e-1)
+    p = p * r + np.float32(0.5)
+    p = p * r * r + r + np.float32(1)
+    return p * np.int32((np.int32(n) + np.int32(127)) << np.int32(23)).view(np.float32)
+
+
+@inlined
+def _products(samples, rows, user, out):
+    dim = user.size - 1
+    for at in range(len(samples)):
+        k, s = samples[at], np.float32(0)
+        for j in range(dim):
+            s += rows[k, j] * user[j]
+        out[at] = s + user[dim]
+
+
+@inlined
+def _descend(samples, labels, rows, user, rate, user_rate, errors):
+    dim, size, loss = user.size - 1, len(samples), 0.0
+    zero, one, share = np.float32(0), np.float32(1), np.float32(1.0 / len(samples))
+    _products(samples, rows, user, errors)
+    total, move = zero, np.float32(user_rate) * share
+    for at in range(size):
+        s = errors[at]
+        power = _exp(-abs(s))
+        errors[at] = move * ((one if s >= 0 else power) / (one + power) - labels[at])
+        total += errors[at]
+    for at in range(size):
+        k = samples[at]
+        for j in range(dim):
+            user[j] -= errors[at] * rows[k, j]
+    user[dim] -= total
+    _products(samples, rows, user, errors)
+    move = np.float32(rate) * share
+    for first in range(0, size, 512):
+        grown = 1.0
+        for at in range(first, min(first + 512, size)):
+            s = errors[at]
+            power = _exp(-abs(s))
+            loss += max(s, zero) - s * labels[at]
+            # One logarithm of a product for many: each factor is at most 2.
+            grown *= 1.0 + power
+            errors[at] = move * ((one if s >= 0 else power) / (one + power) - labels[at])
+        loss += math.log(grown)
+    for at in range(size):
+        k, error = samples[at], errors[at]
+        for j in range(dim):
+            rows[k, j] -= error * user[j]
+    return loss / size
+
+
+@inlined
 def _score(item, row, user, network, extra, scratch):
     s = np.float32(0)
     for j in range(user.size - 1):
@@ -62,5 +123,5 @@ def _initial(rng: np.random.Generator, items: int, sizes: Sizes, deviation: floa
 
 
 BACKBONE = Backbone(
-    "pfedrec", lambda dim: Sizes(dim, 0, dim + 1, 0, 0), _initial, _gradient, _score
+    "pfedrec", lambda dim: Sizes(dim, 0, dim + 1, 0, 0), _initial, _gradient, _score, _descend
 )

@@ -33,7 +33,14 @@ def _gather(drawn: Array, size: int, place_of: Array, ids: Array, counts: Array)
             place_of[drawn[sample]] = 0
             ids[distinct] = drawn[sample]
             distinct += 1
-    ids[:distinct].sort()
+    if distinct * 8 < place_of.size:
+        ids[:distinct].sort()
+    else:  # so many that going through all items is quicker than sorting
+        distinct = 0
+        for item in range(place_of.size):
+            if place_of[item] == 0:
+                ids[distinct] = item
+                distinct += 1
     for place in range(distinct):
         place_of[ids[place]] = place
         counts[place] = 0
@@ -83,11 +90,24 @@ def _move_rows(state: State, toward: Toward, knobs: Knobs, step: int) -> None:
     )  # fmt: skip
 
 
-def _epochs(gradient: Callable[..., Any]) -> Callable[..., float]:
+@inlined
+def _slow(samples, labels, rows, user, rate, user_rate, errors):
+    return 0.0
+
+
+def _epochs(
+    gradient: Callable[..., Any], descend: Callable[..., Any] | None
+) -> Callable[..., float]:
     """All local epochs of one client; returns its mean loss over the round."""
+    short, straight = descend is not None, descend or _slow
 
     @inlined
-    def batch(samples, labels, state, toward, extra, scratch, knobs, step):
+    def batch(samples, labels, state, toward, extra, scratch, errors, knobs, step):
+        plain = knobs.alternate and not knobs.adam and knobs.decay == 0 and toward.keep.size == 0
+        if short and plain:
+            return straight(
+                samples, labels, state.rows, state.user, knobs.rate, knobs.user_rate, errors
+            )
         loss = 0.0
         for phase in range(2 if knobs.alternate else 1):
             want = phase + 1 if knobs.alternate else BOTH
@@ -102,7 +122,7 @@ def _epochs(gradient: Callable[..., Any]) -> Callable[..., float]:
         return loss
 
     @inlined
-    def epochs(samples, labels, size, state, toward, extra, scratch, knobs, random):
+    def epochs(samples, labels, size, state, toward, extra, scratch, errors, knobs, random):
         step, total, seen, before = 0, 0.0, 0, 0.0
         for epoch in range(knobs.epochs if size > 0 else 0):
             random = _shuffle(random, samples, labels, size)
@@ -110,8 +130,9 @@ def _epochs(gradient: Callable[..., Any]) -> Callable[..., float]:
                 to = min(at + knobs.batch, size)
                 step += 1
                 loss = batch(
-                    samples[at:to], labels[at:to], state, toward, extra, scratch, knobs, step
-                )
+                    samples[at:to], labels[at:to], state, toward, extra, scratch, errors, knobs,
+                    step,
+                )  # fmt: skip
                 total += loss * (to - at)
                 seen += to - at
             # The mean over all batches of the round so far, as the reference programs have it.
@@ -125,11 +146,15 @@ def _epochs(gradient: Callable[..., Any]) -> Callable[..., float]:
 
 
 @inlined
-def _state_of(ids: Array, sizes: Sizes, buffers: Array, vectors: Array, networks: Array) -> State:
-    """Views of the buffers for a client that touches `ids`; all but the parameters zeroed."""
+def _state_of(
+    ids: Array, sizes: Sizes, adam: bool, buffers: Array, vectors: Array, networks: Array
+) -> State:
+    """Views of the buffers for a client that touches `ids`; zeroed but for the parameters."""
     count, width = ids.size, sizes.shared + sizes.own
     end = count * width
-    buffers[1:, :end] = 0
+    buffers[1, :end] = 0
+    if adam:
+        buffers[2:, :end] = 0
     vectors[1:] = 0
     networks[1:] = 0
     return State(
@@ -141,11 +166,14 @@ def _state_of(ids: Array, sizes: Sizes, buffers: Array, vectors: Array, networks
 
 @inlined
 def _load(state: State, sizes: Sizes, starts: Starts, client: int, user: Array) -> None:
-    table = starts.of[client]
+    # Number by number: Numba takes longer to assign a slice than to copy a short row.
+    table, width = starts.of[client], sizes.shared
     for k in range(state.ids.size):
-        state.rows[k, : sizes.shared] = starts.items[table, state.ids[k]]
-        if sizes.own > 0:
-            state.rows[k, sizes.shared :] = starts.own[client, state.ids[k]]
+        item = state.ids[k]
+        for j in range(width):
+            state.rows[k, j] = starts.items[table, item, j]
+        for j in range(sizes.own):
+            state.rows[k, width + j] = starts.own[client, item, j]
     state.user[:] = user
     state.network[:] = starts.network[table]
 
@@ -155,36 +183,40 @@ def _toward_of(pull: Pull, client: int, ids: Array, references: Array, network: 
     if pull.keep.size == 0:
         return Toward(references, network, pull.keep, pull.to)
     for k in range(ids.size):
-        references[k] = pull.items[pull.of[client], ids[k]]
+        for j in range(references.shape[1]):
+            references[k, j] = pull.items[pull.of[client], ids[k], j]
     one = slice(client, client + 1)
     return Toward(references, pull.network[pull.of[client]], pull.keep[one], pull.to[one])
 
 
 @inlined
 def _store(state: State, sizes: Sizes, starts: Starts, client: int, sent: Sent, place: int) -> None:
-    begin = sent.indptr[place]
+    begin, width = sent.indptr[place], sizes.shared
     sent.user[place] = state.user
     sent.network[place] = state.network
     for k in range(state.ids.size):
-        sent.rows[begin + k] = state.rows[k, : sizes.shared]
-        if sizes.own > 0:
-            starts.own[client, state.ids[k]] = state.rows[k, sizes.shared :]
+        for j in range(width):
+            sent.rows[begin + k, j] = state.rows[k, j]
+        for j in range(sizes.own):
+            starts.own[client, state.ids[k], j] = state.rows[k, width + j]
 
 
 @inlined
 def _label(labels: Array, size: int, positives: int) -> None:
     """Each training item stands first of an equal group of samples."""
-    group = size // max(positives, 1)
-    for sample in range(size):
-        labels[sample] = np.float32(1) if sample % group == 0 else np.float32(0)
+    labels[:size] = 0
+    if size > 0:
+        labels[: size : size // positives] = 1
 
 
-def client_step(gradient: Callable[..., Any]) -> Callable[..., None]:
+def client_step(
+    gradient: Callable[..., Any], descend: Callable[..., Any] | None = None
+) -> Callable[..., None]:
     """The compiled client step of a backbone: trains `clients[first:last]`, results to `sent`.
 
-    `gradient` is what `isthmus.fedrec.backbones.Backbone.gradient` says.
+    `gradient` and `descend` are what `isthmus.fedrec.backbones.Backbone` says.
     """
-    epochs = _epochs(gradient)
+    epochs = _epochs(gradient, descend)
 
     @compiled
     def train(first, last, clients, shard, sizes, knobs, starts, pull, extra, sent):
@@ -197,6 +229,7 @@ def client_step(gradient: Callable[..., Any]) -> Callable[..., None]:
         vectors = np.empty((4, sizes.user), np.float32)
         networks = np.empty((4, sizes.network), np.float32)
         scratch = np.zeros(sizes.scratch, np.float32)
+        errors = np.empty(min(most, knobs.batch), np.float32)
         references = np.empty((bound if pull.keep.size > 0 else 0, sizes.shared), np.float32)
         for place in range(first, last):
             client = clients[place]
@@ -207,12 +240,12 @@ def client_step(gradient: Callable[..., Any]) -> Callable[..., None]:
             begin, end = sent.indptr[place], sent.indptr[place + 1]
             ids = sent.items[begin:end]
             _gather(samples, size, place_of, ids, sent.counts[begin:end])
-            state = _state_of(ids, sizes, buffers, vectors, networks)
+            state = _state_of(ids, sizes, knobs.adam, buffers, vectors, networks)
             _load(state, sizes, starts, client, sent.user[place])
             toward = _toward_of(pull, client, ids, references, networks[3])
             random = randomness.stream(knobs.seed, _SHUFFLE, knobs.number, shard.identity[client])
             sent.loss[place] = epochs(
-                samples, labels, size, state, toward, extra, scratch, knobs, random
+                samples, labels, size, state, toward, extra, scratch, errors, knobs, random
             )
             _store(state, sizes, starts, client, sent, place)
 
@@ -240,11 +273,13 @@ def scorer(score: Callable[..., Any]) -> Callable[..., None]:
                 item = candidates[begin[place] + k]
                 row_of = np.searchsorted(ids, item) if trained else 0
                 if trained and row_of < ids.size and ids[row_of] == item:
-                    row[: sizes.shared] = touched.rows[touched.indptr[place] + row_of]
+                    for j in range(sizes.shared):
+                        row[j] = touched.rows[touched.indptr[place] + row_of, j]
                 else:
-                    row[: sizes.shared] = starts.items[table, item]
-                if sizes.own > 0:
-                    row[sizes.shared :] = starts.own[client, item]
+                    for j in range(sizes.shared):
+                        row[j] = starts.items[table, item, j]
+                for j in range(sizes.own):
+                    row[sizes.shared + j] = starts.own[client, item, j]
                 out[at[place] + k] = score(item, row, user[place], net, extra, scratch)
 
     return scores
