@@ -164,5 +164,5 @@ def _folded(rows: Words) -> Words:
 def _through(cipher: Any, blocks: Words) -> Words:
     # The library wants room for one block more.
     buffer = np.empty(blocks.size + BLOCK_WORDS, dtype=np.uint64)
-    cipher.update_into(blocks.view(np.uint8).data.cast("B"), buffer.view(np.uint8).data)
+    cipher.update_into(blocks.reshape(-1).view(np.uint8).data, buffer.view(np.uint8).data)
     return buffer[: blocks.size].reshape(blocks.shape)
