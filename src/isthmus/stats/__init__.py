@@ -1,7 +1,9 @@
 """Statistics of tables that lie at several parties: bins and WOE, profiles, correlation, PCA."""
 
 from isthmus.stats.binning import BinningOptions, ColumnBins, fit_bins
+from isthmus.stats.correlation import Correlation, correlation
 from isthmus.stats.joint_woe import Disclosure, fit_woe
+from isthmus.stats.pca import SplitPca, fit_pca
 from isthmus.stats.profile import ColumnDrift, ColumnProfile, TableProfile, drift, profile
 from isthmus.stats.shown import ProfilePolicy, exchange_profiles, shown_profile
 from isthmus.stats.woe import WoeTable, woe_table
@@ -13,14 +15,18 @@ __all__ = [
     "ColumnDrift",
     "ColumnProfile",
     "ColumnWoe",
+    "Correlation",
     "Disclosure",
     "ProfilePolicy",
+    "SplitPca",
     "TableProfile",
     "WoeFit",
     "WoeTable",
+    "correlation",
     "drift",
     "exchange_profiles",
     "fit_bins",
+    "fit_pca",
     "fit_woe",
     "profile",
     "shown_profile",

@@ -1,0 +1,147 @@
+r"""Principal components of both parties' columns: axes from the joint correlations, scores split.
+
+The label party finds the eigenvectors of the correlation matrix (`correlation`) and sends the
+feature party the part that belongs to its columns. Each multiplies its own standardised columns
+with its own part of the axes: the two halves of the scores add up to the scores, and stay where
+they are unless a caller sends one.
+
+The same as scikit-learn's `PCA` of standardised columns up to sign. Signs are fixed: each axis has
+its component of greatest size positive.
+
+What each side learns besides what `correlation` says: the feature party its own part of the axes
+and the variance of each, from which it cannot tell the label party's part. With `covariance` both
+parties' deviations are known to the label party, and axes are those of the covariance matrix.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from isthmus.errors import BadMessage, DataError, JobError
+from isthmus.session import PATIENCE, Session
+from isthmus.stats import wire
+from isthmus.stats.columns import Floats, Table, matrix
+from isthmus.stats.correlation import Correlation, Scaled, correlation_of, standardised
+
+
+@dataclass(frozen=True, eq=False)
+class SplitPca:
+    """One party's part of the principal components."""
+
+    columns: tuple[str, ...]
+    """The own ones."""
+    mean: Floats
+    scale: Floats
+    """What the own columns are divided by, `[columns]`: deviations, or ones with `covariance`."""
+    axes: Floats
+    """Own part of the axes, `[components, columns]`."""
+    variance: Floats
+    """Of each component (divided by n - 1), `[components]`, falling."""
+    total_variance: float
+    """Of all components that there could be."""
+    correlation: Correlation | None
+    """At the label party."""
+
+    @property
+    def variance_share(self) -> Floats:
+        """Share of the total variance of each component."""
+        return self.variance / self.total_variance
+
+    def scores(self, table: Table) -> Floats:
+        """The own half of the scores, float64 `[rows, components]`: the sum of all is the scores.
+
+        Raises:
+            DataError: columns are not those of the fit, or have gaps.
+        """
+        names, values = matrix(table)
+        if missing := sorted(set(self.columns) - set(names)):
+            raise DataError(f"the table has no column {missing[0]!r}")
+        order = [names.index(name) for name in self.columns]
+        found: Floats = (values[:, order] - self.mean) / self.scale @ self.axes.T
+        return found
+
+
+def fit_pca(
+    session: Session,
+    table: Table,
+    *,
+    components: int,
+    covariance: bool = False,
+    threads: int = 1,
+) -> SplitPca:
+    """Principal components of both parties' columns; see the module.
+
+    Both parties call it at the same time with their own aligned columns.
+
+    Args:
+        session: of the label party, or of its only feature party.
+        table: numbers without gaps, rows in the aligned order.
+        components: how many; the same on both sides, and no more than all columns.
+        covariance: columns are centred only, not scaled; the same on both sides.
+        threads: that SEAL may use.
+
+    Raises:
+        DataError: as in `correlation`, or there are fewer columns than components.
+        JobError: the parties want different things, or there are more than two.
+        BadMessage: the partner did not keep to the protocol.
+    """
+    if components < 1:
+        raise JobError(f"{components} components")
+    scaled = standardised(table)
+    for link in session.links.values():
+        same = {"components": components, "covariance": covariance}
+        wire.greet(link, "pca.hello", len(scaled.values), len(scaled.names), same)
+    found = correlation_of(session, scaled, share=False, threads=threads)
+    scale = np.ones(scaled.std.size) if covariance else scaled.std
+    if found is None:
+        axes, variance, total = _received(session, scaled, components, covariance)
+    else:
+        axes, variance, total = _found(session, scaled, found, components, covariance)
+    return SplitPca(scaled.names, scaled.mean, scale, axes, variance, total, found)
+
+
+def _found(
+    session: Session, scaled: Scaled, found: Correlation, components: int, covariance: bool
+) -> tuple[Floats, Floats, float]:
+    """The label party: the own part of the axes, variances, and their total."""
+    own, size = len(scaled.names), len(found.columns)
+    if components > size:
+        raise DataError(f"{components} components of {size} columns")
+    deviations = np.ones(size)
+    if covariance:
+        deviations[:own] = scaled.std
+        for link in session.links.values():
+            message = link.recv("pca.deviations", timeout=PATIENCE)
+            deviations[own:] = wire.tensor(link, message, "std", np.float64, (size - own,))
+            if (deviations <= 0).any():
+                raise BadMessage(f"{link.partner} sent pca.deviations that are not positive")
+    rows = found.rows
+    matrix_ = found.array() * np.outer(deviations, deviations) * (rows / (rows - 1))
+    values, vectors = np.linalg.eigh(matrix_)
+    order = np.argsort(values)[::-1][:components]
+    axes = vectors[:, order].T
+    axes *= np.sign(axes[np.arange(components), np.abs(axes).argmax(axis=1)])[:, None]
+    variance, total = np.maximum(values[order], 0.0), float(np.trace(matrix_))
+    for link in session.links.values():
+        about = {"axes": axes[:, own:], "variance": variance, "total": np.array([total])}
+        link.send("pca.axes", about)
+    return axes[:, :own].copy(), variance, total
+
+
+def _received(
+    session: Session, scaled: Scaled, components: int, covariance: bool
+) -> tuple[Floats, Floats, float]:
+    """The feature party: the same, from the label party."""
+    link, own = session.hub, len(scaled.names)
+    if covariance:
+        link.send("pca.deviations", {"std": scaled.std})
+    message = link.recv("pca.axes", timeout=PATIENCE)
+    axes = wire.tensor(link, message, "axes", np.float64, (components, own))
+    variance = wire.tensor(link, message, "variance", np.float64, (components,))
+    total = float(wire.tensor(link, message, "total", np.float64, (1,))[0])
+    falls = (np.diff(variance) <= 0).all() and variance[-1] >= 0
+    if not falls or np.abs(axes).max() > 1 + 1e-9 or not total > 0:
+        raise BadMessage(f"{link.partner} sent pca.axes that cannot be those of components")
+    return axes.copy(), variance.copy(), total
