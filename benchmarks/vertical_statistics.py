@@ -1,4 +1,4 @@
-"""IV of all columns of default_credit across two parties, against the pooled computation.
+"""WOE, correlation and PCA of default_credit across two parties, against the pooled computation.
 
 make bench NAME=vertical_statistics
 """
@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from sklearn.decomposition import PCA
 
 from benchmarks.harness import Bar, Result, machine_facts, publish, versions
 from isthmus.link import Link
 from isthmus.session import Session, run_parties
-from isthmus.stats import BinningOptions, WoeFit, fit_woe
+from isthmus.stats import BinningOptions, WoeFit, correlation, fit_pca, fit_woe
 
 TITLE = "Statistics across two parties on default_credit (30,000 rows)"
 SUMMARY = """\
@@ -27,8 +28,10 @@ FATE's public default_credit data, split as FATE splits it: the label party has 
 label, its partner 10. Two parties as threads of one process, links in memory, packed homomorphic
 encryption by TenSEAL (BFV). Binning: WOE and information value of all 23 columns in ten quantile
 bins, and by the best monotone binning from 32; the difference is the largest one from the same
-bins computed in NumPy on the pooled table. Seconds are wall clock of both parties together on a
-machine with other work."""
+bins computed in NumPy on the pooled table. Correlation: the joint matrix of all 23 columns, against
+`numpy.corrcoef` of the pooled table. Components: five principal axes, variances and scores, against
+scikit-learn's PCA of the pooled, standardised table, up to sign. Seconds are wall clock of both
+parties together on a machine with other work."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ def main() -> None:
     label = guest["y"].to_numpy()
     own, partner = guest.drop("id", "y"), host.drop("id")
     runs = [binning(own, partner, label, method) for method in ("quantile", "monotone")]
+    runs += [correlations(own, partner), components(own, partner)]
     publish(_result(runs, machine))
 
 
@@ -70,6 +74,43 @@ def binning(own: pl.DataFrame, partner: pl.DataFrame, label: Any, method: Any) -
     )
     mine, theirs = found["guest"], found["host"]
     return run(max(_difference(mine, theirs, own, partner, label)))
+
+
+def correlations(own: pl.DataFrame, partner: pl.DataFrame) -> Run:
+    """The joint matrix of all columns, shared."""
+    found, run = both(
+        "correlation",
+        lambda session: correlation(session, own),
+        lambda session: correlation(session, partner),
+    )
+    expected = np.corrcoef(_pooled(own, partner), rowvar=False)
+    return run(max(float(np.abs(one.array() - expected).max()) for one in found.values()))
+
+
+def components(own: pl.DataFrame, partner: pl.DataFrame, count: int = 5) -> Run:
+    """The first principal components of all columns."""
+    found, run = both(
+        f"PCA, {count} components",
+        lambda session: fit_pca(session, own, components=count),
+        lambda session: fit_pca(session, partner, components=count),
+    )
+    guest, host = found["guest"], found["host"]
+    pooled = _pooled(own, partner)
+    pooled = (pooled - pooled.mean(axis=0)) / pooled.std(axis=0)
+    oracle = PCA(count, svd_solver="full").fit(pooled)
+    axes = np.hstack([guest.axes, host.axes])
+    signs = np.sign((axes * oracle.components_).sum(axis=1))
+    scores = (guest.scores(own) + host.scores(partner)) * signs
+    gaps = (
+        axes * signs[:, None] - oracle.components_,
+        guest.variance - oracle.explained_variance_,
+        scores - oracle.transform(pooled),
+    )
+    return run(max(float(np.abs(gap).max()) for gap in gaps))
+
+
+def _pooled(own: pl.DataFrame, partner: pl.DataFrame) -> Any:
+    return np.hstack([own.to_numpy(), partner.to_numpy()])
 
 
 def both(
@@ -129,7 +170,7 @@ def _result(runs: list[Run], machine: dict[str, Any]) -> Result:
         ],
         raw={"runs": [vars(run) for run in runs]},
         machine=machine,
-        versions=versions("tenseal", "numpy"),
+        versions=versions("tenseal", "numpy", "scikit-learn"),
     )  # fmt: skip
 
 

@@ -5,6 +5,8 @@ from isthmus.stats.correlation import Correlation, correlation
 from isthmus.stats.joint_woe import Disclosure, fit_woe
 from isthmus.stats.pca import SplitPca, fit_pca
 from isthmus.stats.profile import ColumnDrift, ColumnProfile, TableProfile, drift, profile
+from isthmus.stats.scorecard import Scale, Scorecard, scorecard
+from isthmus.stats.scoring import Scored, score_rows
 from isthmus.stats.shown import ProfilePolicy, exchange_profiles, shown_profile
 from isthmus.stats.woe import WoeTable, woe_table
 from isthmus.stats.woe_fit import ColumnWoe, WoeFit
@@ -18,6 +20,9 @@ __all__ = [
     "Correlation",
     "Disclosure",
     "ProfilePolicy",
+    "Scale",
+    "Scorecard",
+    "Scored",
     "SplitPca",
     "TableProfile",
     "WoeFit",
@@ -29,6 +34,8 @@ __all__ = [
     "fit_pca",
     "fit_woe",
     "profile",
+    "score_rows",
+    "scorecard",
     "shown_profile",
     "woe_table",
 ]
