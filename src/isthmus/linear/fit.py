@@ -30,7 +30,9 @@ has independent columns; as B whitens its columns (`span`), mostly long before. 
   coefficients; the mean curvature, the size of the residuals as a power of two, and the dispersion
   where the family has one. The first residuals are the labels less what L's columns predict. That
   is q numbers of a vector of rows numbers; `rows_per_column` keeps them few, and `least_group`
-  keeps B from a column that picks a few persons. B learns no prediction and no label.
+  keeps B from a column that picks a few persons. With a few hundred rows and 0/1 labels, exact sums
+  may still be taken apart by lattice reduction. B is shown no prediction and no label. With
+  `standard_errors` it also gets its coefficients' covariance.
 - Partners of one L learn nothing of each other. L and a partner together can do no more than each
   for itself.
 

@@ -41,7 +41,7 @@ class LinearOptions:
     least_group: int = 5
     """A feature party refuses a column that all but fewer rows than this share one value of: its
     gradient would tell it about these rows' labels."""
-    rows_per_column: int = 10
+    rows_per_column: int = 20
     """The label party refuses a partner that has not this many rows for each column: its gradients
     would tell it the labels."""
 
