@@ -160,7 +160,7 @@ def _distinct(text: pl.DataFrame) -> Keys:
         joined = whole.join(numbered, on=names, how="left", maintain_order="left")
         event_key = joined["key"].to_numpy().astype(np.int64)
     return Keys(
-        values=_as_bytes([first[name].to_list() for name in names]),
+        values=_as_bytes([first[name].cast(pl.Binary).to_list() for name in names]),
         first_row=first["row"].to_numpy().astype(np.int64),
         event_row=whole["row"].to_numpy().astype(np.int64),
         event_key=event_key,
@@ -178,12 +178,10 @@ def _forms(ids: pl.DataFrame) -> dict[str, npt.NDArray[np.bool_]]:
     return {name: has for name, has in found.items() if has.any()}
 
 
-def _as_bytes(columns: list[list[str]]) -> list[bytes]:
+def _as_bytes(columns: list[list[bytes]]) -> list[bytes]:
     if len(columns) == 1:
-        return [value.encode() for value in columns[0]]
-    return [
-        b"".join(_prefixed(part.encode()) for part in row) for row in zip(*columns, strict=True)
-    ]
+        return columns[0]
+    return [b"".join(map(_prefixed, row)) for row in zip(*columns, strict=True)]
 
 
 def _prefixed(part: bytes) -> bytes:

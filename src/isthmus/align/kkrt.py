@@ -168,7 +168,7 @@ def _as_hub(session: Session, ids: Sequence[bytes], sizes: Mapping[str, int]) ->
 def _inputs(values: Words, inside: npt.NDArray[np.int32]) -> Words:
     """The digest of the id in each bin, and something random for an empty one."""
     empty = inside == cuckoo.EMPTY
-    inputs = values[inside]
+    inputs = values.take(inside, axis=0)
     inputs[empty] = np.frombuffer(secrets.token_bytes(16 * int(empty.sum())), "<u8").reshape(-1, 2)
     return inputs
 
@@ -191,19 +191,23 @@ class _Finder:
         """Rows of `tags` that are a tag of ours in this part, and which of our ids that is."""
         heads, own, ids = self._parts[part]
         asked = _heads(tags)
-        at = np.searchsorted(heads, asked)
+        maybe = np.argsort(asked)  # in order, so that the search stays in one place of memory
+        at = np.searchsorted(heads, asked[maybe])
         rows, found = [], []
-        maybe = np.arange(len(asked))
-        # One round, but where two of our own tags begin alike.
-        while len(maybe := maybe[at[maybe] < len(heads)]) and len(
-            maybe := maybe[heads[at[maybe]] == asked[maybe]]
-        ):
-            same = (own[at[maybe]] == tags[maybe]).all(axis=1)
+        while len(at):
+            alike = at < len(heads)
+            alike[alike] = heads[at[alike]] == asked[maybe[alike]]
+            maybe, at = maybe[alike], at[alike]
+            same = (own[at] == tags[maybe]).all(axis=1)
             rows.append(maybe[same])
-            found.append(ids[at[maybe[same]]])
-            at[maybe] += 1
-        nothing = np.empty(0, dtype=np.int64)
-        return np.concatenate([nothing, *rows]), np.concatenate([nothing, *found])
+            found.append(ids[at[same]])
+            at = at + 1  # the next of our own may begin alike, though hardly ever does
+        return np.concatenate(rows), np.concatenate(found).astype(np.int64)
+
+
+def _cut(values: Words, width: int) -> npt.NDArray[np.void]:
+    """The first bytes of each value as one item, `[n]`."""
+    return np.ascontiguousarray(values.view(np.uint8)[:, :width]).view(f"V{width}")[:, 0]
 
 
 def _heads(tags: Bytes) -> Words:
@@ -226,14 +230,15 @@ def _as_spoke(session: Session, ids: Sequence[bytes], size: int) -> Match:
     bins = cuckoo.bins(size)
     agenda = _Agenda(cuckoo.places(seed.tobytes(), values, bins))
     tags = np.empty((len(ids), cuckoo.PARTS, width), dtype=np.uint8)
+    strings = tags.view(f"V{width}")[:, :, 0]  # a tag as one item moves faster than as bytes
     with session.progress.task("align", len(ids) + bins) as task:
         for start, count in _pieces(bins):
             corrections = take(hub, "align.rows", "rows", np.uint64, (count, _ROW_WORDS))
             rows = sender.rows(corrections)
             for part, places, who in agenda.within(start, count):
-                inputs = values[who]
+                inputs = values.take(who, axis=0)
                 found = sender.evaluate(places.astype(np.uint64), rows[places - start], inputs)
-                tags[who, part] = found.view(np.uint8)[:, :width]
+                strings[who, part] = _cut(found, width)
             task.advance(count)
         for start, count in _pieces(len(ids)):
             hub.send("align.tags", {"tags": tags[start : start + count]})
@@ -266,7 +271,9 @@ class _Agenda:
     ) -> Iterator[tuple[int, npt.NDArray[np.int32], npt.NDArray[np.int32]]]:
         """The part, the bins and the ids, for bins from `start`; parts without any left out."""
         for part, (places, who) in enumerate(zip(self._places, self._who, strict=True)):
-            low, high = np.searchsorted(places, [start, start + count])
+            # Of the same kind, or all of the places would be converted in every chunk.
+            ends = np.array([start, start + count], dtype=places.dtype)
+            low, high = np.searchsorted(places, ends)
             if low < high:
                 yield part, places[low:high], who[low:high]
 

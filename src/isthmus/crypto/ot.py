@@ -78,14 +78,15 @@ class BaseSender:
         if answers.dtype != np.uint8 or answers.shape[1:] != (2, POINT_BYTES):
             raise ValueError(f"answers as {answers.dtype} {list(answers.shape)}")
         pairs = [(zero.tobytes(), one.tobytes()) for zero, one in answers]
+        for zero, one in pairs:
+            _check(zero)
+            _check(one)
         keys = [
             self._key(number, side, pair) for number, pair in enumerate(pairs) for side in (0, 1)
         ]
         return np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(-1, 2, KEY_BYTES)
 
     def _key(self, number: int, side: int, pair: tuple[bytes, bytes]) -> bytes:
-        _check(pair[side])
-        _check(pair[1 - side])
         masked = crypto_core_ed25519_add(pair[side], _onto_group(number, side, pair[1 - side]))
         return _key(number, side, self._raw, pair, _times(self._secret, masked))
 
