@@ -11,6 +11,7 @@ from isthmus.errors import BadMessage, DataError, IsthmusError, JobError
 from isthmus.session import Session, run_parties
 from isthmus.stats import correlation, fit_pca
 from isthmus.stats.correlation import _Words
+from isthmus.stats.wire import shown_names
 
 pytest.importorskip("tenseal")
 
@@ -174,8 +175,8 @@ def hostile_partner(inner, names=("x", "y"), products=0):
         public = he.HePublic(link.recv("correlation.key").tensors["key"])
         answer = he.pack([public.encrypt(np.array([products]))])
         for _ in range(2):
-            link.send("correlation.products", answer)
-        link.send("correlation.own", {"matrix": inner}, header={"names": list(names)})
+            link.send("correlation.products", answer)  # the second before it is asked for
+        link.send("correlation.own", {"matrix": inner, "names": shown_names(names)})
         link.recv("never")
 
     return hostile

@@ -13,6 +13,7 @@ from isthmus.session import Session, run_parties
 from isthmus.stats import BinningOptions, Disclosure, fit_bins, fit_woe, woe_table
 from isthmus.stats.columns import read
 from isthmus.stats.packing import Packing
+from isthmus.stats.wire import shown_names
 
 pytest.importorskip("tenseal")
 
@@ -157,6 +158,16 @@ def test_a_cell_below_the_minimum_is_never_shown():
     assert found["bob"].columns[0].table.rows == (293, 7)
 
 
+def test_the_label_party_tells_nothing_of_bins_smaller_than_its_own_minimum():
+    label, partner = np.arange(300) % 2, {"x": np.repeat([0.0, 1.0], [293, 7])}
+    programs = {
+        "bob": lambda s: fit_woe(s, {}, label=label, options=BinningOptions(least=8)),
+        "alice": lambda s: fit_woe(s, partner, options=BinningOptions(least=7)),
+    }
+    with pytest.raises(DataError, match="alice has bins of 7 rows; bob tells nothing"):
+        run_parties(programs, label_party="bob")
+
+
 @pytest.mark.parametrize("rows", [1, 7, 300, 30_000, 10**6, 2**31 - 1])
 def test_bins_share_sums_without_loss(rows):
     packing = Packing(rows)
@@ -195,7 +206,7 @@ def test_tables_of_different_length_or_options_are_refused():
 SAME = {"method": "quantile", "bins": 10, "adjustment": 0.5}
 HELLO = {"rows": 40, "columns": 1, "same": SAME}
 ABOUT = np.array([[2, 2, 1, 1]], np.int32)
-ROWS = np.array([15, 25])
+ROWS = np.array([20, 20])
 
 
 def against_label_party(partner):
@@ -231,13 +242,15 @@ def against_label_party(partner):
         ({"rows": ROWS}, ["x"]),
         ({"about": ABOUT, "rows": ROWS}, ["x", "y"]),
         ({"about": ABOUT, "rows": ROWS}, [7]),
-        ({"about": ABOUT, "rows": ROWS}, None),
+        ({"about": ABOUT, "rows": ROWS}, [""]),
+        ({"about": ABOUT, "rows": ROWS}, ["x" * 201]),
+        ({"about": ABOUT, "rows": ROWS}, [["x"]]),
     ],
 )
 def test_impossible_bins_are_refused(tensors, names):
     def partner(link):
         link.send("woe.hello", header=HELLO)
-        link.send("woe.bins", tensors, header={"names": names})
+        link.send("woe.bins", {**tensors, "names": shown_names(names)})
 
     with pytest.raises(BadMessage, match=r"hostile sent woe\.bins"):
         against_label_party(partner)
@@ -254,7 +267,7 @@ def test_sums_that_are_none_are_refused():
 
     def partner(link, mine):
         link.send("woe.hello", header=HELLO)
-        link.send("woe.bins", {"about": ABOUT, "rows": ROWS}, header={"names": ["x"]})
+        link.send("woe.bins", {"about": ABOUT, "rows": ROWS, "names": shown_names(["x"])})
         public = he.HePublic(link.recv("woe.key").tensors["key"])
         link.send("woe.sums", mine(public))
 

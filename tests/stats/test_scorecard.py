@@ -16,6 +16,7 @@ from isthmus.stats import (
     score_rows,
     scorecard,
 )
+from isthmus.stats.wire import shown_names
 
 pytest.importorskip("tenseal")
 
@@ -134,6 +135,7 @@ def test_what_makes_no_card(fits, model):
 
 
 POINTS = {
+    "names": shown_names(["x"]),
     "points": np.zeros(ROWS),
     "columns": np.zeros((ROWS, 1), np.int64),
     "lost": np.ones((ROWS, 1)),
@@ -144,6 +146,9 @@ POINTS = {
     "change",
     [
         {"points": np.zeros(3)},
+        {"names": np.frombuffer(b"[" * 2000, np.uint8)},
+        {"names": np.frombuffer(b'["x"', np.uint8)},
+        {"names": np.zeros(2)},
         {"points": np.full(ROWS, np.inf)},
         {"columns": POINTS["columns"] + 1},
         {"columns": POINTS["columns"] - 2},
@@ -165,7 +170,7 @@ def test_impossible_points_are_refused(fits, model, change):
     def hostile(session):
         same = {"rows": ROWS, "columns": 1, "same": {"reasons": 1}}
         session.hub.send("score.hello", header=same)
-        session.hub.send("score.points", {**POINTS, **change}, header={"names": ["x"]})
+        session.hub.send("score.points", {**POINTS, **change})
         session.hub.recv("never")
 
     with pytest.raises(IsthmusError):

@@ -181,10 +181,10 @@ def _as_label_party(
     shapes = Shape(rows, theirs), Shape(2 * rows, theirs)
     for column in range(own):
         high, low = words.split(scaled.values[:, column])
-        for shape, r in zip(shapes, (high, np.concatenate([high, low])), strict=True):
-            link.send("correlation.column", he.pack(encrypted(key, shape, r)))
-        for word, shape in enumerate(shapes):
-            sums[word, :, column] = _opened(link, key, shape)
+        for word, r in enumerate((high, np.concatenate([high, low]))):
+            # One question at a time: answers to more could fill the window before they are read.
+            link.send("correlation.column", he.pack(encrypted(key, shapes[word], r)))
+            sums[word, :, column] = _opened(link, key, shapes[word])
     block = words.joined(sums) / rows
     message = link.recv("correlation.own", timeout=PATIENCE)
     names = wire.names(link, message, theirs)
@@ -192,9 +192,9 @@ def _as_label_party(
     _check(link, block, inner)
     found = _joined(me, scaled, link.partner, names, block, inner)
     if share:
-        head = {"names": list(scaled.names)}
         mine = scaled.values.T @ scaled.values / rows
-        link.send("correlation.shared", {"block": block, "matrix": mine}, header=head)
+        shown = wire.shown_names(scaled.names)
+        link.send("correlation.shared", {"names": shown, "block": block, "matrix": mine})
     return found
 
 
@@ -212,8 +212,8 @@ def _as_feature_party(
             asked = link.recv("correlation.column", timeout=PATIENCE)
             _answer(link, public, shape, he.unpack(public, dict(asked.tensors), shape.asked), x)
     inner = scaled.values.T @ scaled.values / rows
-    shown = list(scaled.names) if names else [str(number) for number in range(own)]
-    link.send("correlation.own", {"matrix": inner}, header={"names": shown})
+    shown = scaled.names if names else tuple(str(number) for number in range(own))
+    link.send("correlation.own", {"names": wire.shown_names(shown), "matrix": inner})
     if not share:
         return None
     message = link.recv("correlation.shared", timeout=PATIENCE)

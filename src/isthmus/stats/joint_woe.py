@@ -23,6 +23,9 @@ positives.
   learns which bins A has joined, that is, which are alike.
 - Feature parties learn nothing of one another.
 
+What A tells is of bins of at least its own `least` rows too: else B could cut out one person, and
+read its label off the IV. B can still cut out any `least` rows, and learn how many are positive.
+
 A label party that lies about its label, and encrypts a mark on single rows instead, learns the bins
 of these rows: no protocol of this kind prevents it, so B should count the runs it agrees to.
 """
@@ -214,6 +217,12 @@ def _shown_bins(link: Link, count: int, rows: int, options: BinningOptions) -> l
     parts = np.split(sizes, np.cumsum(bins)[:-1])
     if not ((sizes >= 1) & (sizes <= rows)).all() or any(int(p.sum()) != rows for p in parts):
         raise BadMessage(f"{link.partner} sent woe.bins that do not hold the {rows} rows")
+    if (sizes < options.least).any():
+        raise DataError(
+            f"{link.partner} has bins of {int(sizes.min())} rows; {link.me} tells nothing of bins "
+            f"of fewer than {options.least}",
+            mend="Agree on least, or let the partner take the greater one.",
+        )
     return [
         _Shown(name, part, int(a[1]), bool(a[2]), bool(a[3]))
         for name, part, a in zip(names, parts, about, strict=True)
@@ -312,8 +321,11 @@ def _show(
     names = list(bins) if disclosure.names else [str(number) for number in range(len(bins))]
     link.send(
         "woe.bins",
-        {"about": np.array(about, np.int32), "rows": np.concatenate(list(counts.values()))},
-        header={"names": names},
+        {
+            "names": wire.shown_names(names),
+            "about": np.array(about, np.int32),
+            "rows": np.concatenate(list(counts.values())),
+        },
     )
 
 

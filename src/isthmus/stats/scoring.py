@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -98,8 +99,13 @@ def _own(party: str, card: Scorecard, table: Table, reasons: int, names: bool) -
 
 
 def _send(link: Link, part: _Part) -> None:
-    tensors = {"points": part.points, "columns": part.columns, "lost": part.lost}
-    link.send("score.points", tensors, header={"names": list(part.names)})
+    tensors: dict[str, npt.NDArray[Any]] = {
+        "names": wire.shown_names(part.names),
+        "points": part.points,
+        "columns": part.columns,
+        "lost": part.lost,
+    }
+    link.send("score.points", tensors)
 
 
 def _received(link: Link, rows: int, count: int, reasons: int) -> _Part:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,13 +66,24 @@ def number(link: Link, message: Message, name: str, low: int, high: int) -> int:
     return value
 
 
+def shown_names(names: Sequence[str]) -> npt.NDArray[np.uint8]:
+    """Names of columns for a message, uint8: a header could not hold thousands."""
+    return np.frombuffer(json.dumps(list(names)).encode(), np.uint8)
+
+
 def names(link: Link, message: Message, count: int) -> tuple[str, ...]:
-    """The names of `count` columns of the header, all different.
+    """The `count` names of columns that `shown_names` made, all different.
 
     Raises:
         BadMessage: they are something else.
     """
-    found = message.header.get("names")
+    data = tensor_of_any_length(link, message, "names", np.uint8)
+    # Twelve bytes are the most that JSON makes of a character.
+    most = 2 + count * (12 * _LONGEST_NAME + 4)
+    try:
+        found = json.loads(data.tobytes()) if data.size <= most else None
+    except (ValueError, RecursionError):
+        found = None
     fits = (
         isinstance(found, list)
         and len(found) == count
