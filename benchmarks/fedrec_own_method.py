@@ -33,7 +33,7 @@ from isthmus.files import write_json
 DATA = ("filmtrust", "ml-100k", "ml-1m", "microlens-50k")
 HONEST = ("honest-sampled", "full-ranking")
 OWN = "ordered-pairs"
-EASE = "ordered-pairs+blend=1"
+EASE = "ordered-pairs+blend=1+broad=0"
 ROWS = {
     OWN: "Ordered pairs",
     EASE: "EASE, ridge chosen on validation",
@@ -63,6 +63,7 @@ ROWS = {
     "cofedrec": "CoFedRec",
     "pfedmoe": "pFedMoE",
     "da-pfl": "DA-PFL",
+    "ordered-pairs+broad=0": "without the low-pass filter",
     "ordered-pairs+blend=0": "without EASE",
     "ordered-pairs+decay=0": "the last item alone for a history",
     "ordered-pairs+ordered_ridge=300+both_ridge=300+blend=0.4": "nothing chosen on validation",

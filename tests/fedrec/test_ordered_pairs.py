@@ -9,7 +9,7 @@ from tests.fedrec.conftest import made_up
 from isthmus.crypto.masks import MaskKey, Roster
 from isthmus.errors import JobError
 from isthmus.fedrec import Interactions, RunOptions, make_task, protocol, recipe, run
-from isthmus.fedrec.algorithms import _gaussian, _pairs
+from isthmus.fedrec.algorithms import _gaussian, _pair_weights, _pairs
 from isthmus.fedrec.algorithms._pair_weights import next_item_weights
 from isthmus.fedrec.algorithms.ease import ease_weights
 from isthmus.fedrec.algorithms.ordered_pairs import (
@@ -88,7 +88,7 @@ def test_the_weights_are_those_of_the_pooled_regression():
 
 def test_without_order_it_is_ease():
     task = task_of(made_up(clients=40, order="none"))
-    method = OrderedPairs(task, Settings(both_ridge=3.0))
+    method = OrderedPairs(task, Settings(both_ridge=3.0, broad=0.0))
     method.learn()
     x = _pairs.histories(task.population.train, task.population.items, 1.0, np.arange(40))
     plain = x @ ease_weights(x.T @ x, 3.0)
@@ -160,6 +160,27 @@ def test_many_items_go_by_the_sketch_with_one_jacobi_step(order):
     weights = ordered / (np.diag(both) / (1 - 0.64) + 2.0)[:, None]
     h = _pairs.histories(task.population.by_turn, task.population.items, 0.8, np.arange(30))
     assert method.weights.after(h) == pytest.approx(h @ weights, abs=1e-2)
+
+
+@pytest.mark.parametrize("whole", [10, 6000])
+def test_the_broad_part_is_the_low_pass_filter_of_counts(whole, monkeypatch):
+    monkeypatch.setattr(_pair_weights, "ITERATIONS", 2000)  # eigenvalues here lie close
+    data = made_up(clients=30)
+    task = task_of(data)
+    settings = Settings(whole_items=whole, sketch_words=1 << 16, components=3, broad=1.0, **FIXED)
+    method = OrderedPairs(task, settings)
+    method.learn()
+    ordered, both = pair_sums(task, Settings())
+    count, own = len(both), np.diag(both)
+    together = both - np.diag(own) if whole > count else ordered + ordered.T
+    scale = np.divide(1, np.sqrt(own), out=np.zeros(count), where=own > 0)
+    normal = scale[:, None] * (together + np.diag(own)) * scale
+    v = np.linalg.eigh(normal)[1][:, -3:]
+    h = _pairs.histories(task.population.by_turn, count, 0.8, np.arange(30))
+    wanted = h * scale @ v @ v.T * np.sqrt(own)
+    assert method.weights.around(h) == pytest.approx(wanted, abs=2e-2)
+    z = (wanted - wanted.mean(1, keepdims=True)) / wanted.std(1, keepdims=True)
+    assert scores_of(method, task) == pytest.approx(z, abs=5e-2)
 
 
 @pytest.mark.parametrize("whole", [10, 6000])

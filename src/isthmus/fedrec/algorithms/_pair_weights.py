@@ -11,12 +11,42 @@ from isthmus.fedrec.algorithms.ease import ease_weights
 from isthmus.fedrec.method import Arrays
 from isthmus.fedrec.population import Floats
 
+ITERATIONS = 12
+"""Of the subspace; more changed no figure."""
+
 
 class Weights(ABC):
-    """S and B of ordered pairs, in one of two forms."""
+    """S, B and V of ordered pairs, in one of two forms."""
 
     popular: Floats
     """How many clients have each item, float32 [M]."""
+    broad: Floats
+    """What `broaden` made, float32 [M, k]."""
+
+    @abstractmethod
+    def _together(self, block: Floats) -> Floats:
+        """`block` [k, M] times how often items come together, symmetric, its diagonal 0."""
+
+    def broaden(self, components: int, rng: np.random.Generator) -> None:
+        """Make `broad`: the leading eigenvectors of D^-1/2 (N + D) D^-1/2, N how often items come
+        together and D their counts, by subspace iteration (Halko, Martinsson, Tropp 2011, 4.4).
+        """
+        inner, _ = self._scales()
+        block = rng.standard_normal((min(components, len(inner)), len(inner))).astype(np.float32)
+        for _ in range(ITERATIONS):
+            step = self._together(block * inner) * inner + block * (inner > 0)
+            block = np.linalg.qr(step.T)[0].T
+        self.broad = np.ascontiguousarray(block.T, np.float32)
+
+    def around(self, history: Floats) -> Floats:
+        """Scores h D^-1/2 V V' D^1/2, float32 [n, M]: what goes with a history by and large."""
+        inner, outer = self._scales()
+        return np.asarray((history * inner) @ self.broad @ self.broad.T * outer, np.float32)
+
+    def _scales(self) -> tuple[Floats, Floats]:
+        outer = np.sqrt(self.popular)
+        inner = np.divide(1, outer, out=np.zeros_like(outer), where=outer > 0)
+        return inner, outer
 
     @abstractmethod
     def solve(self, ordered_ridge: float, both_ridge: float) -> None:
@@ -59,7 +89,11 @@ class WholeWeights(Weights):
         self._decay = decay
         self._solved = (0.0, 0.0)
         self.popular = np.maximum(np.diag(both), 0).astype(np.float32)
-        self.s = self.b = np.zeros((0, 0), np.float32)
+        self.s = self.b = self.broad = np.zeros((0, 0), np.float32)
+
+    def _together(self, block: Floats) -> Floats:
+        both = self._sums[1]
+        return np.asarray(block @ both - block * np.diag(both), np.float32)
 
     def solve(self, ordered_ridge: float, both_ridge: float) -> None:
         """By factorisation; what was solved for the same ridge before is kept."""
@@ -79,20 +113,21 @@ class WholeWeights(Weights):
         return np.asarray(history @ self.b)
 
     def state(self) -> Arrays:
-        """S, B and the items' counts."""
-        return {"s": self.s, "b": self.b, "popular": self.popular}
+        """S, B, V and the items' counts."""
+        return {"s": self.s, "b": self.b, "popular": self.popular, "broad": self.broad}
 
     @staticmethod
     def restored(state: Arrays, decay: float) -> WholeWeights:
         """From `state()`, ready to score."""
         out = WholeWeights(np.zeros((0, 0)), np.zeros((0, 0)), decay)
         out.s, out.b, out.popular = state["s"], state["b"], state["popular"]
+        out.broad = state["broad"]
         return out
 
     @property
     def size(self) -> int:
-        """S and B."""
-        return self.s.size + self.b.size
+        """S, B and V."""
+        return self.s.size + self.b.size + self.broad.size
 
     @property
     def size_tried(self) -> int:
@@ -114,6 +149,10 @@ class SparseWeights(Weights):
         self._decay = decay
         self._ridges = (0.0, 0.0)
         self.popular = popular
+        self.broad = np.zeros((0, 0), np.float32)
+
+    def _together(self, block: Floats) -> Floats:
+        return self._times(block, self._pairs, self._turned)
 
     def solve(self, ordered_ridge: float, both_ridge: float) -> None:
         """The ridges are used as scores are made."""
@@ -136,11 +175,11 @@ class SparseWeights(Weights):
         return out
 
     def state(self) -> Arrays:
-        """C by rows, the items' counts and the ridges."""
+        """C by rows, V, the items' counts and the ridges."""
         one = self._pairs
         return {
             "indptr": one.indptr, "items": one.items, "values": one.values,
-            "popular": self.popular, "ridges": np.array(self._ridges),
+            "popular": self.popular, "ridges": np.array(self._ridges), "broad": self.broad,
         }  # fmt: skip
 
     @staticmethod
@@ -149,12 +188,13 @@ class SparseWeights(Weights):
         pairs = Sparse(state["indptr"], state["items"], state["values"])
         out = SparseWeights(pairs, state["popular"], decay)
         out.solve(float(state["ridges"][0]), float(state["ridges"][1]))
+        out.broad = state["broad"]
         return out
 
     @property
     def size(self) -> int:
-        """Item and value of each pair of C, and the items' counts."""
-        return 2 * len(self._pairs.values) + len(self.popular)
+        """Item and value of each pair of C, V, and the items' counts."""
+        return 2 * len(self._pairs.values) + self.broad.size + len(self.popular)
 
     @property
     def size_tried(self) -> int:

@@ -11,11 +11,14 @@ after t items, h_t = decay h_{t-1} + e_{x_t}. The weights that best tell the nex
 `A = sum h_t h_t'`; and, if each history is followed until it has decayed, A needs no sum of its
 own: `A = (decay (C + C') + diag(G)) / (1 - decay^2)`. With `B` of EASE from G, a client scores
 
-    (1 - blend) z(h_n S) + blend z(x B),    z: less the mean over items, by the deviation.
+    z((1 - blend) z(h_n S) + blend z(x B)) (1 - broad) + broad z(h_n D^-1/2 V V' D^1/2)
 
-Without order in the data blend is 1, and the method is EASE. The two ridges and the blend are
-chosen on validation: clients judge each candidate at home, one at a time, and the sum of their
-NDCG@10 is all that is asked for. The decay is the same for all data.
+with z: less the mean over items, by the deviation. V are the leading eigenvectors of what GF-CF
+calls its ideal low-pass filter, here of D^-1/2 G D^-1/2 with D the diagonal of G (of C + C' where
+there is no G): it tells apart, by and large, the items that came beside none of the client's.
+Without order in the data blend is 1 and h is x: EASE, and a little of GF-CF. The two ridges and
+the blend are chosen on validation: clients judge each candidate at home, one at a time, and the
+sum of their NDCG@10 is all that is asked for. Decay and filter are the same for all data.
 
 **Many items** (more than `whole_items`). Matrices of M^2 words are too much for a device. Clients
 add their ordered pairs to a count-min sketch, the server reads all pairs back, and S becomes one
@@ -31,6 +34,7 @@ and the sketch is refused, as noise fills it.
 
 Sources: Steck, Embarrassingly Shallow Autoencoders, WWW 2019 (B); Choi et al., Session-aware Linear
 Item-Item Models, WWW 2021 (next item by ridge regression from a decayed history; mixing both);
+Shen et al., How Powerful is Graph Convolution for Recommendation, CIKM 2021 (the low-pass filter);
 Cormode, Muthukrishnan, J. Algorithms 2005 (count-min); Bonawitz et al., CCS 2017 (secure sum);
 Balle, Wang, ICML 2018 (noise). Ours: A from C, and so two sums; words; Jacobi step; the choice.
 """
@@ -67,6 +71,10 @@ class Settings:
     """Added to the diagonal of G."""
     blend: float = -1.0
     """Weight of EASE; 0 leaves it out, 1 leaves the order out."""
+    broad: float = 0.1
+    """Weight of the low-pass filter."""
+    components: int = 128
+    """Eigenvectors that it has."""
     whole_items: int = 6000
     """Items up to which matrices go up whole."""
     sketch_words: int = 1 << 24
@@ -83,6 +91,8 @@ class Settings:
     def __post_init__(self) -> None:
         if not 0 <= self.decay < 1:
             raise JobError(f"decay is {self.decay:g}", mend="It must be at least 0 and below 1.")
+        if not 0 <= self.broad <= 1 or self.components < 1:
+            raise JobError("broad must be from 0 to 1, and components 1 or more")
         if self.noise > 0 and self.clip <= 0:
             raise JobError("noise without clip protects nobody", mend="Set clip as well.")
         if self.sketch_words & (self.sketch_words - 1) or self.sketch_words < 2:
@@ -114,6 +124,8 @@ class OrderedPairs(OneRound):
         weights, up = self._whole() if whole else self._sketched()
         self.weights = weights
         asked = self._choose(weights, whole)
+        if self.settings.broad > 0:
+            weights.broaden(self.settings.components, self.task.generator(randomness.START))
         return self.learned, up + 4 * asked
 
     @property
@@ -202,12 +214,16 @@ class OrderedPairs(OneRound):
         items = self.task.population.items
         rarely = weights.popular / max(float(weights.popular.max()), 1.0)
         out = np.broadcast_to(1e-4 * rarely, (len(clients), items)).astype(np.float32)
+        decay = self.settings.decay if self._ordered else 1.0
+        decayed = _pairs.histories(self._sequence, items, decay, clients)
         if blend < 1:
-            history = _pairs.histories(self._sequence, items, self.settings.decay, clients)
-            out += (1 - blend) * _standard(weights.after(history))
+            out += (1 - blend) * _standard(weights.after(decayed))
         if blend > 0:
             history = _pairs.histories(self._sequence, items, 1.0, clients)
             out += blend * _standard(weights.beside(history))
+        if weights.broad.size:
+            broad = self.settings.broad
+            out = (1 - broad) * _standard(out) + broad * _standard(weights.around(decayed))
         return np.asarray(out, np.float32)
 
     def state(self) -> Arrays:
