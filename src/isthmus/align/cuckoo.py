@@ -3,7 +3,7 @@
 The table has three parts of equal size, and an id has one bin in each, so that its three bins are
 never the same. With 1.27 bins an id and three hash functions a table without a stash exists but for
 a probability of 2^-40 (Pinkas, Schneider and Zohner, "Scalable Private Set Intersection Based on OT
-Extension", ACM TOPS 2018, section 7.1, measured; the form without a stash in Pinkas, Schneider,
+Extension", ACM TOPS 2018, measured; the form without a stash in Pinkas, Schneider,
 Tkachenko and Yanai, EUROCRYPT 2019). Small tables fail more often, mostly by four ids on the same
 three bins, C(n, 4) / part^9: at least 1,026 bins keep that below 2^-41.
 

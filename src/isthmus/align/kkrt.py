@@ -1,7 +1,7 @@
 r"""Private set intersection by oblivious transfer, in a star around the label party.
 
 After Kolesnikov, Kumaresan, Rosulek and Trieu, "Efficient Batched Oblivious PRF with Applications
-to Private Set Intersection", CCS 2016, figures 2 and 3, on a cuckoo table without a stash. Between
+to Private Set Intersection", CCS 2016, on a cuckoo table without a stash. Between
 the label party A, the receiver of the oblivious pseudo-random function, and each feature party B,
 its sender::
 
@@ -31,9 +31,14 @@ What each side learns is what `ecdh` lets it learn:
   to A, that says nothing. The hash functions' seed is fresh, and fits A's ids whatever they are but
   for a probability of 2^-40.
 
+Two things differ from the paper. The three hash functions have bins of their own (`cuckoo`), so
+that an id needs no number of the function beside it. And the tags of an id share a row, where the
+paper has three sets in orders of their own: so one bit answers for the id, and B does not learn
+which of the three functions A placed it by.
+
 **The length of a tag** is 40 + log2(n_A n_B) bits, in whole bytes: two different ids match with a
-probability below 2^-40 in the whole run (as figure 3). That would be an error in the digest of the
-agreed order, never a wrong alignment.
+probability below 2^-40 in the whole run, as in the paper. That would be an error, found by the
+digest of the agreed order, never a wrong alignment.
 
 Rows and tags go in chunks, and B works on each chunk of rows as it comes, so that memory stays at
 the ids, 16 bytes for each id of each side and B's tags.

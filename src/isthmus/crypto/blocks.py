@@ -105,7 +105,7 @@ def robust_hash(rows: Words, tweaks: Words) -> Words:
     """A hash of each row to 128 bits, correlation robust: H(r + (c AND s)) hides s and itself.
 
     TMMO of Guo, Katz, Wang and Yu, "Efficient and Secure Multiparty Computation from Fixed-Key
-    Block Ciphers", IEEE S&P 2020, section 7.4: pi(pi(x) + tweak) + pi(x), where pi is AES under a
+    Block Ciphers", IEEE S&P 2020: pi(pi(x) + tweak) + pi(x), where pi is AES under a
     fixed, public key, taken for an ideal permutation. A row of more than one block is first folded
     to one as in libOTe's KKRT: x = sum of pi(b_i) + b_i, here with a constant added to each
     block, so that blocks cannot change places.

@@ -1,7 +1,7 @@
 """An oblivious pseudo-random function in batches: one input, one key each, and neither is shown.
 
 BaRK-OPRF of Kolesnikov, Kumaresan, Rosulek and Trieu, "Efficient Batched Oblivious PRF with
-Applications to Private Set Intersection", CCS 2016, figure 2. For each j the receiver has an input
+Applications to Private Set Intersection", CCS 2016. For each j the receiver has an input
 r_j and gets F_j(r_j) of it; the sender can work out F_j(x) of every x it likes:
 
     F_j(x) = H(j, q_j + (C(x) AND s))    with q_j = t_j + (C(r_j) AND s), so F_j(r_j) = H(j, t_j)

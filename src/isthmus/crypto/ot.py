@@ -1,8 +1,8 @@
 """Oblivious transfer of keys on Ed25519: one side gets two, the other the one that it chose.
 
-The endemic OT of Masny and Rindal, "Endemic Oblivious Transfer", CCS 2019, section 5 (from
-Diffie-Hellman key agreement), many at once. With B the base point, H_0 and H_1 hash functions onto
-the group, the sender's secret a and, for each OT, the chooser's bit c::
+The endemic OT of Masny and Rindal, "Endemic Oblivious Transfer", CCS 2019, from Diffie-Hellman key
+agreement, many at once. With B the base point, H_0 and H_1 hash functions onto the group, the
+sender's secret a and, for each OT, the chooser's bit c::
 
     sender  -> chooser   A = a B
     chooser -> sender    r_0, r_1 with r_(1-c) = d B random and r_c = b B - H_c(r_(1-c))
