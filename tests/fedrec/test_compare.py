@@ -16,7 +16,14 @@ from isthmus.cli.main import app
 from isthmus.errors import JobError, NotFinite
 from isthmus.fedrec import Algorithm, algorithm_names
 from isthmus.fedrec.algorithms.popularity import Popularity, Settings
-from isthmus.fedrec.compare import CompareOptions, compare, entries, entry, wanted_protocols
+from isthmus.fedrec.compare import (
+    CompareOptions,
+    compare,
+    entries,
+    entry,
+    plan,
+    wanted_protocols,
+)
 from isthmus.fedrec.compare.page import render
 from isthmus.fedrec.compare.picture import plane
 from isthmus.fedrec.compare.published import PUBLISHED
@@ -95,6 +102,15 @@ def test_the_same_again_runs_nothing(compared):
     )  # fmt: skip
     assert set(states) == {"kept"}
     assert again == found
+
+
+def test_another_engine_is_another_training(tmp_path, monkeypatch):
+    cell = plan.Cell(entry("popularity"), 0, (PROTOCOLS["authors"],))
+    data = made_up(30, 40)
+    before = cell.folder(tmp_path, data, 1, 1)
+    assert cell.folder(tmp_path, data, 1, 1) == before
+    monkeypatch.setattr(plan, "_ground", lambda: "another")
+    assert cell.folder(tmp_path, data, 1, 1) != before
 
 
 def test_one_training_serves_both_honest_protocols(compared):

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from isthmus.errors import IsthmusError, JobError
@@ -85,11 +86,28 @@ class Cell:
 
 
 def _code(found: Algorithm) -> str:
-    """The text of the algorithm's file: another text is another algorithm."""
+    """The text of the algorithm's file and a digest of what it stands on."""
     try:
-        return inspect.getsource(sys.modules[found.build.__module__])
+        own = inspect.getsource(sys.modules[found.build.__module__])
     except (OSError, TypeError, KeyError):
-        return ""
+        own = ""
+    return own + _ground()
+
+
+@cache
+def _ground() -> str:
+    """A digest of all code under every algorithm: engine, kernels, backbones, shared helpers."""
+    root = Path(__file__).parents[1]
+    files = [
+        *root.glob("*.py"),
+        *(root / "kernels").glob("*.py"),
+        *(root / "backbones").glob("*.py"),
+        *(root / "algorithms").glob("_[!_]*.py"),
+    ]
+    digest = hashlib.sha256()
+    for one in sorted(files):
+        digest.update(one.read_bytes())
+    return digest.hexdigest()
 
 
 def data_mark(data: Interactions) -> str:
