@@ -171,6 +171,7 @@ def test_impossible_options(options, said):
         ([1.0] * 30, {"edges": {"x": [2.0, 1.0]}}, JobError, "do not rise"),
         ([1.0] * 30, {"edges": {"y": [2.0]}}, JobError, "the column 'y'"),
         ([1.0] * 30, {"special": {"x": ["a"]}}, JobError, "must be numbers"),
+        ([1.0] * 30, {"special": {"x": [np.nan]}}, JobError, "must be numbers"),
         (["a"] * 30, {"special": {"x": [1.0]}}, JobError, "must be text"),
     ],
 )

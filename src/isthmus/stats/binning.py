@@ -225,8 +225,11 @@ def _fit(column: Column, options: BinningOptions, label: Bools | None) -> Column
 def _of_numbers(
     column: Column, special: tuple[float | str, ...], options: BinningOptions
 ) -> ColumnBins:
-    if not all(isinstance(value, int | float) for value in special):
-        raise JobError(f"column {column.name!r} has numbers, its special values must be numbers")
+    if not all(isinstance(value, int | float) and np.isfinite(value) for value in special):
+        raise JobError(
+            f"column {column.name!r} has numbers, its special values must be numbers",
+            mend="Missing has a bin of its own anyhow.",
+        )
     numbers = column.numbers
     assert numbers is not None
     kept = numbers[~column.missing & ~np.isin(numbers, np.asarray(special, np.float64))]
