@@ -18,26 +18,31 @@ from isthmus.session import PATIENCE, Session
 
 Floats = NDArray[np.float64]
 
-_MOST_EXPONENT = 1024
-
 
 def fit_as_feature(session: Session, data: Floats, options: LinearOptions) -> LinearResult:
     """See `fit`."""
     span = Span(data, options)
+    key, start = greet(session, span, len(data), options)
+    span.whiten(wire.positive(session.hub, start, "curvature"))
+    side = _Side(session, span, key, Precision.of(len(data)), options)
+    with session.progress.task("fit", span.rank) as task:
+        while side.round(session.hub.recv("linear.residuals", timeout=PATIENCE)):
+            task.advance()
+    return side.finish()
+
+
+def greet(
+    session: Session, span: Span, rows: int, options: LinearOptions
+) -> tuple[he.HePublic, Message]:
+    """The label party's key and its `linear.start`, once both have seen that they agree."""
     if span.rank > wire.MOST_COLUMNS:
         raise DataError(f"{span.rank} columns are more than {wire.MOST_COLUMNS}")
-    agreed = options.agreed() | {"rows": len(data)}
-    link = session.hub
+    agreed, link = options.agreed() | {"rows": rows}, session.hub
     link.send("linear.hello", header={"agreed": agreed, "columns": span.rank})
     hello = link.recv("linear.hello", timeout=PATIENCE)
     wire.same(link, hello, agreed)
     key = he.HePublic(hello.tensors.get("key", np.empty(0, np.uint8)))
-    span.whiten(wire.positive(link, link.recv("linear.start", timeout=PATIENCE), "curvature"))
-    side = _Side(session, span, key, Precision.of(len(data)), options)
-    with session.progress.task("fit", span.rank) as task:
-        while side.round(link.recv("linear.residuals", timeout=PATIENCE)):
-            task.advance()
-    return side.finish()
+    return key, link.recv("linear.start", timeout=PATIENCE)
 
 
 class _Side:
@@ -63,7 +68,7 @@ class _Side:
         if not self._may_go_on():
             raise BadMessage(f"{self._link.partner} asks for more rounds than were agreed")
         weights = wire.take(self._link, message, "weights", np.float64, (self._span.shown,))
-        unit = wire.whole(self._link, message, "exponent", -_MOST_EXPONENT, _MOST_EXPONENT)
+        unit = wire.exponent(self._link, message)
         least = wire.positive(self._link, message, "settled")
         gradient = self._span.gradient(self._products(message, unit), weights)
         if not np.isfinite(gradient).all():

@@ -1,11 +1,12 @@
 r"""Generalised linear models over columns of several parties, without showing the label or columns.
 
-The label party L minimises the loss exactly, by Newton's method, over its own columns and a few
-vectors that the feature parties have shown it; a feature party B adds, in each round, the vector
-that lowers the loss fastest, which it finds by an encrypted gradient. This is the sequential
-subspace method (Narkiss and Zibulevsky, Technion CCIT 559, 2005), conjugate gradients for a
-quadratic loss. It ends at the pooled optimum, at the latest when B has shown as many vectors as it
-has independent columns; as B whitens its columns (`span`), mostly long before. For each B::
+What follows is the protocol `vectors`; `moments` has its own module. The label party L minimises
+the loss exactly, by Newton's method, over its own columns and a few vectors that the feature
+parties have shown it; a feature party B adds, in each round, the vector that lowers the loss
+fastest, which it finds by an encrypted gradient. This is the sequential subspace method (Narkiss
+and Zibulevsky, Technion CCIT 559, 2005), conjugate gradients for a quadratic loss. It ends at the
+pooled optimum, at the latest when B has shown as many vectors as it has independent columns; as B
+whitens its columns (`span`), mostly long before. For each B::
 
     L -> B   linear.hello      options, rows; L's public key, fresh in every fit
     B -> L   linear.hello      options, rows, the number q of B's independent columns
@@ -50,6 +51,7 @@ from isthmus.errors import DataError, JobError
 from isthmus.linear.feature_side import fit_as_feature
 from isthmus.linear.label_side import fit_as_label
 from isthmus.linear.local import Target
+from isthmus.linear.moments import fit_moments_as_feature, fit_moments_as_label
 from isthmus.linear.options import LinearOptions
 from isthmus.linear.result import LinearResult
 from isthmus.session import Session
@@ -91,14 +93,16 @@ def fit(
             raise JobError(f"{session.me} is not the label party, and came with labels or weights")
         if data is None:
             raise JobError(f"{session.me} came without columns")
-        return fit_as_feature(session, table(data), options)
+        as_feature = fit_moments_as_feature if options.protocol == "moments" else fit_as_feature
+        return as_feature(session, table(data), options)
     if labels is None:
         raise JobError(f"{session.me} is the label party, and came without labels")
     target = _target(labels, weights, offset, options)
     own = np.empty((len(target.labels), 0)) if data is None else table(data)
     if len(own) != len(target.labels):
         raise DataError(f"{len(own)} rows of columns and {len(target.labels)} labels")
-    return fit_as_label(session, own, target, options)
+    as_label = fit_moments_as_label if options.protocol == "moments" else fit_as_label
+    return as_label(session, own, target, options)
 
 
 def table(data: ArrayLike) -> Floats:

@@ -26,22 +26,26 @@ _NEAR = 1e-6
 
 
 @dataclass
-class _Partner:
+class Partner:
     """What the label party knows of one feature party."""
 
     link: Link
     shape: Shape
+    """Rows and independent columns."""
     most: int
     """Directions that it may show."""
     shown: int = 0
     settled: bool = False
+    """Whether its last gradient was nothing."""
 
     @property
     def name(self) -> str:
+        """Its name."""
         return self.link.partner
 
     @property
     def active(self) -> bool:
+        """Whether it may show another direction."""
         return self.shown < self.most
 
 
@@ -50,7 +54,7 @@ def fit_as_label(
 ) -> LinearResult:
     """See `fit`."""
     key, precision = he.HeKey(), Precision.of(len(data))
-    partners = _greet(session, len(data), options, key)
+    partners = greet(session, len(data), options, key)
     model = LocalModel(target, data, options)
     for partner in partners:
         partner.link.send("linear.start", header={"curvature": model.curvature})
@@ -63,7 +67,8 @@ def fit_as_label(
     return _finish(model, partners, options, rounds)
 
 
-def _greet(session: Session, rows: int, options: LinearOptions, key: he.HeKey) -> list[_Partner]:
+def greet(session: Session, rows: int, options: LinearOptions, key: he.HeKey) -> list[Partner]:
+    """Send the key, and see that the partners have the same options and rows."""
     agreed, public = options.agreed() | {"rows": rows}, key.public()
     for link in session.links.values():
         link.send("linear.hello", {"key": public}, {"agreed": agreed})
@@ -79,7 +84,7 @@ def _greet(session: Session, rows: int, options: LinearOptions, key: he.HeKey) -
                 mend="Take more rows or fewer columns; rows_per_column sets the bound.",
             )
         most = min(columns, options.rounds or columns)
-        partners.append(_Partner(link, Shape(rows, columns), most))
+        partners.append(Partner(link, Shape(rows, columns), most))
     return partners
 
 
@@ -87,7 +92,7 @@ def _round(
     model: LocalModel,
     key: he.HeKey,
     precision: Precision,
-    partners: list[_Partner],
+    partners: list[Partner],
     options: LinearOptions,
 ) -> None:
     """A gradient for every partner that may still show something, and their directions."""
@@ -108,7 +113,7 @@ def _round(
     model.solve()
 
 
-def _take_direction(model: LocalModel, partner: _Partner) -> None:
+def _take_direction(model: LocalModel, partner: Partner) -> None:
     message = partner.link.recv("linear.direction", timeout=PATIENCE)
     partner.settled = wire.choice(partner.link, message, "settled", (True, False))
     if not partner.settled:
@@ -117,7 +122,7 @@ def _take_direction(model: LocalModel, partner: _Partner) -> None:
         _add(model, partner, shown[:, None])
 
 
-def _add(model: LocalModel, partner: _Partner, directions: Floats) -> None:
+def _add(model: LocalModel, partner: Partner, directions: Floats) -> None:
     """Take directions, if they are orthonormal as `span` makes them."""
     with np.errstate(over="ignore", invalid="ignore"):
         model.add(partner.name, directions)
@@ -134,7 +139,7 @@ def _add(model: LocalModel, partner: _Partner, directions: Floats) -> None:
 
 
 def _finish(
-    model: LocalModel, partners: list[_Partner], options: LinearOptions, rounds: int
+    model: LocalModel, partners: list[Partner], options: LinearOptions, rounds: int
 ) -> LinearResult:
     # A partner that has shown a basis of all its columns has nothing left to be away from.
     converged = all(one.settled or one.shown == one.shape.columns for one in partners)

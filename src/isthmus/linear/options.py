@@ -21,6 +21,10 @@ class LinearOptions:
 
     family: str = "logistic"
     """One of `FAMILIES`."""
+    protocol: str = "vectors"
+    """`vectors`, of the module `fit`, for all families; `moments`, of the module `moments`, for
+    linear regression, and for logistic regression by its loss's Taylor series: nothing by row is
+    shown."""
     power: float = 1.5
     """The variance's power of the mean, between 1 and 2; of the family `tweedie` alone."""
     l2: float = 0.0
@@ -48,6 +52,10 @@ class LinearOptions:
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
             raise JobError(f"there is no family {self.family!r}; there is {', '.join(FAMILIES)}")
+        if self.protocol not in ("vectors", "moments"):
+            raise JobError(f"there is no protocol {self.protocol!r}; there is vectors, moments")
+        if self.protocol == "moments":
+            self._check_moments()
         for name, fine in _fine(self).items():
             if not fine:
                 raise JobError(f"{name} cannot be {getattr(self, name)!r}")
@@ -57,6 +65,15 @@ class LinearOptions:
             raise JobError(
                 "standard errors take all vectors of a feature party, and rounds bounds them",
                 mend="Leave one of the two out.",
+            )
+
+    def _check_moments(self) -> None:
+        if self.family not in ("linear", "logistic"):
+            raise JobError(f"moments are not enough for the family {self.family}")
+        if self.standard_errors or self.rounds is not None:
+            raise JobError(
+                "standard_errors and rounds are of the protocol vectors",
+                mend="Leave them out with moments.",
             )
 
     def likelihood(self) -> Family:

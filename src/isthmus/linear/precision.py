@@ -52,14 +52,22 @@ class Precision:
 
         A power of two, as the feature party learns it and should not learn the largest residual.
         """
-        largest = float(np.abs(values).max())
-        exponent = math.frexp(largest)[1] - self.residual if largest else 0
-        return _whole(np.ldexp(values, -exponent)), exponent
+        return _in_powers(values, self.residual)
 
     def columns(self, values: Floats) -> tuple[Longs, Floats]:
         """Whole numbers [rows, columns] and what one counts in each column."""
         units = np.abs(values).max(axis=0) / (1 << self.column)
         return _whole(values / units), units
+
+    def columns_together(self, values: Floats) -> tuple[Longs, int]:
+        """Whole numbers [rows, columns] and the power of two that all of them count in."""
+        return _in_powers(values, self.column)
+
+
+def _in_powers(values: Floats, bits: int) -> tuple[Longs, int]:
+    largest = float(np.abs(values).max())
+    exponent = math.frexp(largest)[1] - bits if largest else 0
+    return _whole(np.ldexp(values, -exponent)), exponent
 
 
 def _whole(values: Floats) -> Longs:

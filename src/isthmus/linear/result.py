@@ -25,7 +25,7 @@ class LinearResult:
     intercept: float | None = None
     """At the label party, if one was asked for."""
     rounds: int
-    """Encrypted gradients that were made."""
+    """Encrypted gradients that were made; 1 with `moments`."""
     converged: bool
     """Whether `LinearOptions.tolerance` was reached."""
     shown: int
@@ -35,9 +35,9 @@ class LinearResult:
     intercept_error: float | None = None
     """The intercept's standard error, at the label party."""
     dispersion: float | None = None
-    """At the label party: Pearson's, or 1 where the family fixes it."""
+    """At the label party: Pearson's, or 1 where the family fixes it. None with `moments`."""
     loss: float | None = None
-    """At the label party: the mean loss without the penalty, as `Family.loss`."""
+    """At the label party: the mean loss without the penalty. None with `moments`."""
 
     def p_values(self) -> Floats:
         """Two-sided, by the normal distribution (Wald), float64 [columns].

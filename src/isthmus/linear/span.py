@@ -125,6 +125,11 @@ class Span:
         found: Floats = self._to_columns @ (self._shown @ weights)
         return found
 
+    def of_basis(self, weights: Floats) -> Floats:
+        """Coefficients of the columns, float64 [columns], from those of Z, float64 [rank]."""
+        found: Floats = self._to_columns @ weights
+        return found
+
     def errors(self, covariance: Floats) -> Floats:
         """The columns' standard errors, float64 [columns], from the directions' covariance."""
         there = self._to_columns @ self._shown

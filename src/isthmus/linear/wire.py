@@ -13,6 +13,8 @@ from isthmus.link import Link, Message
 
 MOST_COLUMNS = 2048
 """Independent columns of one feature party."""
+_MOST_EXPONENT = 400
+"""Two of them and the numbers they count still are within float64."""
 
 
 def take(
@@ -49,6 +51,19 @@ def positive(link: Link, message: Message, name: str) -> float:
     if type(value) is not float or not math.isfinite(value) or value <= 0:
         raise BadMessage(f"{link.partner} sent {message.topic} without a proper {name!r}")
     return value
+
+
+def real(link: Link, message: Message, name: str) -> float:
+    """A finite number of the header. Raises BadMessage."""
+    value = message.header.get(name)
+    if type(value) is not float or not math.isfinite(value):
+        raise BadMessage(f"{link.partner} sent {message.topic} without a proper {name!r}")
+    return value
+
+
+def exponent(link: Link, message: Message) -> int:
+    """The power of two that whole numbers count in. Raises BadMessage."""
+    return whole(link, message, "exponent", -_MOST_EXPONENT, _MOST_EXPONENT)
 
 
 def choice(link: Link, message: Message, name: str, choices: tuple[Any, ...]) -> Any:
