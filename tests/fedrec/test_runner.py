@@ -11,6 +11,7 @@ from tests.fedrec.conftest import made_up
 from isthmus.errors import JobError, StorageError
 from isthmus.fedrec import (
     Algorithm,
+    Candidates,
     Guard,
     RunOptions,
     algorithm,
@@ -147,6 +148,27 @@ def test_a_guard_changes_what_the_server_sees_and_counts_its_bytes(data):
     before = method.shared.items.copy()
     method.round(1, lambda clients, score: None)
     np.testing.assert_array_equal(method.shared.items, before)
+
+
+@pytest.mark.parametrize("name", ["pfedrec", "gpfedrec"])
+def test_some_clients_of_a_chunk_are_judged_as_all_of_it_are(data, name):
+    task = make_task(data, HONEST[0], 0)
+    found = []
+
+    def all_of(clients):
+        return Candidates.everything(len(clients), data.items)
+
+    def watch(clients, score):
+        if len(clients) < 3:
+            return
+        whole = score(clients, all_of(clients)).reshape(len(clients), -1)
+        some = clients[[0, len(clients) - 1]]
+        found.append((whole[[0, -1]], score(some, all_of(some)).reshape(2, -1)))
+
+    recipe(name, None, {"epochs": 1}).build(task).round(1, watch)
+    assert found
+    for whole, some in found:
+        np.testing.assert_array_equal(some, whole)
 
 
 def test_settings_are_checked():

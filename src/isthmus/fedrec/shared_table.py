@@ -14,7 +14,7 @@ from isthmus.errors import JobError
 from isthmus.fedrec import engine
 from isthmus.fedrec.engine import Candidates, Work
 from isthmus.fedrec.method import Arrays, Method, RoundReport, Watch
-from isthmus.fedrec.population import Floats, Longs
+from isthmus.fedrec.population import Floats, Longs, offsets
 from isthmus.fedrec.task import Model, Task
 from isthmus.fedrec.uploads import Aggregator, Reference, Sealed, Shared, Tables, Uploads
 
@@ -172,16 +172,17 @@ class Trained:
 
 
 def part_of(chunk: Uploads, clients: Longs) -> Uploads:
-    """The uploads of `clients`, consecutive ones of the chunk."""
+    """The uploads of `clients`, some of the chunk's, ascending."""
     if len(clients) == len(chunk.clients):
         return chunk
-    first = int(np.searchsorted(chunk.clients, clients[0]))
-    last = first + len(clients)
-    rows = slice(chunk.indptr[first], chunk.indptr[last])
+    places = np.searchsorted(chunk.clients, clients)
+    counts = np.diff(chunk.indptr)[places]
+    indptr = offsets(counts)
+    rows = np.repeat(chunk.indptr[places] - indptr[:-1], counts) + np.arange(indptr[-1])
     return Uploads(
-        clients, chunk.indptr[first : last + 1] - chunk.indptr[first], chunk.items[rows],
-        chunk.rows[rows], chunk.network[first:last], chunk.weight[first:last], chunk.starts,
-        chunk.user[first:last], chunk.counts[rows], chunk.loss[first:last],
+        clients, indptr, chunk.items[rows], chunk.rows[rows], chunk.network[places],
+        chunk.weight[places], chunk.starts, chunk.user[places], chunk.counts[rows],
+        chunk.loss[places],
     )  # fmt: skip
 
 
