@@ -77,7 +77,7 @@ SKETCHED = "microlens-50k"
 RIVALS = tuple(row for row in ROWS if "ease" not in row and "ordered" not in row)
 OWN_TABLES = ("pfedgraph", "fedca", "fedem", "da-pfl")
 """They keep a table a client, 61 GB on MicroLens."""
-EVERY = 25
+EVERY = 5
 """Rounds between two looks at validation, for methods of many rounds."""
 JUDGED = 5000
 """Clients that are judged, drawn if there are more; all of them train."""
@@ -216,7 +216,7 @@ def result(found: Mapping[str, Mapping[str, list[dict[str, Any]]]]) -> Result:
         title="Ordered pairs, one round of secure sums, beside other federated recommenders",
         summary=(
             "HR@10 / NDCG@10 on test, mean and standard deviation over seeds where there are "
-            "several; numbers and rounds chosen on validation (a look every 25 rounds, or more "
+            "several; numbers and rounds chosen on validation (a look every 5 rounds, or more "
             "often). MicroLens: "
             f"{JUDGED} clients drawn are judged, all train, and pairs go through the sketch, so "
             "that 'EASE' there is one Jacobi step towards it. Bytes are MB a client, up / down, "
