@@ -9,9 +9,10 @@ multiplied, slot by slot, with plain numbers. All of it is exact, so fixed point
 with errors, 128 bits), as long as it is semi-honest and sees nothing that was decrypted but what a
 protocol shows it. The holder of the secret key sees all slots of what it decrypts, so the other one
 adds a mask uniform modulo `MODULUS` to every slot that is not meant for it (`masks`): a masked slot
-is uniform whatever was in it. The noise inside a ciphertext is not flooded, for which TenSEAL has
-no function: a key holder who studies it may learn something of the plain numbers that were
-multiplied. `products` adds a fresh encryption of zero, which hides the randomness of sums only.
+is uniform whatever was in it. A ciphertext's noise tells of what it was multiplied with, and the
+key holder can see it. TenSEAL has no function that floods noise; `products` adds an encryption of
+zero times two random vectors, whose noise is tens of bits larger than that of the products. That is
+a heuristic without a proof, and no help against a key holder that encrypts with larger noise.
 
 Public keys and ciphertexts of a partner are read by SEAL, and are refused if their sizes or
 parameters are not exactly those of this module.

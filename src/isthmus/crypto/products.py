@@ -92,8 +92,10 @@ def masked(
         mine = x[:, first : first + shape.together]
         mask, sums = _masks(shape, mine.shape[1], to_key)
         off[first : first + shape.together] = sums
-        # The zero makes the randomness fresh, and carries columns that are all 0.
-        total = public.encrypt(np.zeros(0, np.int64))
+        # Noise that drowns what the products leave in the ciphertext's own; it also carries columns
+        # that are all 0.
+        zero = public.encrypt(np.zeros(0, np.int64))
+        total = zero.times(masks(SLOTS)).times(masks(SLOTS)) + zero
         flat = mine.T.ravel() if shape.asked == 1 else mine.ravel()
         for chunk, one in enumerate(asked):
             part = flat[chunk * SLOTS : (chunk + 1) * SLOTS]

@@ -144,4 +144,14 @@ def _target(
     w = row_values(weights, rows, "weights", 1.0)
     if w.min() <= 0:
         raise DataError("weights must be above 0", mend="Leave rows of weight 0 out.")
+    if (
+        weights is not None
+        and options.standard_errors
+        and options.family in ("logistic", "poisson")
+    ):
+        # Their dispersion is 1, so that errors would need the weights' scale, which is left out.
+        raise JobError(
+            f"there are no standard errors of a weighted {options.family} regression yet",
+            mend="Leave standard_errors out, or the weights.",
+        )
     return Target(family, y, row_values(offset, rows, "offset", 0.0), w / w.mean())

@@ -23,8 +23,9 @@ positives.
   learns which bins A has joined, that is, which are alike.
 - Feature parties learn nothing of one another.
 
-What A tells is of bins of at least its own `least` rows too: else B could cut out one person, and
-read its label off the IV. B can still cut out any `least` rows, and learn how many are positive.
+What A tells is of bins of at least its own `least` rows too, so that one column does not cut out
+one person. Two columns whose bins differ by a few rows still show those rows' labels, by the
+difference of what A tells of each: `least` does not prevent it. B can cut out any `least` rows.
 
 A label party that lies about its label, and encrypts a mark on single rows instead, learns the bins
 of these rows: no protocol of this kind prevents it, so B should count the runs it agrees to.

@@ -9,7 +9,8 @@ The same as scikit-learn's `PCA` of standardised columns up to sign. Signs are f
 its component of greatest size positive.
 
 What each side learns besides what `correlation` says: the feature party its own part of the axes
-and the variance of each, from which it cannot tell the label party's part. With `covariance` both
+and the variance of each; as axes are orthonormal, that tells it the label party's part up to a
+rotation of that party's columns, and of a single column up to its sign. With `covariance` both
 parties' deviations are known to the label party, and axes are those of the covariance matrix.
 """
 
