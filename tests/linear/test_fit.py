@@ -175,6 +175,13 @@ def test_standard_errors_are_those_of_the_pooled_information(family):
     assert found["bob"].shown == THEIRS
 
 
+def test_weighted_counts_have_no_standard_errors():
+    x, y = drawn("poisson")
+    options = LinearOptions(family="poisson", standard_errors=True)
+    with pytest.raises(JobError, match="no standard errors of a weighted poisson"):
+        fitted(halves(x), y, options, weights=np.full(len(y), 0.5))
+
+
 def test_without_standard_errors_there_are_no_p_values():
     x, y = drawn("linear")
     found = fitted(halves(x), y, LinearOptions(family="linear"))
