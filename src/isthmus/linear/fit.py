@@ -44,19 +44,16 @@ and on what they do not hide.
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from isthmus.errors import DataError, JobError
+from isthmus.errors import JobError
 from isthmus.linear.feature_side import fit_as_feature
+from isthmus.linear.given import table, table_or_none, target_of
 from isthmus.linear.label_side import fit_as_label
-from isthmus.linear.local import Target
 from isthmus.linear.moments import fit_moments_as_feature, fit_moments_as_label
 from isthmus.linear.options import LinearOptions
 from isthmus.linear.result import LinearResult
 from isthmus.session import Session
-
-Floats = NDArray[np.float64]
 
 
 def fit(
@@ -97,61 +94,7 @@ def fit(
         return as_feature(session, table(data), options)
     if labels is None:
         raise JobError(f"{session.me} is the label party, and came without labels")
-    target = _target(labels, weights, offset, options)
-    own = np.empty((len(target.labels), 0)) if data is None else table(data)
-    if len(own) != len(target.labels):
-        raise DataError(f"{len(own)} rows of columns and {len(target.labels)} labels")
+    target = target_of(labels, weights, offset, options)
+    own = table_or_none(data, len(target.labels))
     as_label = fit_moments_as_label if options.protocol == "moments" else fit_as_label
     return as_label(session, own, target, options)
-
-
-def table(data: ArrayLike) -> Floats:
-    """The own columns, float64 [rows, columns].
-
-    Raises:
-        DataError: another shape, or values that are missing or infinite.
-    """
-    found = np.asarray(data, np.float64)
-    if found.ndim != 2 or not len(found):
-        raise DataError(f"columns come as [rows, columns], not {list(found.shape)}")
-    bad = np.flatnonzero(~np.isfinite(found).all(axis=0))
-    if len(bad):
-        raise DataError(
-            f"column {bad[0]} has missing or infinite values", mend="Fill or drop them before."
-        )
-    return found
-
-
-def row_values(values: ArrayLike | None, rows: int, name: str, default: float) -> Floats:
-    """A number for each row, float64 [rows]. Raises DataError."""
-    if values is None:
-        return np.full(rows, default)
-    found = np.asarray(values, np.float64)
-    if found.shape != (rows,) or not np.isfinite(found).all():
-        raise DataError(f"{name} must be a finite number for each of {rows} rows")
-    return found
-
-
-def _target(
-    labels: ArrayLike, weights: ArrayLike | None, offset: ArrayLike | None, options: LinearOptions
-) -> Target:
-    rows = len(np.asarray(labels))
-    if not rows:
-        raise DataError("there are no labels")
-    y = row_values(labels, rows, "labels", 0.0)
-    family = options.likelihood()
-    family.check(y)
-    w = row_values(weights, rows, "weights", 1.0)
-    if w.min() <= 0:
-        raise DataError("weights must be above 0", mend="Leave rows of weight 0 out.")
-    if (
-        weights is not None
-        and options.standard_errors
-        and options.family in ("logistic", "poisson")
-    ):
-        # Their dispersion is 1, so that errors would need the weights' scale, which is left out.
-        raise JobError(
-            f"there are no standard errors of a weighted {options.family} regression yet",
-            mend="Leave standard_errors out, or the weights.",
-        )
-    return Target(family, y, row_values(offset, rows, "offset", 0.0), w / w.mean())

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict
 
 from isthmus.errors import JobError
 from isthmus.linear.families import FAMILIES, Family
@@ -18,6 +20,9 @@ class LinearOptions:
     Raises:
         JobError: a value is out of range, or two do not go together.
     """
+
+    # Of options in a file: another version's are not quietly taken for ours.
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     family: str = "logistic"
     """One of `FAMILIES`."""

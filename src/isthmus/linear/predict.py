@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from isthmus.errors import DataError, JobError
+from isthmus.errors import JobError
 from isthmus.linear import wire
-from isthmus.linear.fit import row_values, table
+from isthmus.linear.given import row_values, table
 from isthmus.linear.result import LinearResult
 from isthmus.session import PATIENCE, Session
 
@@ -42,7 +42,7 @@ def predict(
     """
     if not session.links:
         raise JobError(f"{session.me} has no partner to predict with")
-    score = None if data is None else _score(result, data)
+    score = None if data is None else result.score(table(data))
     if not session.is_label_party:
         if score is None:
             raise JobError(f"{session.me} came without columns")
@@ -58,16 +58,6 @@ def predict(
         raise JobError(f"{session.me} has no partner to predict with")
     eta = total + (result.intercept or 0.0) + row_values(offset, len(total), "offset", 0.0)
     return result.options.likelihood().mean(eta)
-
-
-def _score(result: LinearResult, data: ArrayLike) -> Floats:
-    own = table(data)
-    if own.shape[1] != len(result.coefficients):
-        raise DataError(
-            f"{own.shape[1]} columns for a model of {len(result.coefficients)}",
-            mend="Give the columns that the model was fitted with, in their order.",
-        )
-    return np.asarray(own @ result.coefficients, np.float64)
 
 
 def _rows(array: NDArray[np.float64] | None) -> int:

@@ -1,17 +1,28 @@
-"""What a party holds after a linear model was fitted: its own part of it."""
+"""What a party holds after a linear model was fitted: its own part of it, and that as a file."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from isthmus.errors import JobError
+from isthmus.errors import DataError, JobError, StorageError
+from isthmus.files import write_json
 from isthmus.linear.options import LinearOptions
 
 Floats = NDArray[np.float64]
+
+_FORMAT = "isthmus.linear/1"
+_MOST_COLUMNS = 1 << 20
+_MOST_BYTES = 1 << 26
+"""Of a file: more than so many columns take."""
+_Numbers = Annotated[list[float], Field(max_length=_MOST_COLUMNS)]
+_Count = Annotated[int, Field(ge=0)]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,7 +36,7 @@ class LinearResult:
     intercept: float | None = None
     """At the label party, if one was asked for."""
     rounds: int
-    """Encrypted gradients that were made; 1 with `moments`."""
+    """Encrypted gradients that were made; 1 with `moments`, 0 with `fit_alone`."""
     converged: bool
     """Whether `LinearOptions.tolerance` was reached."""
     shown: int
@@ -39,6 +50,22 @@ class LinearResult:
     loss: float | None = None
     """At the label party: the mean loss without the penalty. None with `moments`."""
 
+    def score(self, data: Floats) -> Floats:
+        """The own columns' part of the linear predictor, float64 [rows].
+
+        Args:
+            data: the own columns, float64 [rows, columns].
+
+        Raises:
+            DataError: there are other columns than the model was fitted with.
+        """
+        if data.shape[1] != len(self.coefficients):
+            raise DataError(
+                f"{data.shape[1]} columns for a model of {len(self.coefficients)}",
+                mend="Give the columns that the model was fitted with, in their order.",
+            )
+        return np.asarray(data @ self.coefficients, np.float64)
+
     def p_values(self) -> Floats:
         """Two-sided, by the normal distribution (Wald), float64 [columns].
 
@@ -51,3 +78,87 @@ class LinearResult:
             )
         z = np.abs(self.coefficients) / self.standard_errors
         return np.array([math.erfc(one / math.sqrt(2.0)) for one in z.tolist()])
+
+    def save(self, path: Path) -> None:
+        """Write this part as JSON, whole or not at all; numbers come back bit for bit.
+
+        It is for this party alone: the coefficients are what the other parties do not learn.
+
+        Raises:
+            StorageError: the disk is full, the folder cannot be written, or a number is not finite.
+        """
+        errors = self.standard_errors
+        content = {name: value for name, value in vars(self).items() if name in _Saved.model_fields}
+        content |= {
+            "format": _FORMAT,
+            "options": asdict(self.options),
+            "coefficients": self.coefficients.tolist(),
+            "standard_errors": None if errors is None else errors.tolist(),
+        }
+        try:
+            write_json(path, content)
+        except ValueError as error:
+            raise StorageError("a model of NaN or infinity is not for a file") from error
+
+    @classmethod
+    def load(cls, path: Path) -> LinearResult:
+        """What `save` wrote.
+
+        Raises:
+            StorageError: there is no such file, or it is no part of a linear model.
+        """
+        try:
+            # Read no further than it can be: what is there may be any file.
+            with path.open("rb") as file:
+                text = file.read(_MOST_BYTES + 1)
+            if len(text) > _MOST_BYTES:
+                raise StorageError(f"{path} is too long for a linear model")
+            saved = _Saved.model_validate_json(text, strict=True)
+        except OSError as error:
+            raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+        except (ValidationError, JobError) as error:
+            raise StorageError(
+                f"{path} is no part of a linear model, or of another version",
+                mend="Fit the model again.",
+            ) from error
+        return saved.result()
+
+
+class _Saved(BaseModel):
+    """The file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    format: Literal["isthmus.linear/1"]
+    options: LinearOptions
+    coefficients: _Numbers
+    intercept: float | None
+    rounds: _Count
+    converged: bool
+    shown: _Count
+    standard_errors: _Numbers | None
+    intercept_error: float | None
+    dispersion: float | None
+    loss: float | None
+
+    @model_validator(mode="after")
+    def _check(self) -> _Saved:
+        errors = self.standard_errors
+        if errors is not None and len(errors) != len(self.coefficients):
+            raise ValueError("standard_errors is not of as many columns as coefficients")
+        return self
+
+    def result(self) -> LinearResult:
+        errors = self.standard_errors
+        return LinearResult(
+            options=self.options,
+            coefficients=np.array(self.coefficients, np.float64),
+            intercept=self.intercept,
+            rounds=self.rounds,
+            converged=self.converged,
+            shown=self.shown,
+            standard_errors=None if errors is None else np.array(errors, np.float64),
+            intercept_error=self.intercept_error,
+            dispersion=self.dispersion,
+            loss=self.loss,
+        )
