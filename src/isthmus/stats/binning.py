@@ -19,6 +19,7 @@ import polars as pl
 from isthmus.errors import DataError, JobError
 from isthmus.stats.columns import Bools, Codes, Column, Floats, Table, frame, read
 from isthmus.stats.merging import Trend, chi_merge, enough, monotone
+from isthmus.stats.storing import STRICT
 
 Longs = npt.NDArray[np.int64]
 Method = Literal["quantile", "width", "custom", "chi", "monotone"]
@@ -92,6 +93,7 @@ class ColumnBins:
     Bins of values come first."""
     values: int
     """Bins that have values, not special values or missing alone."""
+    __pydantic_config__ = STRICT
 
     @property
     def count(self) -> int:
@@ -121,6 +123,22 @@ class ColumnBins:
         seen = list(dict.fromkeys(g for g in wanted if g != NO_BIN))
         groups = tuple(NO_BIN if g == NO_BIN else seen.index(g) for g in wanted)
         return replace(self, groups=groups, values=max(groups[: self.ordered], default=-1) + 1)
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the fields agree with one another: a file may say anything."""
+        used = {group for group in self.groups if group != NO_BIN}
+        wanted = float if self.categories is None else str
+        return (
+            all(a < b for a, b in pairwise(self.edges))
+            and (self.categories is None or not self.edges)
+            and len(set(self.categories or ())) == len(self.categories or ())
+            and all(isinstance(value, wanted) for value in self.special)
+            and len(self.groups) == self.ordered + len(self.special) + 1
+            and bool(used)
+            and used == set(range(len(used)))
+            and self.values == max(self.groups[: self.ordered]) + 1
+        )
 
     def labels(self) -> tuple[str, ...]:
         """What each bin has, such as `(0.5, 2]` or `missing`, for its owner."""
@@ -305,5 +323,6 @@ def _label(bins: ColumnBins, bin_: int) -> str:
         texts = [f"({low}, {high}{')' if high == 'inf' else ']'}"]
     else:
         texts = []
-    others = [*(f"= {value}" for value in bins.special), "missing"]
+    special = [value if isinstance(value, str) else f"{value:.12g}" for value in bins.special]
+    others = [*(f"= {value}" for value in special), "missing"]
     return " or ".join(texts + [others[raw - bins.ordered] for raw in mine if raw >= bins.ordered])

@@ -26,9 +26,11 @@ label party that cheats and makes up columns can mark single rows, which no such
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -38,12 +40,15 @@ from isthmus.crypto.products import Shape, encrypted, masked, opened
 from isthmus.errors import BadMessage, DataError, JobError
 from isthmus.link import Link
 from isthmus.session import PATIENCE, Session
-from isthmus.stats import wire
+from isthmus.stats import storing, wire
 from isthmus.stats.columns import Floats, Table, frame, matrix
+from isthmus.stats.storing import STRICT
 
 Longs = npt.NDArray[np.int64]
 ROWS_A_COLUMN = 10
 """Rows that a feature party asks for each column of the label party."""
+_NEAR = 1 + 1e-6
+"""Of a correlation, at most."""
 _TOGETHER = 16
 """Answers in a message, about."""
 
@@ -58,6 +63,7 @@ class Correlation:
     columns: tuple[str, ...]
     matrix: tuple[tuple[float, ...], ...]
     """`[columns, columns]`, symmetric, 1 on the diagonal."""
+    __pydantic_config__ = STRICT
 
     def array(self) -> Floats:
         """The matrix, float64 `[columns, columns]`."""
@@ -73,6 +79,43 @@ class Correlation:
         if np.linalg.cond(found) > 1e10:
             return np.full(len(found), np.inf)
         return np.diag(np.linalg.inv(found)).copy()
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the fields agree with one another: a file may say anything."""
+        size = len(self.columns)
+        square = len(self.matrix) == size and all(len(row) == size for row in self.matrix)
+        if not (square and len(self.parties) == size > 0 and self.rows > 0):
+            return False
+        return len({*zip(self.parties, self.columns, strict=True)}) == size and _plausible(
+            self.array()
+        )
+
+    def to_json(self) -> str:
+        """For a file."""
+        return json.dumps(asdict(self), allow_nan=False)
+
+    @staticmethod
+    def from_json(text: str | bytes) -> Correlation:
+        """What `to_json` wrote.
+
+        Raises:
+            DataError: it is something else.
+        """
+        return storing.parsed(Correlation, text, "correlation", lambda found: found.is_sound)
+
+    def save(self, path: Path) -> None:
+        """Write it to a file. Raises StorageError."""
+        storing.save(path, self.to_json())
+
+    @staticmethod
+    def load(path: Path) -> Correlation:
+        """What `save` wrote.
+
+        Raises:
+            StorageError: the file cannot be read, or is something else.
+        """
+        return storing.load(path, Correlation.from_json)
 
 
 @dataclass(frozen=True, eq=False)
@@ -295,15 +338,17 @@ def _fits(rows: int, f: int) -> bool:
 
 def _check(link: Link, block: Floats, inner: Floats) -> None:
     """Refuse what cannot be correlations."""
-    near = 1 + 1e-6
-    fits = (
-        np.abs(block).max() <= near
-        and np.abs(inner).max() <= near
+    if np.abs(block).max() > _NEAR or not _plausible(inner):
+        raise BadMessage(f"{link.partner} sent what cannot be correlations")
+
+
+def _plausible(inner: Floats) -> bool:
+    """Whether a matrix could be that of correlations."""
+    return bool(
+        np.abs(inner).max() <= _NEAR
         and np.allclose(inner, inner.T, atol=1e-9)
         and np.allclose(np.diag(inner), 1, atol=1e-6)
     )
-    if not fits:
-        raise BadMessage(f"{link.partner} sent what cannot be correlations")
 
 
 def _joined(

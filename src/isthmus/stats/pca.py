@@ -16,15 +16,18 @@ parties' deviations are known to the label party, and axes are those of the cova
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 
 from isthmus.errors import BadMessage, DataError, JobError
 from isthmus.session import PATIENCE, Session
-from isthmus.stats import wire
+from isthmus.stats import storing, wire
 from isthmus.stats.columns import Floats, Table, matrix
 from isthmus.stats.correlation import Correlation, Scaled, correlation_of, standardised
+from isthmus.stats.storing import STRICT
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +65,72 @@ class SplitPca:
         order = [names.index(name) for name in self.columns]
         found: Floats = (values[:, order] - self.mean) / self.scale @ self.axes.T
         return found
+
+    def to_json(self) -> str:
+        """For a file of this party alone: it has means and deviations."""
+        stored = _Stored(
+            self.columns, self.mean.tolist(), self.scale.tolist(), self.axes.tolist(),
+            self.variance.tolist(), self.total_variance, self.correlation,
+        )  # fmt: skip
+        return json.dumps(asdict(stored), allow_nan=False)
+
+    @staticmethod
+    def from_json(text: str | bytes) -> SplitPca:
+        """What `to_json` wrote.
+
+        Raises:
+            DataError: it is something else.
+        """
+        found = storing.parsed(_Stored, text, "principal components", _sound)
+        return SplitPca(
+            found.columns, np.array(found.mean), np.array(found.scale), np.array(found.axes),
+            np.array(found.variance), found.total_variance, found.correlation,
+        )  # fmt: skip
+
+    def save(self, path: Path) -> None:
+        """Write the own part to a file. Raises StorageError."""
+        storing.save(path, self.to_json())
+
+    @staticmethod
+    def load(path: Path) -> SplitPca:
+        """What `save` wrote.
+
+        Raises:
+            StorageError: the file cannot be read, or is something else.
+        """
+        return storing.load(path, SplitPca.from_json)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A `SplitPca` in its file."""
+
+    columns: tuple[str, ...]
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    axes: tuple[tuple[float, ...], ...]
+    variance: tuple[float, ...]
+    total_variance: float
+    correlation: Correlation | None
+    __pydantic_config__ = STRICT
+
+
+def _sound(stored: _Stored) -> bool:
+    size = len(stored.columns)
+    return (
+        len(stored.mean) == len(stored.scale) == len(set(stored.columns)) == size > 0
+        and min(stored.scale) > 0
+        and len(stored.axes) == len(stored.variance) > 0
+        and all(len(axis) == size for axis in stored.axes)
+        and (stored.correlation is None or stored.correlation.is_sound)
+        and _plausible(np.array(stored.axes), np.array(stored.variance), stored.total_variance)
+    )
+
+
+def _plausible(axes: Floats, variance: Floats, total: float) -> bool:
+    """Whether finite numbers could be parts of axes with these variances."""
+    falls = bool((np.diff(variance) <= 0).all()) and variance[-1] >= 0
+    return falls and bool(np.abs(axes).max() <= 1 + 1e-9) and total > 0
 
 
 def fit_pca(
@@ -142,7 +211,6 @@ def _received(
     axes = wire.tensor(link, message, "axes", np.float64, (components, own))
     variance = wire.tensor(link, message, "variance", np.float64, (components,))
     total = float(wire.tensor(link, message, "total", np.float64, (1,))[0])
-    falls = (np.diff(variance) <= 0).all() and variance[-1] >= 0
-    if not falls or np.abs(axes).max() > 1 + 1e-9 or not total > 0:
+    if not _plausible(axes, variance, total):
         raise BadMessage(f"{link.partner} sent pca.axes that cannot be those of components")
     return axes.copy(), variance.copy(), total

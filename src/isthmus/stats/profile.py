@@ -7,23 +7,24 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
 from isthmus.errors import DataError
 from isthmus.metrics.stability import psi
+from isthmus.stats import storing
 from isthmus.stats.columns import Bools, Column, Floats, Table, frame, read
+from isthmus.stats.storing import STRICT
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 """Levels of a profile's quantiles."""
-_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, strict=True)
 
 
-@checked(frozen=True, config=_STRICT)
+@checked(frozen=True, config=STRICT)
 class Numbers:
     """What is in a column of numbers, missing values left out."""
 
@@ -46,7 +47,7 @@ class Numbers:
     """Rows more than 1.5 quartile ranges below the first or above the third (Tukey, 1977)."""
 
 
-@checked(frozen=True, config=_STRICT)
+@checked(frozen=True, config=STRICT)
 class Categories:
     """What is in a column of categories, missing values left out."""
 
@@ -57,7 +58,7 @@ class Categories:
     """Rows of all other categories."""
 
 
-@checked(frozen=True, config=_STRICT)
+@checked(frozen=True, config=STRICT)
 class ColumnProfile:
     """One column: it has either `numbers` or `categories`."""
 
@@ -70,7 +71,7 @@ class ColumnProfile:
     categories: Categories | None
 
 
-@checked(frozen=True, config=_STRICT)
+@checked(frozen=True, config=STRICT)
 class TableProfile:
     """All columns of a table."""
 
@@ -92,13 +93,22 @@ class TableProfile:
         Raises:
             DataError: it is something else.
         """
-        try:
-            found = TypeAdapter(TableProfile).validate_json(text)
-        except ValidationError as error:
-            raise DataError(f"no profile is in this text: {error.error_count()} faults") from error
-        if not all(map(_sound, found.columns)):
-            raise DataError("the profile in this text contradicts itself")
-        return found
+        return storing.parsed(
+            TableProfile, text, "profile", lambda found: all(map(_sound, found.columns))
+        )
+
+    def save(self, path: Path) -> None:
+        """Write it to a file. Raises StorageError."""
+        storing.save(path, self.to_json())
+
+    @staticmethod
+    def load(path: Path) -> TableProfile:
+        """What `save` wrote.
+
+        Raises:
+            StorageError: the file cannot be read, or is something else.
+        """
+        return storing.load(path, TableProfile.from_json)
 
 
 @dataclass(frozen=True)

@@ -20,15 +20,17 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from pydantic import TypeAdapter, ValidationError
 
 from isthmus.errors import DataError, JobError
+from isthmus.stats import storing
 from isthmus.stats.binning import ColumnBins
 from isthmus.stats.columns import Floats, Table, frame, read
+from isthmus.stats.storing import STRICT
 from isthmus.stats.woe_fit import WoeFit
 
 Longs = npt.NDArray[np.int64]
@@ -76,6 +78,7 @@ class CardColumn:
     bins: ColumnBins
     labels: tuple[str, ...]
     points: tuple[float, ...]
+    __pydantic_config__ = STRICT
 
     @property
     def best(self) -> float:
@@ -90,6 +93,7 @@ class Scorecard:
     base: float | None
     """At the label party."""
     columns: tuple[CardColumn, ...]
+    __pydantic_config__ = STRICT
 
     def points(self, table: Table) -> Floats:
         """The points of each own column, float64 `[rows, columns]`; 0 for a value without a bin.
@@ -139,12 +143,20 @@ class Scorecard:
         Raises:
             DataError: it is something else.
         """
-        try:
-            return TypeAdapter(Scorecard).validate_json(text)
-        except ValidationError as error:
-            raise DataError(
-                f"no scorecard is in this text: {error.error_count()} faults"
-            ) from error
+        return storing.parsed(Scorecard, text, "scorecard", _sound)
+
+    def save(self, path: Path) -> None:
+        """Write the own part to a file. Raises StorageError."""
+        storing.save(path, self.to_json())
+
+    @staticmethod
+    def load(path: Path) -> Scorecard:
+        """What `save` wrote.
+
+        Raises:
+            StorageError: the file cannot be read, or is something else.
+        """
+        return storing.load(path, Scorecard.from_json)
 
 
 def scorecard(
@@ -175,6 +187,14 @@ def scorecard(
         # Adding 0 makes -0.0 a plain 0.
         columns.append(CardColumn(bins, bins.labels(), tuple((points + 0.0).tolist())))
     return Scorecard(None if intercept is None else scale.base(intercept), tuple(columns))
+
+
+def _sound(card: Scorecard) -> bool:
+    names = {column.bins.column for column in card.columns}
+    return len(names) == len(card.columns) and all(
+        column.bins.is_sound and column.bins.count == len(column.points) == len(column.labels)
+        for column in card.columns
+    )
 
 
 def greatest(lost: Floats, most: int) -> tuple[Longs, Floats]:

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from isthmus.stats.storing import STRICT
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -29,6 +31,15 @@ class WoeTable:
     woe: tuple[float, ...]
     iv: tuple[float, ...]
     """Each bin's part of the information value."""
+    __pydantic_config__ = STRICT
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the fields agree with one another: a file may say anything."""
+        return (
+            len(self.rows) == len(self.positives) == len(self.woe) == len(self.iv) > 0
+            and all(0 <= p <= r for p, r in zip(self.positives, self.rows, strict=True))
+        )  # fmt: skip
 
     @property
     def total_iv(self) -> float:

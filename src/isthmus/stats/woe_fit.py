@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from pydantic import TypeAdapter, ValidationError
 
 from isthmus.errors import DataError, JobError
 from isthmus.metrics.stability import psi
+from isthmus.stats import storing
 from isthmus.stats.binning import NO_BIN, ColumnBins
 from isthmus.stats.columns import Codes, Floats, Table, frame, read
+from isthmus.stats.storing import STRICT
 from isthmus.stats.woe import WoeTable
 
 Counts = npt.NDArray[np.integer]
@@ -37,6 +39,7 @@ class ColumnWoe:
     """Per bin; None where the label party has not told."""
     table: WoeTable | None
     """At the label party."""
+    __pydantic_config__ = STRICT
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class WoeFit:
 
     rows: int
     columns: tuple[ColumnWoe, ...]
+    __pydantic_config__ = STRICT
 
     def own(self) -> tuple[ColumnWoe, ...]:
         """The columns that this party has."""
@@ -128,10 +132,38 @@ class WoeFit:
         Raises:
             DataError: it is something else.
         """
-        try:
-            return TypeAdapter(WoeFit).validate_json(text)
-        except ValidationError as error:
-            raise DataError(f"no binning is in this text: {error.error_count()} faults") from error
+        return storing.parsed(WoeFit, text, "binning", _sound)
+
+    def save(self, path: Path) -> None:
+        """Write the own part to a file. Raises StorageError."""
+        storing.save(path, self.to_json())
+
+    @staticmethod
+    def load(path: Path) -> WoeFit:
+        """What `save` wrote.
+
+        Raises:
+            StorageError: the file cannot be read, or is something else.
+        """
+        return storing.load(path, WoeFit.from_json)
+
+
+def _sound(fit: WoeFit) -> bool:
+    names = {(column.party, column.column) for column in fit.columns}
+    return len(names) == len(fit.columns) and all(_sound_column(c, fit.rows) for c in fit.columns)
+
+
+def _sound_column(column: ColumnWoe, rows: int) -> bool:
+    bins, table = column.bins, column.table
+    if (bins and not bins.is_sound) or (table and not table.is_sound):
+        return False
+    counts = {len(table.rows)} if table else set()
+    if bins:
+        counts.add(bins.count)
+    if column.woe is not None:
+        counts.add(len(column.woe))
+    named = bins is None or bins.column == column.column
+    return named and len(counts) <= 1 and (table is None or sum(table.rows) == rows)
 
 
 def _bins(column: ColumnWoe) -> int | None:
