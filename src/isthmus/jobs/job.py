@@ -99,13 +99,15 @@ def canonical_json(spec: JobSpec) -> str:
 
 
 def agreed_part(part: BaseModel) -> dict[str, Any]:
-    """`part` as JSON values without its local fields."""
-    fields = type(part).model_fields
-    return {
-        name: _agreed_value(getattr(part, name))
-        for name, info in fields.items()
-        if not (isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("local"))
-    }
+    """`part` as JSON values without its local fields, and without sections that are left out."""
+    agreed = {}
+    for name, info in type(part).model_fields.items():
+        marks = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+        value = getattr(part, name)
+        # A job file of before the section was known has the hash that it had.
+        if not marks.get("local") and not (marks.get("section") and not value):
+            agreed[name] = _agreed_value(value)
+    return agreed
 
 
 def _agreed_value(value: Any) -> Any:

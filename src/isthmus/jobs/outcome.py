@@ -12,9 +12,9 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from isthmus.align import Alignment
-from isthmus.data import Features, Layout
+from isthmus.data import Features
 from isthmus.errors import StorageError
-from isthmus.jobs import traffic
+from isthmus.jobs import tabular, traffic
 from isthmus.jobs.artefacts import PartyFolder, StepFolder
 from isthmus.jobs.job import Job
 from isthmus.jobs.measured import Measured
@@ -106,8 +106,8 @@ def build_report(
         ),
         data=_data(job, party, folder, alignment),
         alignment=_alignment(job, alignment),
-        model=_model(job, folder),
-        training=_training(job, folder),
+        model=_model(job, folder) if spec.learns == "network" else None,
+        training=_training(job, folder) if spec.learns == "network" else None,
         metrics=shown.metrics,
         uplift=shown.uplift,
         targets=shown.targets,
@@ -211,21 +211,31 @@ def _retrieval(folder: PartyFolder, measured: Measured | None) -> RetrievalFacts
 
 def _data(job: Job, party: str, folder: PartyFolder, alignment: Alignment) -> DataFacts:
     inputs = folder.step("encode").path
-    features: Features = encode.load(inputs)
-    split = encode.load_split(inputs, len(features))
+    split = encode.load_split(inputs, len(alignment))
     has_label = party == job.spec.label.party
+    features = encode.load(inputs) if job.spec.learns == "network" else None
     return DataFacts(
         rows_read=alignment.summary.rows,
-        features=tuple(_features(features.layout)),
+        features=tuple(_table_columns(job, party) if features is None else _features(features)),
         training_samples=len(split.train),
         validation_samples=len(split.valid),
         test_samples=len(split.test),
         positive_rate=_positive_rate(inputs) if has_label else None,
-        sequences=tuple(sequence_facts(features, job.spec.parties[party].features or {})),
+        sequences=tuple(
+            ()
+            if features is None
+            else sequence_facts(features, job.spec.parties[party].features or {})
+        ),
     )
 
 
-def _features(layout: Layout) -> Iterator[FeatureFacts]:
+def _table_columns(job: Job, party: str) -> Iterator[FeatureFacts]:
+    for name, feature in tabular.columns_of(job, party).items():
+        yield FeatureFacts(name=name, kind=feature.kind, table_rows=0)
+
+
+def _features(features: Features) -> Iterator[FeatureFacts]:
+    layout = features.layout
     for field in layout.fields:
         yield FeatureFacts(name=field.name, kind=field.kind, table_rows=field.rows)
     for vector in layout.vectors:

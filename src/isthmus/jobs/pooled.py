@@ -16,6 +16,7 @@ from isthmus.errors import StorageError
 from isthmus.files import write_bytes
 from isthmus.jobs.artefacts import PartyFolder
 from isthmus.jobs.job import Job
+from isthmus.jobs.learners import learner_of
 from isthmus.jobs.measured import Scores
 from isthmus.jobs.rehearsal import rehearsal_secret
 from isthmus.jobs.runner import POOLED
@@ -69,6 +70,8 @@ def add_pooled(job: Job, folder: Path, progress: Progress | None = None) -> None
 def _train_and_score(job: Job, folder: Path, progress: Progress) -> dict[str, Scores]:
     """The scores of each party with labels, of its own targets."""
     spec = job.spec
+    if (learner := learner_of(spec)) is not None:
+        return {spec.label.party: learner.pooled(job, folder, progress)}
     sessions = {
         party: Session(
             me=party,

@@ -13,6 +13,7 @@ from isthmus.data.label_columns import read_labels, read_weights
 from isthmus.data.schema import source_columns, text_columns
 from isthmus.data.times import times_of
 from isthmus.errors import DataError, JobError
+from isthmus.jobs import tabular
 from isthmus.jobs.classes import check_both_classes
 from isthmus.jobs.histories import (
     check_own_labels,
@@ -24,6 +25,7 @@ from isthmus.jobs.histories import (
     own_time,
 )
 from isthmus.jobs.job import Job
+from isthmus.jobs.learners import learner_of
 from isthmus.jobs.network import check_family
 from isthmus.jobs.rankings import groups_of
 from isthmus.jobs.retrieval.catalogue import check_retrieval
@@ -69,6 +71,10 @@ def check_settings(job: Job) -> None:
 def check_choices(job: Job) -> None:
     """See that there are such guards and such a schedule. Raises JobError."""
     # They take seconds to load, which a job without them need not wait for here.
+    if (learner := learner_of(job.spec)) is not None:
+        learner.check(job)
+    if job.spec.learns != "network":
+        return
     check_family(job)
     _check_guards(job)
     _check_schedule(job)
@@ -94,6 +100,10 @@ def check_values(job: Job, party: str) -> None:
         frame = read_columns(job, party, spec.label.columns_of(party))
         for target in targets.values():
             read_labels(frame, target.expression, target.kind, may_miss=True, source=source)
+    if spec.is_tabular:
+        tabular.read(job, party)
+    if spec.learns != "network":
+        return
     features = features_of(job, party)
     codes = text_columns(features)
     columns = source_columns(features)

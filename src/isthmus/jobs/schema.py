@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from isthmus.jobs.spec import JobSpec
+from isthmus.jobs.spec_analysis import Analysis
 
 
 def schema_text() -> str:
     """The JSON schema of job files, as published in docs/job.schema.json."""
-    schema = JobSpec.model_json_schema()
+    schema = _schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "Isthmus job file"
     definitions = schema["$defs"]
@@ -21,9 +22,17 @@ def schema_text() -> str:
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
+def _schema() -> dict[str, Any]:
+    """The sections about tables behind those that every job has."""
+    schema = JobSpec.model_json_schema()
+    last = {name: schema["properties"].pop(name) for name in Analysis.model_fields}
+    schema["properties"] |= last
+    return schema
+
+
 def field_reference() -> str:
     """All fields of a job file as Markdown tables, one for each part."""
-    schema = JobSpec.model_json_schema()
+    schema = _schema()
     parts = {"JobSpec": schema, **schema["$defs"]}
     order = [name for name in TITLES if name in parts]
     return "\n".join(_table(parts[name], name, parts) for name in order)
@@ -48,6 +57,14 @@ TITLES = {
     "GuardsSpec": "`train.guards`",
     "EvaluateSpec": "`evaluate`",
     "PredictSpec": "`predict`",
+    "CleanSpec": "`parties.<name>.clean.<column>`",
+    "ProfileSpec": "`profile`",
+    "BinSpec": "`bin`",
+    "CorrelationSpec": "`correlation`",
+    "PcaSpec": "`pca`",
+    "LinearSpec": "`linear`",
+    "TreesSpec": "`trees`",
+    "ScorecardSpec": "`scorecard`",
 }
 
 

@@ -13,6 +13,18 @@ from pydantic import Field, model_validator
 
 from isthmus.data import FeatureSpec
 from isthmus.data.schema import LOCAL
+from isthmus.jobs.spec_analysis import (
+    SECTION,
+    Analysis,
+    BinSpec,
+    CleanSpec,
+    CorrelationSpec,
+    LinearSpec,
+    PcaSpec,
+    ProfileSpec,
+    ScorecardSpec,
+    TreesSpec,
+)
 from isthmus.jobs.spec_label import LabelSpec, TargetKind, TargetSpec
 from isthmus.jobs.spec_parts import Fraction, Name, Part, misplaced
 from isthmus.jobs.spec_train import (
@@ -28,19 +40,27 @@ from isthmus.jobs.spec_train import (
 __all__ = [
     "AlignSpec",
     "AttentionSpec",
+    "BinSpec",
+    "CleanSpec",
+    "CorrelationSpec",
     "CrossSpec",
     "EvaluateSpec",
     "ExpertsSpec",
     "JobSpec",
     "LabelSpec",
+    "LinearSpec",
     "ModelSpec",
     "PartySpec",
+    "PcaSpec",
     "PredictSpec",
+    "ProfileSpec",
     "RetrievalSpec",
+    "ScorecardSpec",
     "SplitSpec",
     "TargetKind",
     "TargetSpec",
     "TrainSpec",
+    "TreesSpec",
 ]
 
 Length = Annotated[int, Field(ge=1, le=10_000)]
@@ -58,6 +78,8 @@ class PartySpec(Part):
     features: dict[str, FeatureSpec] | None = None
     """The columns to learn from; the owner's own guess from the table where left out. `{}`: none,
     for a label party that brings only the label."""
+    clean: dict[str, CleanSpec] = Field(default_factory=dict, json_schema_extra=SECTION)
+    """What is done to columns before anything looks at them, in jobs without a network."""
     guards: PartyGuardsSpec = PartyGuardsSpec()
     """What is done to what crosses this feature party's cut, in place of `train.guards`."""
 
@@ -150,7 +172,7 @@ class PredictSpec(Part):
     """`test`: the held-out samples. `all`: every aligned sample. `none`: no predictions."""
 
 
-class JobSpec(Part):
+class JobSpec(Analysis):
     """A whole job."""
 
     isthmus: Literal[1]
@@ -182,6 +204,7 @@ class JobSpec(Part):
             known = ", ".join(self.parties)
             raise misplaced(("label", "party"), f"'{self.label.party}' is not one of {known}")
         self._holders_are_known()
+        self.check_analysis(self.label.kind, several=bool(self.label.also))
         for name in self.feature_parties:
             if not self.parties[name].has_features and name not in self.tower_parties:
                 place = ("parties", name, "features")
@@ -219,7 +242,8 @@ class JobSpec(Part):
         """What the split and the metric need of the label is there."""
         if self.split.by == "time" and self.label.time is None:
             raise misplaced(("split", "by"), "a split by time needs label.time")
-        if self.label.kind != "binary" and self.train.metric != "loss":
+        network = self.learns == "network"
+        if network and self.label.kind != "binary" and self.train.metric != "loss":
             said = f"{self.train.metric!r} needs a binary first target: write loss"
             raise misplaced(("train", "metric"), said)
         if self.evaluate.per is not None and self.train.model.retrieval is not None:

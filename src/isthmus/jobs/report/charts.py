@@ -81,8 +81,7 @@ class Look(TypedDict):
 
 def learning_charts(report: Report) -> tuple[Chart, ...]:
     """Loss and AUC by epoch, of a party's own targets too; where nothing is known, the time."""
-    curve = report.training.curve
-    if not curve:
+    if report.training is None or not report.training.curve:
         return ()
     makers = (_loss, _auc, _tower_loss, _tower_auc)
     charts = tuple(chart for maker in makers if (chart := maker(report)) is not None)
@@ -121,7 +120,7 @@ def _models(report: Report) -> Iterator[tuple[str, str, ModelCurves]]:
 
 
 def _loss(report: Report) -> Chart | None:
-    curve = report.training.curve
+    curve = report.network.curve
     train = tuple(epoch.train_loss for epoch in curve)
     whole = tuple(epoch.validation_loss for epoch in curve)
     log_loss = tuple(epoch.validation_log_loss for epoch in curve)
@@ -132,7 +131,7 @@ def _loss(report: Report) -> Chart | None:
 
 
 def _tower_loss(report: Report) -> Chart | None:
-    curve = report.training.curve
+    curve = report.network.curve
     train = tuple(epoch.tower_train_loss for epoch in curve)
     validation = tuple(epoch.tower_validation_loss for epoch in curve)
     title = f"Loss by epoch of {report.job.party}'s own targets"
@@ -144,7 +143,7 @@ def _losses(
 ) -> Chart | None:
     if not _any(train) and not _any(validation):
         return None
-    curve = report.training.curve
+    curve = report.network.curve
     return Chart(
         name=name,
         title=title,
@@ -164,18 +163,18 @@ def _losses(
             if _any(series.values)
         ),
         table=_by_epoch(curve, ("training", train), ("validation", validation)),
-        mark=report.training.best_epoch,
+        mark=report.network.best_epoch,
         mark_label="kept",
     )
 
 
 def _auc(report: Report) -> Chart | None:
-    values = tuple(epoch.validation_auc for epoch in report.training.curve)
+    values = tuple(epoch.validation_auc for epoch in report.network.curve)
     return _aucs(report, "auc", "Validation AUC by epoch", values)
 
 
 def _tower_auc(report: Report) -> Chart | None:
-    values = tuple(epoch.tower_validation_auc for epoch in report.training.curve)
+    values = tuple(epoch.tower_validation_auc for epoch in report.network.curve)
     title = f"Validation AUC by epoch of {report.job.party}'s first own target"
     return _aucs(report, "tower-auc", title, values)
 
@@ -183,7 +182,7 @@ def _tower_auc(report: Report) -> Chart | None:
 def _aucs(report: Report, name: str, title: str, validation: Values) -> Chart | None:
     if not _any(validation):
         return None
-    curve = report.training.curve
+    curve = report.network.curve
     return Chart(
         name=name,
         title=title,
@@ -193,13 +192,13 @@ def _aucs(report: Report, name: str, title: str, validation: Values) -> Chart | 
         x=_epochs(curve),
         series=(Series("validation", "federation", validation),),
         table=_by_epoch(curve, ("validation AUC", validation)),
-        mark=report.training.best_epoch,
+        mark=report.network.best_epoch,
         mark_label="kept",
     )
 
 
 def _seconds(report: Report) -> Chart:
-    curve = report.training.curve
+    curve = report.network.curve
     seconds = tuple(epoch.seconds for epoch in curve)
     return Chart(
         name="seconds",

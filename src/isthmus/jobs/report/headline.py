@@ -189,4 +189,6 @@ def _facts(report: Report) -> list[Tile]:
 
 
 def _pace(report: Report) -> str:
+    if report.training is None:
+        return "from the start to the report"
     return f"training at {as_count(report.training.samples_per_second)} samples/s"

@@ -273,8 +273,10 @@ class Report(Part):
     job: JobFacts
     data: DataFacts
     alignment: AlignmentFacts
-    model: ModelFacts
-    training: TrainingFacts
+    model: ModelFacts | None = None
+    """Of a network."""
+    training: TrainingFacts | None = None
+    """Of a network."""
     metrics: Metrics = Metrics()
     """On the held-out test samples, of the first target where it is binary."""
     uplift: Uplift = Uplift()
@@ -293,6 +295,12 @@ class Report(Part):
     artefacts: tuple[Artefact, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @property
+    def network(self) -> TrainingFacts:
+        """How the network's training went, where there is one."""
+        assert self.training is not None
+        return self.training
 
     @model_validator(mode="after")
     def _tells_a_feature_party_no_labels(self) -> Self:

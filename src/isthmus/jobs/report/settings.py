@@ -83,6 +83,8 @@ _METRICS = {"auc": "AUC", "log_loss": "log loss"}
 
 def schedule(report: Report) -> str:
     """Schedule, aggregation and guards, a sentence each; none of what this page does not know."""
+    if report.training is None:
+        return ""
     kind, _, _ = report.training.schedule.partition(":")
     said = _SCHEDULES.get(kind, "")
     if kind == "auto" and not report.training.chosen_schedule:
@@ -92,7 +94,7 @@ def schedule(report: Report) -> str:
 
 def _together(report: Report) -> str:
     """What becomes of several feature parties' tensors; nothing where there is one."""
-    chosen, parties = report.training.hyper_parameters, report.job.feature_parties
+    chosen, parties = report.network.hyper_parameters, report.job.feature_parties
     if len(parties) < 2:
         return ""
     secure = str(chosen.get("secure_sum", "none"))
@@ -105,7 +107,7 @@ def _together(report: Report) -> str:
 
 
 def _guards(report: Report) -> str:
-    chosen, known = report.training.hyper_parameters, report.training.guards
+    chosen, known = report.network.hyper_parameters, report.network.guards
     cut, gradient = (chosen.get(name, "none") for name in ("cut_guard", "gradient_guard"))
     if cut == gradient == "none":
         return ""
@@ -117,13 +119,15 @@ def _guards(report: Report) -> str:
 
 
 def settings(report: Report) -> tuple[tuple[str, str], ...]:
-    """Name and value of all that was chosen for the network and its training.
+    """Name and value of all that was chosen for the network and its training; none without one.
 
     Embeddings without a learning rate of their own have that of the rest.
     """
-    training = report.training
+    training, model = report.training, report.model
+    if training is None or model is None:
+        return ()
     chosen: dict[str, Scalar | tuple[Scalar, ...]] = {
-        "model": report.model.name,
+        "model": model.name,
         "schedule": ", which chose ".join(
             filter(None, (training.schedule, training.chosen_schedule))
         ),
@@ -131,7 +135,7 @@ def settings(report: Report) -> tuple[tuple[str, str], ...]:
         "batch": f"{as_count(training.batch_size)} samples",
         "learning_rate": training.learning_rate,
         **training.hyper_parameters,
-        **report.model.hyper_parameters,
+        **model.hyper_parameters,
     }
     if chosen.get("embedding_learning_rate", 0.0) is None:
         chosen["embedding_learning_rate"] = training.learning_rate

@@ -5,9 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 from rich.text import Text
 
-from isthmus.jobs.report.model import (
-    Report,
-)
+from isthmus.jobs.report.model import Report, TrainingFacts
 from isthmus.jobs.report.parts import (
     Figures,
     RankingFigures,
@@ -90,14 +88,8 @@ def _facts(report: Report) -> list[tuple[str, str]]:
             for one in report.data.sequences
         ),
     ]
-    training = report.training
-    if training.schedule != "exact":
-        facts.append(("schedule", training.chosen_schedule or training.schedule))
-    secure = str(training.hyper_parameters.get("secure_sum", "none"))
-    if secure != "none" and len(report.job.feature_parties) > 1:
-        facts.append(("secure sum of", ", ".join(report.job.feature_parties)))
-    if (ratio := training.guarded_ratio) is not None:
-        facts.insert(2, ("  times fewer by guards", as_times(ratio)))
+    if report.training is not None:
+        _add_training(facts, report.training, report.job.feature_parties)
     gain = report.uplift.over_label_party_alone
     if gain is not None:
         level = as_percent(gain.level, 0)
@@ -107,3 +99,15 @@ def _facts(report: Report) -> list[tuple[str, str]]:
             (f"  high end ({level})", as_difference(gain.high)),
         ]
     return facts
+
+
+def _add_training(
+    facts: list[tuple[str, str]], training: TrainingFacts, feature_parties: tuple[str, ...]
+) -> None:
+    if training.schedule != "exact":
+        facts.append(("schedule", training.chosen_schedule or training.schedule))
+    secure = str(training.hyper_parameters.get("secure_sum", "none"))
+    if secure != "none" and len(feature_parties) > 1:
+        facts.append(("secure sum of", ", ".join(feature_parties)))
+    if (ratio := training.guarded_ratio) is not None:
+        facts.insert(2, ("  times fewer by guards", as_times(ratio)))

@@ -23,11 +23,19 @@ class Step:
     """Whether what it left is still of the present inputs."""
 
 
+def _learns(spec: JobSpec) -> bool:
+    return spec.learns != "nothing"
+
+
 STEPS = (
     Step("align", align.run, current=align.is_current),
     Step("encode", encode.run),
-    Step("train", train.run),
-    Step("evaluate", evaluate.run),
-    Step("predict", predict.run, wanted=lambda spec: spec.predict.rows != "none"),
+    Step("train", train.run, wanted=_learns),
+    Step("evaluate", evaluate.run, wanted=_learns),
+    Step(
+        "predict",
+        predict.run,
+        wanted=lambda spec: _learns(spec) and spec.predict.rows != "none",
+    ),
     Step("retrieve", retrieve.run, wanted=lambda spec: spec.train.model.retrieval is not None),
 )

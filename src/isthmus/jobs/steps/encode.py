@@ -6,7 +6,8 @@ Files: `split.npy` (uint8 [samples]: 0 for training, 1 for validation, 2 for tes
 share a row (`rows`, int64 [samples]: the encoded row of each), and where labels are
 `labels.safetensors` (`labels`, float32 [samples] or [samples, columns]) and, where there is more
 than one binary label, `targets.json` (what the columns are). Of a two-tower job also `catalogue/`,
-the items that are in no sample.
+the items that are in no sample. Of a job about tables `table.parquet` (`isthmus.jobs.tabular`);
+encoder and features only where a network is trained.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from isthmus.data.time_split import parts_by_time, parts_of, split_of_parts
 from isthmus.data.times import Times, times_of
 from isthmus.errors import DataError, StorageError
 from isthmus.files import write_bytes
+from isthmus.jobs import tabular
 from isthmus.jobs.classes import check_parts
 from isthmus.jobs.collaborative import add_collaborative, collaborative_in
 from isthmus.jobs.context import Context
@@ -73,6 +75,10 @@ def run(context: Context) -> None:
     split = _split(context, facts, len(rows))
     if context.spec.label.targets_of(context.me):
         _write_labels(context, rows, split)
+    if context.spec.is_tabular:
+        tabular.write(context, rows)
+    if context.spec.learns != "network":
+        return
     encoder = _encode(context, rows, split, facts.time)
     context.log.info(
         "encoded", columns=len(encoder.layout.fields), table_rows=encoder.layout.table_rows

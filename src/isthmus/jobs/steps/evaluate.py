@@ -23,6 +23,7 @@ from torch import nn
 from isthmus.errors import BadMessage, DataError
 from isthmus.files import write_bytes, write_json
 from isthmus.jobs.context import Context
+from isthmus.jobs.learners import learner_of
 from isthmus.jobs.measured import METRICS_OF, Measured, Scores
 from isthmus.jobs.rankings import Groups, check_ranking, groups_of
 from isthmus.jobs.report.parts import Metrics, Part, Ranking, TargetFigures, Uplift
@@ -72,8 +73,7 @@ class TowerFigures(Part):
 
 def run(context: Context) -> None:
     """Score the test samples with the partners. Raises LinkError, TrainError, StorageError."""
-    features = encode.load(context.step("encode").path)
-    test = encode.split_of(context, len(features)).test
+    test = encode.split_of(context, len(align.load_rows(context))).test
     if not len(test):
         raise DataError("there are no test samples", mend="Give split.test a larger share.")
     federation = federation_scores(context, test)
@@ -92,6 +92,8 @@ def federation_scores(context: Context, samples: NDArray[np.int64]) -> Scores | 
     """The trained federation's scores of this party's targets, see `Targets.scores`; None where it
     has none.
     """
+    if (learner := learner_of(context.spec)) is not None:
+        return learner.scores(context, samples)
     bottom, top = trained_modules(context)
     features = encode.load(context.step("encode").path)
     data = None if bottom is None else data_of(context.spec, features)
@@ -110,10 +112,12 @@ def federation_scores(context: Context, samples: NDArray[np.int64]) -> Scores | 
 
 def _measure(context: Context, test: NDArray[np.int64], federation: Scores) -> None:
     labels = encode.load_labels(context.step("encode").path)
-    bottom, _ = trained_modules(context)
-    inputs = context.step("encode").path
-    scores = {"federation": reported(context.spec, inputs, bottom, federation)}
-    _keep_queries(context, federation)
+    scores = {"federation": federation}
+    if context.spec.learns == "network":
+        bottom, _ = trained_modules(context)
+        inputs = context.step("encode").path
+        scores = {"federation": reported(context.spec, inputs, bottom, federation)}
+        _keep_queries(context, federation)
     # Without a column of its own the label party can learn nothing alone.
     if context.spec.evaluate.alone and can_alone(context.spec):
         scores["label_party_alone"] = _alone(context, test)
@@ -164,6 +168,8 @@ def _groups(context: Context, test: NDArray[np.int64]) -> Groups | None:
 
 def _alone(context: Context, test: NDArray[np.int64]) -> Scores:
     """Train the same network on the label party's own columns: a session of one."""
+    if (learner := learner_of(context.spec)) is not None:
+        return learner.alone(context, test)
     spec, folder = context.spec, context.step("evaluate").file("alone")
     session = Session(
         me=context.me,

@@ -1,4 +1,4 @@
-"""Step `train`: train the split network.
+"""Step `train`: train the split network, or what the job has in place of one.
 
 Files: `bottom.safetensors`, at the label party `top.safetensors`, at a tower party
 `tower.safetensors` (the best epoch's parameters), `result.json`, the metrics of each epoch as JSON
@@ -17,6 +17,7 @@ from torch import nn
 from isthmus.errors import StorageError
 from isthmus.files import write_bytes, write_json
 from isthmus.jobs.context import Context
+from isthmus.jobs.learners import learner_of
 from isthmus.jobs.steps import encode
 from isthmus.jobs.targets import load_targets
 from isthmus.jobs.training import bottom_of, data_of, options_of, top_of, tower_of
@@ -29,6 +30,9 @@ RESULT = "result.json"
 
 def run(context: Context) -> None:
     """Train with the partners. Raises TrainError, JobError, LinkError, StorageError."""
+    if (learner := learner_of(context.spec)) is not None:
+        learner.train(context)
+        return
     folder = context.step("train")
     inputs = context.step("encode").path
     features = encode.load(inputs)
