@@ -61,7 +61,8 @@ over mutually authenticated TLS, a thread each, on loopback and through a proxy 
 that behaves as a line of {line}, the same in both directions (benchmarks/shaped_line.py:
 back-pressure, no loss). The runs on loopback are without the proxy: what it takes of the two cores
 is counted against the line. How much that is shows the row that the bars are for, which was also
-run through the proxy without delay and with a rate that nothing reaches ("proxy alone"). Samples a
+run through the proxy without delay and with a rate that nothing reaches ("proxy alone"). No real line
+has a proxy on the parties' cores: the share of that is what the line itself leaves. Samples a
 second of training, the median over the epochs after the first. The cap is the line's rate over the
 bytes that a sample takes in the busier direction. AUC on 200,042 test rows with the parameters of
 the epoch that was best on the validation rows, {epochs} epochs; under `auto`, whose choice depends
@@ -245,6 +246,8 @@ class _Row:
     proxy_alone: float | None
     line: float
     ratio: float
+    without_proxy: float | None
+    """The line's samples/s over those through the proxy alone, where that was run."""
     cap: float
     auc: float
     loss: float
@@ -282,11 +285,17 @@ def _row(runs: Runs, schedule: str, guard: str, reference: Mapping[int, float], 
         loopback=statistics.mean(found.speed for found in here.values()),
         proxy_alone=statistics.mean(found.speed for found in between.values()) if between else None,
         line=statistics.mean(found.speed for found in there.values()),
-        ratio=statistics.median(there[seed].speed / here[seed].speed for seed in there),
+        ratio=_ratio(there, here),
+        without_proxy=_ratio(there, between) if between else None,
         cap=line.bytes_per_second / sample,
         auc=statistics.mean(aucs.values()),
         loss=statistics.mean(reference[seed] - auc for seed, auc in aucs.items()),
     )
+
+
+def _ratio(these: Mapping[int, Found], others: Mapping[int, Found]) -> float:
+    """How many times the samples/s of the others, the median over seeds."""
+    return statistics.median(these[seed].speed / others[seed].speed for seed in these)
 
 
 def _result(runs: Runs, args: argparse.Namespace, line: Line, machine: dict[str, Any]) -> Result:
@@ -306,6 +315,11 @@ def _result(runs: Runs, args: argparse.Namespace, line: Line, machine: dict[str,
         summary=SUMMARY.format(epochs=args.epochs, seeds=len(args.seeds), **words),
         bars=[
             Bar(f"{what}, share of its loopback samples/s", best.ratio, BAR),
+            Bar(
+                f"{what}, share of its samples/s through the proxy alone",
+                best.without_proxy or 0.0,
+                BAR,
+            ),
             Bar(
                 f"{AUC_BAR} over the AUC that it loses",
                 AUC_BAR / max(best.loss, AUC_BAR / 1000),
