@@ -61,8 +61,8 @@ over mutually authenticated TLS, a thread each, on loopback and through a proxy 
 that behaves as a line of {line}, the same in both directions (benchmarks/shaped_line.py:
 back-pressure, no loss). The runs on loopback are without the proxy: what it takes of the two cores
 is counted against the line. How much that is shows the row that the bars are for, which was also
-run through the proxy without delay and with a rate that nothing reaches ("proxy alone"). No real line
-has a proxy on the parties' cores: the share of that is what the line itself leaves. Samples a
+run through the proxy without delay and with a rate that nothing reaches ("proxy alone"). No real
+line has a proxy on the parties' cores: the share of that is what the line itself leaves. Samples a
 second of training, the median over the epochs after the first. The cap is the line's rate over the
 bytes that a sample takes in the busier direction. AUC on 200,042 test rows with the parameters of
 the epoch that was best on the validation rows, {epochs} epochs; under `auto`, whose choice depends
