@@ -1,6 +1,7 @@
-"""Statistics of tables that lie at several parties: bins and WOE, profiles, correlation, PCA."""
+"""Statistics of tables that lie at several parties: profiles, cleaning, WOE, correlation, PCA."""
 
 from isthmus.stats.binning import BinningOptions, ColumnBins, fit_bins
+from isthmus.stats.cleaning import CleanColumn, Cleaning, CleanRule, fit_cleaning, rows_to_drop
 from isthmus.stats.correlation import Correlation, correlation
 from isthmus.stats.joint_woe import Disclosure, fit_woe
 from isthmus.stats.pca import SplitPca, fit_pca
@@ -13,6 +14,9 @@ from isthmus.stats.woe_fit import ColumnWoe, WoeFit
 
 __all__ = [
     "BinningOptions",
+    "CleanColumn",
+    "CleanRule",
+    "Cleaning",
     "ColumnBins",
     "ColumnDrift",
     "ColumnProfile",
@@ -31,9 +35,11 @@ __all__ = [
     "drift",
     "exchange_profiles",
     "fit_bins",
+    "fit_cleaning",
     "fit_pca",
     "fit_woe",
     "profile",
+    "rows_to_drop",
     "score_rows",
     "scorecard",
     "shown_profile",
