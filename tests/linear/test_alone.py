@@ -8,7 +8,7 @@ import pytest
 from sklearn import linear_model as sk
 from tests.linear.pooled import columns, fitted
 
-from isthmus.errors import DataError, JobError, StorageError
+from isthmus.errors import DataError, JobError, StorageError, TrainError
 from isthmus.linear import LinearOptions, LinearResult, fit_alone, predict_alone
 
 X, RNG = columns(500, 4)
@@ -113,3 +113,39 @@ def test_files_that_cannot_be_read_or_written(tmp_path):
     with pytest.raises(StorageError, match="infinity"):
         wrong.save(tmp_path / "model.json")
     assert not (tmp_path / "model.json").exists()
+
+
+LABELS = (RNG.random(500) < 0.4).astype(float)
+RARE = np.where((np.arange(500) < 9), LABELS, 0.0)
+"""1 in a few rows, all of them of label 1."""
+
+
+@pytest.mark.parametrize(
+    ("family", "column", "labels"),
+    [
+        ("logistic", LABELS, LABELS),
+        ("logistic", X[:, 0], (X[:, 0] > 0.1).astype(float)),
+        ("logistic", RARE, LABELS),
+        ("poisson", RARE, COUNTS * (1 - RARE)),
+        ("tweedie", RARE, COUNTS * (1 - RARE)),
+    ],
+)
+def test_labels_that_columns_give_away_have_no_best_coefficients(family, column, labels):
+    data = np.column_stack([X[:, 1:], column])
+    options = LinearOptions(family=family)
+    with pytest.raises(TrainError, match="no coefficients are best"):
+        fit_alone(data, labels, options)
+    found = fit_alone(data, labels, replace(options, l2=0.01))
+    assert np.abs(found.coefficients).max() < 20
+
+
+def test_far_out_rows_are_no_reason_to_refuse():
+    """A row whose probability is 1 in all digits, by a coefficient that other rows determine."""
+    data = X.copy()
+    data[3, 0] = 500.0
+    labels = (RNG.random(500) < 1 / (1 + np.exp(-X[:, 0]))).astype(float)
+    labels[3] = 1.0
+    found = fit_alone(data, labels, LinearOptions())
+    pooled = sk.LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000, solver="newton-cholesky")
+    np.testing.assert_allclose(found.coefficients, pooled.fit(data, labels).coef_[0], atol=1e-4)
+    assert found.coefficients[0] * 500 > 30

@@ -122,6 +122,42 @@ def test_a_column_of_few_persons_is_refused():
     assert Span(np.column_stack([x, 1 - rare]), LinearOptions(least_group=4)).rank == 3
 
 
+@pytest.mark.parametrize("intercept", [True, False])
+def test_columns_that_single_a_row_out_are_refused(intercept):
+    x, rng = columns(200, 3)
+    options = LinearOptions(intercept=intercept)
+    assert Span(x, options).rank == 3
+    outlier = np.column_stack([x, rng.normal(size=200)])
+    outlier[17, 3] = 1000.0
+    with pytest.raises(DataError, match=r"leverage is 1.00.* far out in column 3"):
+        Span(outlier, options)
+    # Columns that each have many rows, and differ in one.
+    half = (x[:, 0] > np.median(x[:, 0])).astype(float)
+    other = half.copy()
+    other[17] = 1 - other[17]
+    with pytest.raises(DataError, match="single a row out"):
+        Span(np.column_stack([half, other]), options)
+    assert Span(outlier, LinearOptions(intercept=intercept, most_leverage=1.0)).rank == 4
+
+
+def test_leverage_is_how_much_of_its_residual_a_row_gives_away():
+    """By least squares from the products, as a feature party would take them apart."""
+    x, _ = columns(100, 3)
+    x[5] *= 6.0
+    found = None
+    for bound in np.linspace(0.02, 1.0, 491):
+        try:
+            Span(x, LinearOptions(most_leverage=bound))
+        except DataError:
+            continue
+        found = bound
+        break
+    design = np.column_stack([np.ones(100), x])
+    r = np.eye(100)[5]
+    told = design @ np.linalg.lstsq(design, r, rcond=None)[0]
+    assert found == pytest.approx(told[5], abs=0.002)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -134,6 +170,8 @@ def test_a_column_of_few_persons_is_refused():
         {"least_columns": 0},
         {"least_group": 0},
         {"rows_per_column": 0},
+        {"most_leverage": 0.0},
+        {"most_leverage": 1.1},
         {"l2": 0.1, "standard_errors": True},
         {"rounds": 3, "standard_errors": True},
     ],

@@ -14,8 +14,10 @@ key holder can see it. TenSEAL has no function that floods noise; `products` add
 zero times two random vectors, whose noise is tens of bits larger than that of the products. That is
 a heuristic without a proof, and no help against a key holder that encrypts with larger noise.
 
-Public keys and ciphertexts of a partner are read by SEAL, and are refused if their sizes or
-parameters are not exactly those of this module.
+Public keys and ciphertexts of a partner are looked through (`seal_bytes`) and then read by SEAL.
+Parameters are never taken from a partner: of what it sends as its public key, only the key itself
+is read, with the parameters of this module. Ciphertexts must be as fresh ones are: of two
+polynomials, at the first modulus level, not in NTT form.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from isthmus.crypto import seal_bytes
 from isthmus.errors import BadMessage, JobError
 
 Longs = NDArray[np.int64]
@@ -41,6 +44,10 @@ HALF = MODULUS // 2
 """Numbers from -HALF to HALF can be told apart."""
 _MOST_KEY, _MOST_CIPHER = 1 << 20, 1 << 19
 """Bytes of a public key and of a ciphertext, at most; fresh ones have 541,800 and 432,500."""
+_UNPACKED = 1 << 22
+"""Bytes that either may unpack to, counting whole blocks; fresh ones have about a million."""
+_ONE_OF_SLOTS = b"\x80\x40"
+"""The number SLOTS, as the sizes of a vector's one ciphertext: field 1 of TenSEAL's vector."""
 
 
 class HeKey:
@@ -89,16 +96,15 @@ class HePublic:
     """
 
     def __init__(self, data: Bytes, threads: int = 1) -> None:
-        tenseal = _tenseal()
         if not 0 < data.size <= _MOST_KEY or data.dtype != np.uint8 or data.ndim != 1:
             raise BadMessage("the public key has no possible size")
+        wrong = BadMessage("what was sent is no public key")
         try:
-            context = tenseal.context_from(data.tobytes(), n_threads=threads)
-            same = _parameters(context) == _expected() and context.has_public_key()
+            context = _tenseal().context_from(_in_own_form(data.tobytes()), n_threads=threads)
         except (ValueError, RuntimeError, TypeError, MemoryError) as error:
-            raise BadMessage("what was sent is no public key") from error
-        if not same or context.is_private():
-            raise BadMessage("the public key has other parameters than were agreed")
+            raise wrong from error
+        if not context.has_public_key() or context.is_private():
+            raise wrong
         self._context = context
 
     def encrypt(self, values: Longs) -> Cipher:
@@ -188,14 +194,28 @@ def _plain(values: Longs) -> list[int]:
 def _read(context: Any, data: Bytes) -> Cipher:
     if not 0 < data.size <= _MOST_CIPHER:
         raise BadMessage("a ciphertext has no possible size")
+    content = data.tobytes()
+    number, sizes, rest = seal_bytes.first_field(content)
+    place, one, end = seal_bytes.first_field(rest)
+    if (number, sizes, place, end) != (1, _ONE_OF_SLOTS, 2, b""):
+        raise BadMessage("what was sent is no ciphertext of this many slots")
+    seal_bytes.check_object(one, _UNPACKED)
     try:
-        vector = _tenseal().bfv_vector_from(context, data.tobytes())
-        fits = vector.size() == SLOTS and len(vector.ciphertext()) == 1
+        vector = _tenseal().bfv_vector_from(context, content)
+        fresh = _is_as_fresh(context, vector)
     except (ValueError, RuntimeError, TypeError, MemoryError) as error:
         raise BadMessage("what was sent is no ciphertext") from error
-    if not fits:
-        raise BadMessage("a ciphertext has another number of slots")
+    if not fresh:
+        raise BadMessage("a ciphertext is of another size, modulus level or form than a fresh one")
     return Cipher(vector)
+
+
+def _is_as_fresh(context: Any, vector: Any) -> bool:
+    parts = vector.ciphertext()
+    if vector.size() != SLOTS or len(parts) != 1 or parts[0].size() != 2:
+        return False
+    first = context.seal_context().data.first_parms_id()
+    return parts[0].parms_id() == first and not parts[0].is_ntt_form()
 
 
 def _fresh(threads: int) -> Any:
@@ -209,13 +229,29 @@ def _fresh(threads: int) -> Any:
 
 
 @cache
-def _expected() -> tuple[int, ...]:
-    return _parameters(_fresh(1))
+def _own_form() -> tuple[bytes, bytes]:
+    """What TenSEAL writes before and after the key itself: this module's parameters and flags."""
+    parameters, _, settings = _context_parts(HeKey().public().tobytes())
+    return parameters, settings
 
 
-def _parameters(context: Any) -> tuple[int, ...]:
-    """A digest of degree, moduli and scheme, as SEAL makes it."""
-    return tuple(context.seal_context().data.key_context_data().parms_id())
+def _context_parts(data: bytes) -> tuple[bytes, bytes, bytes]:
+    """A public context's parameters, its key, and the settings that follow. Raises BadMessage."""
+    first, parameters, rest = seal_bytes.first_field(data)
+    second, public, end = seal_bytes.first_field(rest)
+    third, key, settings = seal_bytes.first_field(public)
+    if (first, second, third, end) != (1, 2, 1, b""):
+        raise BadMessage("what was sent is no public key")
+    return parameters, key, settings
+
+
+def _in_own_form(data: bytes) -> bytes:
+    """The public context that has a partner's key, and nothing else of the partner's."""
+    parameters, settings = _own_form()
+    key = _context_parts(data)[1]
+    seal_bytes.check_object(key, _UNPACKED)
+    public = seal_bytes.field(1, key) + settings
+    return seal_bytes.field(1, parameters) + seal_bytes.field(2, public)
 
 
 def _tenseal() -> Any:

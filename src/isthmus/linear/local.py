@@ -16,8 +16,9 @@ Floats = NDArray[np.float64]
 _MOST_STEPS = 200
 _SETTLED = 1e-11
 """A decrement of the total loss after which one more full Newton step is exact."""
-_CERTAIN = 1e-6
-"""A mean logistic loss below which labels are told apart without error."""
+_CERTAIN = 1e-8
+"""Of the curvature that a row's label can have: where no row of a direction has more, all of them
+are fitted without error, and would be fitted better still further out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,9 +195,19 @@ class LocalModel:
         self._weights = self._weights + length * step
 
     def _check_certain(self) -> None:
-        nothing = self.target.loss(self.eta) < _CERTAIN
-        if self._options.family == "logistic" and nothing:
+        """Raise TrainError where a direction has no optimum, and the steps ended far out."""
+        target = self.target
+        curvature = target.weights * target.family.information(self.eta)
+        least = _CERTAIN * float(curvature.mean() if self._options.family != "logistic" else 1.0)
+        # Most fits end here: a direction without an optimum has rows without curvature.
+        if self.penalised or float(curvature.min()) >= least:
+            return
+        left, sizes, _ = np.linalg.svd(self._design, full_matrices=False)
+        basis = left[:, sizes > 1e-10 * sizes.max(initial=0.0)]
+        inside = np.linalg.eigvalsh((basis.T * curvature) @ basis)
+        if len(inside) and float(inside[0]) < least:
             raise TrainError(
-                "the columns tell the labels apart without error: no coefficients are best",
+                "the columns set rows apart whose labels are all at the same end, as labels that "
+                "are told apart without error: no coefficients are best",
                 mend="Set l2, or drop the column that gives the label away.",
             )

@@ -50,6 +50,10 @@ class LinearOptions:
     least_group: int = 5
     """A feature party refuses a column that all but fewer rows than this share one value of: its
     gradient would tell it about these rows' labels."""
+    most_leverage: float = 0.7
+    """A feature party refuses columns in which a row has more leverage than this: of what the sums
+    tell of its residual, that part is its own. A group of g rows that is told apart has 1 / g each;
+    1 refuses nothing."""
     rows_per_column: int = 20
     """The label party refuses a partner that has not this many rows for each column: its gradients
     would tell it the labels."""
@@ -99,5 +103,6 @@ def _fine(options: LinearOptions) -> Mapping[str, bool]:
         "rounds": rounds is None or rounds >= 1,
         "least_columns": options.least_columns >= 1,
         "least_group": options.least_group >= 1,
+        "most_leverage": 0.0 < options.most_leverage <= 1.0,
         "rows_per_column": options.rows_per_column >= 1,
     }

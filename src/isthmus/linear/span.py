@@ -30,7 +30,7 @@ class Span:
         options: as agreed.
 
     Raises:
-        DataError: there are too few independent columns, or a column sets too few rows apart.
+        DataError: there are too few independent columns, or they set too few rows apart.
     """
 
     def __init__(self, data: Floats, options: LinearOptions) -> None:
@@ -46,6 +46,7 @@ class Span:
         whitened = np.where(used, centred / self._scale, 0.0)
         self._values, self._vectors = np.linalg.eigh(whitened.T @ whitened / len(data))
         self._kept = self._values > _NOTHING * max(float(self._values.max(initial=0.0)), 1.0)
+        self._check_leverage(whitened, options)
         if self.rank < options.least_columns:
             raise DataError(
                 f"{self.rank} independent columns are fewer than {options.least_columns}",
@@ -146,3 +147,17 @@ class Span:
                     f"{options.least_group}: its gradient would tell their labels",
                     mend="Join it with another category, or drop it.",
                 )
+
+    def _check_leverage(self, whitened: Floats, options: LinearOptions) -> None:
+        """Of what the sums tell of a row's residual, the row's leverage is the part of its own."""
+        orthonormal = whitened @ (self._vectors[:, self._kept] / np.sqrt(self._values[self._kept]))
+        leverage = ((orthonormal**2).sum(axis=1) + float(options.intercept)) / len(whitened)
+        row = int(leverage.argmax())
+        if leverage[row] > options.most_leverage:
+            column = int(np.abs(whitened[row]).argmax())
+            raise DataError(
+                f"the columns single a row out: its leverage is {leverage[row]:.2f}, and more than "
+                f"{options.most_leverage:g} would tell its label. It is far out in column {column},"
+                " or two columns differ in it alone",
+                mend="Clip or transform the column, or drop one of the two.",
+            )
