@@ -4,7 +4,7 @@ from isthmus.linear.alone import fit_alone, predict_alone
 from isthmus.linear.families import FAMILIES
 from isthmus.linear.fit import fit
 from isthmus.linear.options import LinearOptions
-from isthmus.linear.predict import predict
+from isthmus.linear.predict import predict, shares
 from isthmus.linear.result import LinearResult
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "fit_alone",
     "predict",
     "predict_alone",
+    "shares",
 ]

@@ -14,6 +14,39 @@ from isthmus.session import PATIENCE, Session
 Floats = NDArray[np.float64]
 
 
+def shares(
+    session: Session, result: LinearResult, data: ArrayLike | None
+) -> dict[str, Floats] | None:
+    """Each party's part of the linear predictor; every party calls it with the same rows.
+
+    Args:
+        session: as for `fit`.
+        result: the own part of the model.
+        data: the own columns, real numbers [rows, columns]; None at a label party without any.
+
+    Returns:
+        At the label party float64 [rows] for each party with columns; None at the others.
+
+    Raises:
+        DataError, JobError, BadMessage: as for `predict`.
+    """
+    if not session.links:
+        raise JobError(f"{session.me} has no partner to predict with")
+    score = None if data is None else result.score(table(data))
+    if not session.is_label_party:
+        if score is None:
+            raise JobError(f"{session.me} came without columns")
+        session.hub.send("linear.score", {"score": score})
+        return None
+    found = {} if score is None else {session.me: score}
+    rows = None if score is None else len(score)
+    for partner, link in session.links.items():
+        message = link.recv("linear.score", timeout=PATIENCE)
+        rows = _rows(message.tensors.get("score")) if rows is None else rows
+        found[partner] = wire.take(link, message, "score", np.float64, (rows,))
+    return found
+
+
 def predict(
     session: Session,
     result: LinearResult,
@@ -40,22 +73,10 @@ def predict(
         JobError: there is no partner, or nothing to tell the number of rows by.
         BadMessage: a partner did not keep to the protocol, or has other rows.
     """
-    if not session.links:
-        raise JobError(f"{session.me} has no partner to predict with")
-    score = None if data is None else result.score(table(data))
-    if not session.is_label_party:
-        if score is None:
-            raise JobError(f"{session.me} came without columns")
-        session.hub.send("linear.score", {"score": score})
+    found = shares(session, result, data)
+    if found is None:
         return None
-    total = score
-    for link in session.links.values():
-        message = link.recv("linear.score", timeout=PATIENCE)
-        shape = total.shape if total is not None else (_rows(message.tensors.get("score")),)
-        part = wire.take(link, message, "score", np.float64, shape)
-        total = part if total is None else total + part
-    if total is None:
-        raise JobError(f"{session.me} has no partner to predict with")
+    total = np.sum(list(found.values()), axis=0)
     eta = total + (result.intercept or 0.0) + row_values(offset, len(total), "offset", 0.0)
     return result.options.likelihood().mean(eta)
 
