@@ -1,0 +1,194 @@
+"""A party's columns as the numbers that a linear model learns from, fitted on the training rows.
+
+A numeric column is centred and scaled; a categorical one becomes a column of 0 and 1 for each of
+its levels but the most frequent. Rare levels share one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from isthmus.errors import DataError, StorageError
+from isthmus.files import write_json
+
+Floats = NDArray[np.float64]
+
+OTHER = "other"
+"""What the rare levels of a column are called together."""
+_STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+_MOST_LEVELS = 1000
+
+
+@dataclass(frozen=True)
+class Term:
+    """One number that the model learns from."""
+
+    column: str
+    level: str | None = None
+    """Of a categorical column."""
+    deviation: float = 1.0
+    """What one unit of it is, in the column's own units."""
+
+
+@dataclass(frozen=True)
+class NumberColumn:
+    """A numeric column: (value - mean) / deviation."""
+
+    name: str
+    mean: float = 0.0
+    deviation: float = 1.0
+    kind: Literal["numeric"] = "numeric"
+    __pydantic_config__ = _STRICT
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """One."""
+        return (Term(self.name, deviation=self.deviation),)
+
+    def apply(self, column: pl.Series) -> Floats:
+        """Float64 [rows, 1]."""
+        values = np.asarray(column.to_numpy(), np.float64)
+        return ((values - self.mean) / self.deviation)[:, None]
+
+
+@dataclass(frozen=True)
+class LevelsColumn:
+    """A categorical column: 1 at the value's own level, nothing at the most frequent one."""
+
+    name: str
+    base: str
+    """The most frequent level, which has no number of its own."""
+    levels: tuple[str, ...]
+    """The others that have one, the most frequent first."""
+    other: bool
+    """Whether the rest has one together; else it counts as `base`."""
+    kind: Literal["categorical"] = "categorical"
+    __pydantic_config__ = _STRICT
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """One for each level."""
+        named = (*self.levels, *((OTHER,) if self.other else ()))
+        return tuple(Term(self.name, level) for level in named)
+
+    def apply(self, column: pl.Series) -> Floats:
+        """Float64 [rows, terms]."""
+        rest = len(self.levels)
+        known = {self.base: rest + 1} | {level: n for n, level in enumerate(self.levels)}
+        codes = column.replace_strict(known, default=rest, return_dtype=pl.Int64).to_numpy()
+        found: Floats = (codes[:, None] == np.arange(len(self.terms))).astype(np.float64)
+        return found
+
+
+@dataclass(frozen=True)
+class Design:
+    """All columns of one party."""
+
+    columns: tuple[NumberColumn | LevelsColumn, ...]
+    __pydantic_config__ = _STRICT
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """What the model has a coefficient for, in order."""
+        return tuple(term for column in self.columns for term in column.terms)
+
+    def apply(self, table: pl.DataFrame) -> Floats:
+        """Float64 [rows, terms]. Raises DataError where a column is missing."""
+        parts = []
+        for column in self.columns:
+            if column.name not in table.columns:
+                raise DataError(f"the table has no column {column.name!r}, which the model has")
+            parts.append(column.apply(table[column.name]))
+        return np.hstack(parts) if parts else np.empty((table.height, 0))
+
+    def save(self, path: Path) -> None:
+        """Write as JSON, for this party alone. Raises StorageError."""
+        write_json(path, asdict(self))
+
+    @classmethod
+    def load(cls, path: Path) -> Design:
+        """What `save` wrote. Raises StorageError."""
+        try:
+            return TypeAdapter(cls).validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise StorageError(
+                f"{path} does not hold the columns of a model",
+                mend="Run the job again without --resume.",
+            ) from error
+
+
+def fit_design(
+    table: pl.DataFrame, train: NDArray[np.int64], *, least: int, scale: bool, party: str
+) -> Design:
+    """How the columns become numbers.
+
+    Args:
+        table: the own columns, all samples: Float64 for numbers, String for categories.
+        train: positions of the training samples, of which means and levels are.
+        least: levels of fewer training samples share one.
+        scale: whether numbers are centred and scaled.
+        party: named in messages.
+
+    Raises:
+        DataError: a column has gaps, or too many levels.
+    """
+    return Design(tuple(_columns(table, train, least, scale, party)))
+
+
+def _columns(
+    table: pl.DataFrame, train: NDArray[np.int64], least: int, scale: bool, party: str
+) -> Iterator[NumberColumn | LevelsColumn]:
+    for column in table:
+        check_whole(column, party)
+        if column.dtype == pl.String:
+            yield _levels(column.gather(train), least, party)
+        elif scale:
+            yield _number(column.gather(train))
+        else:
+            yield NumberColumn(column.name)
+
+
+def check_whole(column: pl.Series, party: str) -> None:
+    """See that a value stands in every row. Raises DataError."""
+    gaps = column.null_count()
+    if column.dtype.is_float():
+        gaps += int(column.is_nan().sum() or 0)
+    if gaps:
+        raise DataError(
+            f"{column.name!r} is missing in {gaps} of {len(column)} aligned rows of {party}",
+            mend=f"Say in parties.{party}.clean.{column.name}.missing what stands for it, or bin "
+            "the columns with `bin.transform`.",
+        )
+
+
+def _number(column: pl.Series) -> NumberColumn:
+    values = column.to_numpy()
+    mean, deviation = float(values.mean()), float(values.std())
+    # Rounding leaves a constant column with a tiny deviation.
+    varies = deviation > 1e-12 * max(abs(mean), 1e-300)
+    return NumberColumn(column.name, mean, deviation if varies else 1.0)
+
+
+def _levels(column: pl.Series, least: int, party: str) -> LevelsColumn:
+    counted = column.value_counts().sort(["count", column.name], descending=[True, False])
+    names, counts = counted[column.name].to_list(), counted["count"].to_list()
+    kept = sum(count >= least for count in counts)
+    # The most frequent one is there in any case, and the rest must be enough together.
+    kept = max(kept, 1)
+    while 0 < sum(counts[kept:]) < least and kept > 1:
+        kept -= 1
+    if kept > _MOST_LEVELS:
+        raise DataError(
+            f"{column.name!r} of {party} has {kept} levels, more than {_MOST_LEVELS}",
+            mend="Is it a column of ids? Ignore it, or use `bin.transform`.",
+        )
+    other = sum(counts[kept:]) >= least
+    return LevelsColumn(column.name, names[0], tuple(names[1:kept]), other)

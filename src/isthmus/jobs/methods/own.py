@@ -1,0 +1,134 @@
+"""What a party brings to a model that is no network: columns, and at the label party the labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from isthmus.data import Split
+from isthmus.data.columns import as_numbers, check_numbers, column_of
+from isthmus.data.label_columns import read_labels, read_weights
+from isthmus.errors import DataError
+from isthmus.jobs import tabular
+from isthmus.jobs.artefacts import PartyFolder
+from isthmus.jobs.context import Context
+from isthmus.jobs.job import Job
+from isthmus.jobs.steps import align, encode
+from isthmus.jobs.tables import read_columns
+from isthmus.session import Progress, Session
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+FITTED = "fitted.safetensors"
+"""At the label party, in the folder of `train`: the scores of the training samples."""
+
+
+@dataclass(frozen=True)
+class Own:
+    """One party's side of the data, all samples in the agreed order."""
+
+    table: pl.DataFrame
+    """Without columns, and rows, where the party has none."""
+    rows: Rows
+    """The row of each sample in the party's own table."""
+    split: Split
+
+
+def own_of(context: Context) -> Own:
+    """What this party brings. Raises StorageError."""
+    rows = align.load_rows(context)
+    return Own(tabular.load(context), rows, encode.split_of(context, len(rows)))
+
+
+def labels_of(context: Context, own: Own) -> Floats:
+    """At the label party: 0 and 1, the number of the class, or the value as it is in the table.
+
+    Returns:
+        float64 [samples]; NaN for a sample outside the training samples that has none.
+
+    Raises:
+        DataError: a training sample has no label.
+    """
+    label = context.spec.label
+    source = str(context.job.table_of(context.me))
+    frame = read_columns(context.job, context.me, label.target_columns_of(context.me))
+    values = read_labels(frame, label.expression, label.kind, may_miss=True, source=source).values
+    found = values[own.rows]
+    missing = int(np.isnan(found[own.split.train]).sum())
+    if missing:
+        raise DataError(
+            f"{source}: the label {label.expression!r} is missing in {missing} of "
+            f"{len(own.split.train)} training rows",
+            mend="Fill its column or drop these rows before the job.",
+        )
+    return found
+
+
+def weights_of(context: Context, own: Own) -> Floats | None:
+    """At the label party: the weights of the samples, float64 [samples]; None without any."""
+    name = context.spec.label.weight
+    if name is None:
+        return None
+    source = str(context.job.table_of(context.me))
+    return read_weights(read_columns(context.job, context.me, [name]), name, source=source)[
+        own.rows
+    ]
+
+
+def offset_of(context: Context, own: Own) -> Floats | None:
+    """At the label party: what is added to the linear predictor, float64 [samples]."""
+    found = read_offset(context.job)
+    return None if found is None else found[own.rows]
+
+
+def read_offset(job: Job) -> Floats | None:
+    """The column `linear.offset`, or the logarithm of `linear.exposure`, float64 [rows of the
+    label party's table]; None where the job has neither.
+
+    Raises:
+        DataError: a value is missing or infinite, or an exposure is not above 0.
+    """
+    linear, party = job.spec.linear, job.spec.label.party
+    name = None if linear is None else linear.exposure or linear.offset
+    if linear is None or name is None:
+        return None
+    place = "exposure" if linear.exposure else "offset"
+    source = str(job.table_of(party))
+    column = column_of(read_columns(job, party, [name]), name, source)
+    check_numbers(column, source)
+    values = np.asarray(as_numbers(column).fill_null(np.nan).to_numpy(), np.float64)
+    fine = np.isfinite(values)
+    if linear.exposure:
+        fine &= values > 0
+    if not fine.all():
+        said = "missing, infinite or not above 0" if linear.exposure else "missing or infinite"
+        raise DataError(
+            f"{job.where('linear', place)}: {name!r} is {said} in {int((~fine).sum())} rows of "
+            f"{source}",
+            mend="Mend these rows, or drop them before the job.",
+        )
+    return np.log(values) if linear.exposure else values
+
+
+def finished(job: Job, folder: Path, party: str, progress: Progress) -> Context:
+    """One party's view of a finished job, without partners.
+
+    Args:
+        job: the job.
+        folder: the job's folder, with a folder a party.
+        party: whose.
+        progress: where work reports to.
+    """
+    session = Session(
+        me=party,
+        parties=job.spec.order,
+        label_party=job.spec.label.party,
+        seed=job.spec.seed,
+        progress=progress,
+    )
+    return Context(job=job, session=session, folder=PartyFolder(folder / party))
