@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isthmus.align import align, cuckoo, kkrt
+from isthmus.align import align, cuckoo, kkrt, telling
 from isthmus.crypto import ot
 from isthmus.errors import AlignError, BadMessage, LinkError
 from isthmus.link import Transcript, create_identity, decode, memory_links, open_links, trust
@@ -358,9 +358,9 @@ def test_what_a_label_party_sends_is_checked(topic, name, tensor):
 
 
 def test_a_label_party_that_lies_about_what_is_common_is_found_out(monkeypatch):
-    honest = kkrt.tell_common
+    honest = telling.tell_common
     monkeypatch.setattr(
-        kkrt,
+        telling,
         "tell_common",
         lambda pairs, count: honest(
             [kkrt.Pairs(p.link, p.size, p.here, p.there[::-1].copy() * 0 + 3) for p in pairs], count

@@ -17,14 +17,18 @@ from isthmus.align.entities import receive_samples, send_samples
 from isthmus.align.keys import Ids, Keys, OnTrouble, read_keys
 from isthmus.align.kkrt import intersect as kkrt
 from isthmus.align.order import agree_order
-from isthmus.align.protocol import IntersectionProtocol, Match
+from isthmus.align.protocol import IntersectionProtocol
+from isthmus.align.rsa_blind import intersect as rsa_blind
 from isthmus.align.suspicion import suspicions
+from isthmus.align.telling import Match, settle
 from isthmus.align.wire import number
 from isthmus.errors import AlignError, JobError
 from isthmus.link import Link, Message
 from isthmus.session import PATIENCE, Session
 
-PROTOCOLS: Mapping[str, IntersectionProtocol] = MappingProxyType({"ecdh": ecdh, "kkrt": kkrt})
+PROTOCOLS: Mapping[str, IntersectionProtocol] = MappingProxyType(
+    {"ecdh": ecdh, "kkrt": kkrt, "rsa-blind": rsa_blind}
+)
 """The private set intersection protocols by name."""
 
 _MOST_IDS = 2**31 - 1
@@ -72,7 +76,8 @@ def align(
     events = keys == "entity" and session.is_label_party
     table = read_keys(ids, repeats="keep" if events else duplicates, nulls=nulls)
     sizes = _greet(session, protocol, keys, table)
-    match = PROTOCOLS[protocol](session, table.values, sizes, workers)
+    found = PROTOCOLS[protocol](session, table.values, sizes, workers)
+    match = settle(session, found, len(table.values))
     if not len(match.common):
         raise _nothing_common(session, table, sizes, match)
     common = match.common[agree_order(session, [table.values[i] for i in match.common.tolist()])]

@@ -42,9 +42,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from isthmus.align.order import Positions, private_order
-from isthmus.align.protocol import Match
-from isthmus.align.telling import Pairs, by_partner, hear_common, tell_common
+from isthmus.align.matching import TAG_BYTES as ECHO_BYTES
+from isthmus.align.matching import chunks, in_common, length
+from isthmus.align.order import private_order
+from isthmus.align.protocol import Found, Pairs, Positions
 from isthmus.align.wire import take
 from isthmus.crypto import LowOrderPoint, PointWorkers, default_workers, new_secret
 from isthmus.crypto.curve25519 import POINT_BYTES, Points
@@ -56,13 +57,12 @@ CHUNK = 8192
 """Ids in a message; part of the protocol, the same at every party."""
 LAG = 8
 """Echoes come this many rounds after their points; part of the protocol too."""
-ECHO_BYTES = 16
 
 
 def intersect(
     session: Session, ids: Sequence[bytes], sizes: Mapping[str, int], workers: int | None
-) -> Match:
-    """Find the ids that all parties have; see `IntersectionProtocol`."""
+) -> Found:
+    """Find what each pair has in common; see `IntersectionProtocol`."""
     processes = default_workers(len(ids)) if workers is None else workers
     with PointWorkers(processes) as pool:
         if session.is_label_party:
@@ -84,7 +84,7 @@ class _Partner:
 
     def receive(self, chunk: int) -> int:
         """Take the partner's points of this round, if it has any left; how many they were."""
-        count = _length(self.size, chunk)
+        count = length(self.size, chunk, CHUNK)
         if count:
             points = take(self.link, "align.points", "points", np.uint8, (count, POINT_BYTES))
             self.pending.append(self.workers.multiply(self.secret, points))
@@ -109,16 +109,18 @@ class _Partner:
 
 def _as_hub(
     session: Session, ids: Sequence[bytes], sizes: Mapping[str, int], workers: PointWorkers
-) -> Match:
+) -> Found:
     secret, order = new_secret(), private_order(ids)
     partners = [
         _Partner(link, sizes[name], secret, workers) for name, link in session.links.items()
     ]
     own = _masked(workers, secret, ids, order)
-    rounds = max(_chunks(len(ids)) + LAG, *(_chunks(partner.size) for partner in partners))
+    rounds = max(
+        chunks(len(ids), CHUNK) + LAG, *(chunks(partner.size, CHUNK) for partner in partners)
+    )
     with session.progress.task("align", len(ids) + sum(sizes.values())) as task:
         for i in range(rounds):
-            if i < _chunks(len(ids)):
+            if i < chunks(len(ids), CHUNK):
                 points = next(own)
                 for partner in partners:
                     partner.link.send("align.points", {"points": points})
@@ -126,39 +128,37 @@ def _as_hub(
             for partner in partners:
                 task.advance(partner.receive(i))
                 partner.keep(LAG)
-                if echoed := _length(len(ids), i - LAG):
+                if echoed := length(len(ids), i - LAG, CHUNK):
                     shape = (echoed, ECHO_BYTES)
                     echo = take(partner.link, "align.echo", "points", np.uint8, shape)
                     partner.echoes.append(echo.copy())
     return _match(partners, order)
 
 
-def _match(partners: Sequence[_Partner], order: Positions) -> Match:
-    """Intersect over all partners and tell each which of its points are everybody's."""
+def _match(partners: Sequence[_Partner], order: Positions) -> Found:
+    """What is in common with each partner."""
     pairs = []
     for partner in partners:
         partner.keep(0)
-        mine = _unique(partner, partner.echoes)
-        theirs = _unique(partner, partner.doubly)
-        _, here, there = np.intersect1d(mine, theirs, assume_unique=True, return_indices=True)
-        pairs.append(Pairs(partner.link, partner.size, here, there))
-    return Match(order[tell_common(pairs, len(order))], by_partner(pairs))
+        here, there = in_common(partner.link, partner.echoes, partner.doubly)
+        pairs.append(Pairs(partner.link, partner.size, order[here], there))
+    return Found(pairs)
 
 
-def _as_spoke(session: Session, ids: Sequence[bytes], size: int, workers: PointWorkers) -> Match:
+def _as_spoke(session: Session, ids: Sequence[bytes], size: int, workers: PointWorkers) -> Found:
     secret, order = new_secret(), private_order(ids)
     hub = _Partner(session.hub, size, secret, workers)
     own = _masked(workers, secret, ids, order)
     with session.progress.task("align", len(ids) + size) as task:
-        for i in range(max(_chunks(len(ids)), _chunks(size) + LAG)):
-            if i < _chunks(len(ids)):
+        for i in range(max(chunks(len(ids), CHUNK), chunks(size, CHUNK) + LAG)):
+            if i < chunks(len(ids), CHUNK):
                 points = next(own)
                 hub.link.send("align.points", {"points": points})
                 task.advance(len(points))
             task.advance(hub.receive(i))
-            if _length(size, i - LAG):
+            if length(size, i - LAG, CHUNK):
                 hub.link.send("align.echo", {"points": hub.next_echo()})
-    return hear_common(hub.link, order)
+    return Found(order=order)
 
 
 def _masked(
@@ -173,22 +173,3 @@ def _masked(
             yield pending.popleft().result()
     while pending:
         yield pending.popleft().result()
-
-
-def _unique(partner: _Partner, chunks: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.bytes_]:
-    """The chunks as one array of 16-byte strings, `[n]`."""
-    # Numpy compares such strings without their trailing zero bytes: the same as with them, since
-    # all are equally long.
-    values = np.ascontiguousarray(np.concatenate(chunks)).view(f"S{ECHO_BYTES}")[:, 0]
-    if len(np.unique(values)) < len(values):
-        raise BadMessage(f"{partner.link.partner} sent the same point twice")
-    return values
-
-
-def _chunks(count: int) -> int:
-    return -(-count // CHUNK)
-
-
-def _length(count: int, chunk: int) -> int:
-    """How many of `count` ids chunk number `chunk` holds; 0 before the first and after the last."""
-    return min(max(count - chunk * CHUNK, 0), CHUNK) if chunk >= 0 else 0

@@ -54,9 +54,7 @@ import numpy as np
 import numpy.typing as npt
 
 from isthmus.align import cuckoo
-from isthmus.align.order import Positions
-from isthmus.align.protocol import Match
-from isthmus.align.telling import Pairs, by_partner, hear_common, tell_common
+from isthmus.align.protocol import Found, Pairs, Positions
 from isthmus.align.wire import take, tensors
 from isthmus.crypto.blocks import KEY_BYTES, Bytes, Words
 from isthmus.crypto.oprf import CODE_KEYS, WIDTH, OprfReceiver, OprfSender, new_code
@@ -76,8 +74,8 @@ _ROW_WORDS = WIDTH // 64
 
 def intersect(
     session: Session, ids: Sequence[bytes], sizes: Mapping[str, int], workers: int | None
-) -> Match:
-    """Find the ids that all parties have; see `IntersectionProtocol`. It needs no `workers`."""
+) -> Found:
+    """Find what each pair has in common; see `IntersectionProtocol`. It needs no `workers`."""
     if max(len(ids), *sizes.values()) > MOST_IDS:
         raise AlignError(
             f"kkrt aligns up to {MOST_IDS:,} ids a party", mend="Align with protocol: ecdh."
@@ -140,7 +138,7 @@ class _Partner:
         return pairs
 
 
-def _as_hub(session: Session, ids: Sequence[bytes], sizes: Mapping[str, int]) -> Match:
+def _as_hub(session: Session, ids: Sequence[bytes], sizes: Mapping[str, int]) -> Found:
     partners = [
         _Partner(link, sizes[name], tag_bytes(len(ids), sizes[name]))
         for name, link in session.links.items()
@@ -166,8 +164,7 @@ def _as_hub(session: Session, ids: Sequence[bytes], sizes: Mapping[str, int]) ->
         for partner in partners:
             pairs.append(partner.matches(_Finder(table.ids, partner.own)))
             task.advance(partner.size)
-    everybody = tell_common(pairs, len(ids))
-    return Match(np.flatnonzero(everybody), by_partner(pairs))
+    return Found(pairs)
 
 
 def _inputs(values: Words, inside: npt.NDArray[np.int32]) -> Words:
@@ -226,7 +223,7 @@ def _repeats(positions: Positions) -> bool:
 # A feature party: sender of the pseudo-random function.
 
 
-def _as_spoke(session: Session, ids: Sequence[bytes], size: int) -> Match:
+def _as_spoke(session: Session, ids: Sequence[bytes], size: int) -> Found:
     hub, width = session.hub, tag_bytes(size, len(ids))
     sender = _answer(hub)
     order = _shuffled(len(ids))
@@ -248,7 +245,7 @@ def _as_spoke(session: Session, ids: Sequence[bytes], size: int) -> Match:
         for start, count in _pieces(len(ids)):
             hub.send("align.tags", {"tags": tags[start : start + count]})
             task.advance(count)
-    return hear_common(hub, order)
+    return Found(order=order)
 
 
 def _answer(hub: Link) -> OprfSender:

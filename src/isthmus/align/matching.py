@@ -1,0 +1,54 @@
+"""Two lists of masked ids in chunks: how they are cut, and which values both have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from isthmus.align.protocol import Positions
+from isthmus.errors import BadMessage
+from isthmus.link import Link
+
+TAG_BYTES = 16
+"""Of a masked id as it is compared."""
+
+Tags = npt.NDArray[np.uint8]
+
+
+def chunks(count: int, size: int) -> int:
+    """How many chunks of `size` there are of `count` ids."""
+    return -(-count // size)
+
+
+def length(count: int, chunk: int, size: int) -> int:
+    """How many of `count` ids chunk number `chunk` holds; 0 before the first and after the last."""
+    return min(max(count - chunk * size, 0), size) if chunk >= 0 else 0
+
+
+def distinct(link: Link, parts: Sequence[Tags]) -> npt.NDArray[np.bytes_]:
+    """Chunks uint8 `[n, 16]` as one array of strings of 16 bytes.
+
+    Raises:
+        BadMessage: the partner sent one of them twice.
+    """
+    # Numpy compares such strings without their trailing zero bytes: the same as with them, since
+    # all are equally long.
+    values = np.ascontiguousarray(np.concatenate(parts)).view(f"S{TAG_BYTES}")[:, 0]
+    if len(np.unique(values)) < len(values):
+        raise BadMessage(f"{link.partner} sent the same point twice")
+    return values
+
+
+def in_common(
+    link: Link, ours: Sequence[Tags], theirs: Sequence[Tags]
+) -> tuple[Positions, Positions]:
+    """Positions in both lists of the values that both have, int64 `[c]` each.
+
+    Raises:
+        BadMessage: the partner sent a value twice.
+    """
+    mine, other = distinct(link, ours), distinct(link, theirs)
+    _, here, there = np.intersect1d(mine, other, assume_unique=True, return_indices=True)
+    return here, there
