@@ -47,6 +47,15 @@ class Context:
         """Whether this party holds the label."""
         return self.session.is_label_party
 
+    def trained(self, name: str) -> StepFolder:
+        """The folder of a step that fitted something: of the earlier job, if its model is applied
+        (`isthmus.jobs.applied`), else of this one.
+        """
+        earlier = self.spec.predict.model
+        if earlier is None:
+            return self.step(name)
+        return PartyFolder(self.folder.path.parent.parent / earlier / self.me).step(name)
+
     def step(self, name: str) -> StepFolder:
         """The folder of a step."""
         return self.folder.step(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from isthmus.jobs.applied import check_applied
 from isthmus.jobs.artefacts import PartyFolder
 from isthmus.jobs.context import Context
 from isthmus.jobs.job import Job
@@ -41,6 +42,9 @@ def run_here(
     """
     # Threads of parties that share the cores would wait for each other's.
     set_threads(1)
+
+    for party in job.spec.order:
+        check_applied(job, party, out)
 
     def program(session: Session) -> Path:
         return run_one(session, job, resume=resume, workers=workers)

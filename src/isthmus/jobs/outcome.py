@@ -12,7 +12,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from isthmus.align import Alignment
-from isthmus.data import Features
+from isthmus.data import Features, Split
 from isthmus.errors import StorageError
 from isthmus.jobs import tabular, traffic
 from isthmus.jobs.artefacts import PartyFolder, StepFolder
@@ -100,14 +100,15 @@ def build_report(
             ),
             created=created,
             seed=spec.seed,
+            applies=spec.predict.model,
             # Of another kind it is no condition, as which the page would read it.
             label=spec.label.expression if spec.label.kind == "binary" else None,
             versions=versions_here(),
         ),
         data=_data(job, party, folder, alignment),
         alignment=_alignment(job, alignment),
-        model=_model(job, folder) if spec.learns == "network" else None,
-        training=_training(job, folder) if spec.learns == "network" else None,
+        model=_model(job, folder) if spec.trains_network else None,
+        training=_training(job, folder) if spec.trains_network else None,
         metrics=shown.metrics,
         uplift=shown.uplift,
         targets=shown.targets,
@@ -211,8 +212,11 @@ def _retrieval(folder: PartyFolder, measured: Measured | None) -> RetrievalFacts
 
 def _data(job: Job, party: str, folder: PartyFolder, alignment: Alignment) -> DataFacts:
     inputs = folder.step("encode").path
-    split = encode.load_split(inputs, len(alignment))
-    has_label = party == job.spec.label.party
+    nobody = np.empty(0, dtype=np.int64)
+    split = Split(train=nobody, valid=nobody, test=nobody)
+    if not job.spec.applies:
+        split = encode.load_split(inputs, len(alignment))
+    has_label = party == job.spec.label.party and not job.spec.applies
     features = encode.load(inputs) if job.spec.learns == "network" else None
     return DataFacts(
         rows_read=alignment.summary.rows,

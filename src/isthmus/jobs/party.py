@@ -10,6 +10,7 @@ from pathlib import Path
 import isthmus
 from isthmus.errors import JobError, JobMismatch, LinkError, PartnerAbsent
 from isthmus.jobs.allocator import keep_freed_memory
+from isthmus.jobs.applied import check_applied
 from isthmus.jobs.artefacts import PartyFolder, disk_of
 from isthmus.jobs.context import Context
 from isthmus.jobs.job import Job
@@ -67,6 +68,7 @@ def run_party(run: PartyRun) -> Path:
     identity = load_identity(run.identity, run.me)
     signer = signer_of(job, identity, run.identity)
     check_own_side(job, run.me)
+    check_applied(job, run.me, run.out)
     set_threads(run.threads)
     keep_freed_memory()
     folder = PartyFolder(run.out / job.folder_name / run.me)

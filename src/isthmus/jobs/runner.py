@@ -8,6 +8,7 @@ from contextlib import suppress
 from isthmus.errors import IsthmusError, code_of
 from isthmus.files import write_json
 from isthmus.jobs import traffic
+from isthmus.jobs.applied import keep_job
 from isthmus.jobs.artefacts import disk_of
 from isthmus.jobs.context import Context
 from isthmus.jobs.coordination import agree_on_end, agree_on_step
@@ -51,13 +52,14 @@ def run_steps(context: Context, *, resume: bool, steps: Sequence[Step] = STEPS) 
 def _run_steps(context: Context, resume: bool, steps: Sequence[Step]) -> float:
     context.log.info("start", label_party=context.session.label_party, resume=resume)
     check_table(context.job, context.me)
+    keep_job(context)
     plan = agree_on_step(context.session, "begin", "resume" if resume else None)
     if plan.run:
         explain_begin(context, plan)
         _forget(context, steps)
     fresh, earlier = plan.run, 0.0
     for step in steps:
-        if step.wanted(context.spec):
+        if step.is_in(context.spec):
             before = _run_step(context, step, fresh, steps)
             fresh, earlier = before is None, earlier + (before or 0.0)
     agree_on_end(context.session)

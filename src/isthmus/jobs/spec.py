@@ -27,6 +27,7 @@ from isthmus.jobs.spec_analysis import (
 )
 from isthmus.jobs.spec_label import LabelSpec, TargetKind, TargetSpec
 from isthmus.jobs.spec_parts import Fraction, Name, Part, misplaced
+from isthmus.jobs.spec_predict import PredictSpec, check_prediction
 from isthmus.jobs.spec_train import (
     AttentionSpec,
     CrossSpec,
@@ -165,13 +166,6 @@ class EvaluateSpec(Part):
         return self
 
 
-class PredictSpec(Part):
-    """Which samples the label party gets predictions for."""
-
-    rows: Literal["none", "test", "all"] = "test"
-    """`test`: the held-out samples. `all`: every aligned sample. `none`: no predictions."""
-
-
 class JobSpec(Analysis):
     """A whole job."""
 
@@ -216,6 +210,7 @@ class JobSpec(Analysis):
         self._items_are_described()
         self._guards_have_a_cut()
         self._sum_hides()
+        check_prediction(self)
         return self
 
     def _holders_are_known(self) -> None:
@@ -331,6 +326,16 @@ class JobSpec(Analysis):
         if direction == "cut":
             return common.cut if own.cut is None else own.cut
         return common.gradient if own.gradient is None else own.gradient
+
+    @property
+    def applies(self) -> bool:
+        """Whether the job applies an earlier one's model, and trains none."""
+        return self.predict.model is not None
+
+    @property
+    def trains_network(self) -> bool:
+        """Whether a network is trained here."""
+        return self.learns == "network" and not self.applies
 
     @property
     def order(self) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ def check_table(job: Job, party: str) -> None:
     _require(spec.key_of(party), present, path, "the key")
     features = spec.parties[party].features or {}
     _require(source_columns(features), present, path, f"parties.{party}.features")
-    if spec.label.targets_of(party):
+    if spec.label.targets_of(party) and not spec.applies:
         _require_label(job, party, present, path)
     for name, feature in features.items():
         if feature.events is not None:

@@ -50,6 +50,8 @@ class Tiles:
 def verdict(report: Report) -> str:
     """What came out, in one or two sentences."""
     job, metrics = report.job, report.metrics
+    if job.applies is not None:
+        return _applied(report, job.applies)
     if job.role == "feature":
         return _took_part(report)
     if metrics.federation is None:
@@ -134,6 +136,14 @@ def _took_part(report: Report) -> str:
     return (
         f"{job.party} trained {whose} with {columns} {word} of its own, which stayed here, on "
         f"{as_count(report.alignment.samples)} samples aligned with its partners."
+    )
+
+
+def _applied(report: Report, earlier: str) -> str:
+    job = report.job
+    return (
+        f"The model that {job.label_party} and {as_list(job.feature_parties)} trained in {earlier} "
+        f"was applied to {as_count(report.alignment.samples)} common rows."
     )
 
 

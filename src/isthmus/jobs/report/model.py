@@ -76,6 +76,8 @@ class JobFacts(Part):
     """The label expression of the job file, which all parties hold: a sample is positive where it
     is true."""
     versions: Versions
+    applies: str | None = None
+    """The earlier job whose model was applied, by its folder; None where the job had its own."""
 
     @model_validator(mode="after")
     def _has_one_label_party(self) -> Self:

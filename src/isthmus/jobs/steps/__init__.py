@@ -22,6 +22,14 @@ class Step:
     current: Callable[[Context], bool] = lambda context: True
     """Whether what it left is still of the present inputs."""
 
+    def is_in(self, spec: JobSpec) -> bool:
+        """Whether the job has it: of those that fit something, none where a model is applied."""
+        return self.wanted(spec) and (not spec.applies or self.name in APPLYING)
+
+
+APPLYING = ("align", "encode", "predict")
+"""The steps of a job that applies an earlier one's model."""
+
 
 def _learns(spec: JobSpec) -> bool:
     return spec.learns != "nothing"

@@ -37,8 +37,9 @@ from isthmus.data.schema import source_columns, text_columns
 from isthmus.data.time_split import parts_by_time, parts_of, split_of_parts
 from isthmus.data.times import Times, times_of
 from isthmus.errors import DataError, StorageError
-from isthmus.files import write_bytes
+from isthmus.files import write_bytes, write_json
 from isthmus.jobs import tabular
+from isthmus.jobs.applied import COLUMNS, check_same_training, columns_json, trained_features
 from isthmus.jobs.classes import check_parts
 from isthmus.jobs.collaborative import add_collaborative, collaborative_in
 from isthmus.jobs.context import Context
@@ -55,7 +56,7 @@ from isthmus.jobs.samples import (
 )
 from isthmus.jobs.steps import align
 from isthmus.jobs.tables import features_of, read_columns
-from isthmus.jobs.targets import load_targets, save_targets
+from isthmus.jobs.targets import TARGETS, load_targets, save_targets
 
 SPLIT = "split.npy"
 ENCODER = "encoder.json"
@@ -71,6 +72,9 @@ Labels = NDArray[np.float32]
 def run(context: Context) -> None:
     """Encode this party's columns, and the label where it is held. Raises DataError, LinkError."""
     rows = align.load_rows(context)
+    if context.spec.applies:
+        _apply(context, rows)
+        return
     facts = _facts(context, rows)
     split = _split(context, facts, len(rows))
     if context.spec.label.targets_of(context.me):
@@ -83,6 +87,21 @@ def run(context: Context) -> None:
     context.log.info(
         "encoded", columns=len(encoder.layout.fields), table_rows=encoder.layout.table_rows
     )
+
+
+def _apply(context: Context, rows: Rows) -> None:
+    """Encode as in the job whose model is applied; there are no labels, and nothing is divided."""
+    check_same_training(context)
+    folder, trained = context.step("encode"), context.trained("encode")
+    if trained.file(TARGETS).exists():
+        write_bytes(folder.file(TARGETS), trained.file(TARGETS).read_bytes())
+    if context.spec.is_tabular:
+        tabular.write(context, rows)
+    if context.spec.learns == "network":
+        features = trained_features(context)
+        _write_features(
+            context, Encoder.load(trained.file(ENCODER)), _read(context, features), rows
+        )
 
 
 def load(folder: Path) -> Features:
@@ -195,8 +214,7 @@ def _encode(context: Context, rows: Rows, split: Split, time: Times | None) -> E
     source = str(job.table_of(me))
     frame = _read(context, features)
     train = rows[split.train]
-    local, position = np.unique(rows, return_inverse=True)
-    shared = len(local) < len(rows)
+    shared = len(np.unique(rows)) < len(rows)
     encoder = fit_encoder(frame, features, np.unique(train) if shared else train, source=source)
     folder = context.step("encode")
     encoder, histories = add_histories(job, me, features, encoder, frame, rows, split, time)
@@ -205,13 +223,22 @@ def _encode(context: Context, rows: Rows, split: Split, time: Times | None) -> E
     if histories:
         folder.file(HISTORIES).mkdir(exist_ok=True)
         save_histories(folder.file(HISTORIES), histories)
-    encoder.save(folder.file(ENCODER))
+    write_json(folder.file(COLUMNS), columns_json(features))
     if context.is_label_party and context.spec.train.model.retrieval is not None:
         encode_catalogue(job, encoder, rows, folder.file(FOLDER))
+    _write_features(context, encoder, frame, rows)
+    return encoder
+
+
+def _write_features(context: Context, encoder: Encoder, frame: pl.DataFrame, rows: Rows) -> None:
+    """Leave the encoder and what it makes of the samples, each row of the table once."""
+    folder, source = context.step("encode"), str(context.job.table_of(context.me))
+    local, position = np.unique(rows, return_inverse=True)
+    shared = len(local) < len(rows)
+    encoder.save(folder.file(ENCODER))
     encoder.encode(frame, folder.file(FEATURES), rows=local if shared else rows, source=source)
     if shared:
         write_bytes(folder.file(SAMPLES), save({"rows": position.astype(np.int64)}))
-    return encoder
 
 
 def _with_collaborative(

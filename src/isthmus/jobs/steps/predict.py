@@ -5,7 +5,9 @@ the key columns, `probability`, `label` and `split` (train, valid or test). A fu
 columns with its name behind: `probability_x` and `label_x`; a real one `value_x`; one of several
 classes `class_x`, the most probable, and its `probability_x`. The first target is without a name:
 `value`, `class`. A key column that is called like one of these stands as `key_label`.
-Two towers give a `score`, the cosine of the user's and the item's vector.
+Two towers give a `score`, the cosine of the user's and the item's vector. Where an earlier job's
+model is applied there is no `label` and no `split`. A party of `predict.to` has the same file with
+its own rows and keys, and the prediction of the first target.
 """
 
 from __future__ import annotations
@@ -18,35 +20,88 @@ from numpy.typing import NDArray
 
 from isthmus.data import Split
 from isthmus.data.tables import write_table
+from isthmus.errors import BadMessage
 from isthmus.jobs.context import Context
 from isthmus.jobs.steps import align, encode
 from isthmus.jobs.steps.evaluate import federation_scores
 from isthmus.jobs.tables import read_columns
 from isthmus.jobs.targets import load_targets
+from isthmus.session import PATIENCE
 from isthmus.split import Target, Targets
 
 PREDICTIONS = "predictions.parquet"
 ROW = "row"
+TOPIC = "predict.scores"
+CHUNK = 1 << 18
+"""Predictions in a message, at most."""
 
 
 def run(context: Context) -> None:
     """Predict with the partners. Raises LinkError, StorageError."""
-    rows = align.load_rows(context)
-    split = encode.split_of(context, len(rows))
-    everything = context.spec.predict.rows == "all"
-    samples = np.arange(len(rows), dtype=np.int64) if everything else split.test
+    spec, rows = context.spec, align.load_rows(context)
+    split = None if spec.applies else encode.split_of(context, len(rows))
+    samples = np.arange(len(rows), dtype=np.int64)
+    if split is not None and spec.predict.rows == "test":
+        samples = split.test
     scores = federation_scores(context, samples)
+    if context.is_label_party and scores is not None:
+        tell(context, scores)
+    elif context.me in spec.predict.to:
+        _write(context, rows[samples], [told(context, len(samples))])
     if scores is None:
         return
-    key = context.spec.key_of(context.me)
-    keys = read_columns(context.job, context.me, key, text=key)
     inputs = context.step("encode").path
-    labels, targets = encode.load_labels(inputs)[samples], load_targets(inputs)
+    targets = load_targets(inputs)
+    if split is None:
+        _write(context, rows, list(guesses(targets, scores)))
+        return
+    labels = encode.load_labels(inputs)[samples]
     parts = pl.Series("split", _part_names(split, len(rows))[samples])
     found = [*predicted(targets, labels, scores, first=context.is_label_party), parts]
-    table = predictions(keys, rows[samples], found)
-    write_table(table, context.step("predict").file(PREDICTIONS))
-    context.log.info("predicted", samples=len(samples))
+    _write(context, rows[samples], found)
+
+
+def _write(context: Context, rows: NDArray[np.int64], found: Sequence[pl.Series]) -> None:
+    key = context.spec.key_of(context.me)
+    keys = read_columns(context.job, context.me, key, text=key)
+    write_table(predictions(keys, rows, found), context.step("predict").file(PREDICTIONS))
+    context.log.info("predicted", samples=len(rows))
+
+
+def tell(context: Context, scores: NDArray[np.float64]) -> None:
+    """Send the parties of `predict.to` the predictions of the first target."""
+    first = load_targets(context.step("encode").path).scores_of(scores)[0]
+    for party in context.spec.predict.to:
+        link = context.session.link(party)
+        for start in range(0, len(first), CHUNK):
+            link.send(TOPIC, {"scores": first[start : start + CHUNK]})
+
+
+def told(context: Context, samples: int) -> pl.Series:
+    """What `tell` sent, the column of this party's table.
+
+    Raises:
+        BadMessage: it is not a number for each sample, or no probability where it should be one.
+    """
+    hub, kind = context.session.hub, context.spec.label.kind
+    found = np.empty(samples)
+    for start in range(0, samples, CHUNK):
+        part = hub.recv(TOPIC, timeout=PATIENCE).tensors.get("scores")
+        size = min(CHUNK, samples - start)
+        fits = part is not None and part.dtype == np.float64 and part.shape == (size,)
+        if not fits or part is None or not np.isfinite(part).all():
+            raise BadMessage(f"{hub.partner} sent no prediction for each sample")
+        if kind == "binary" and not ((part >= 0) & (part <= 1)).all():
+            raise BadMessage(f"{hub.partner} sent predictions that are no probabilities")
+        found[start : start + size] = part
+    return pl.Series("probability" if kind == "binary" else "value", found)
+
+
+def guesses(targets: Targets, scores: NDArray[np.float64]) -> Iterator[pl.Series]:
+    """What is predicted of the label party's targets, whose labels nobody knows."""
+    parts = targets.scores_of(scores)
+    for number, (target, part) in enumerate(zip(targets.all, parts, strict=True)):
+        yield from _guesses(target, part, "" if number == 0 else f"_{target.name}")
 
 
 def predictions(

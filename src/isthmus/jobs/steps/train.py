@@ -74,7 +74,7 @@ def modules_of(context: Context) -> tuple[nn.Module | None, nn.Module | None]:
 def trained_modules(context: Context) -> tuple[nn.Module | None, nn.Module | None]:
     """The same with the parameters that training left."""
     bottom, top = modules_of(context)
-    folder = context.step("train")
+    folder = context.trained("train")
     for name, module in (("bottom", bottom), ("top", top)):
         if module is not None:
             load_module(module, folder.file(f"{name}.safetensors"))
@@ -86,7 +86,7 @@ def trained_tower(context: Context) -> nn.Module | None:
     tasks = load_targets(context.step("encode").path).tasks
     tower = tower_of(context.spec, context.session, tasks)
     if tower is not None:
-        load_module(tower, context.step("train").file("tower.safetensors"))
+        load_module(tower, context.trained("train").file("tower.safetensors"))
     return tower
 
 

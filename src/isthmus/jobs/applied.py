@@ -1,0 +1,135 @@
+"""A model that an earlier job has trained, applied to other rows: where it lies, and that it fits.
+
+A job with `predict.model` names the earlier job by its folder, `<name>-<hash8>`, which each party
+has under its own folder of results. It is the earlier job's file with other tables: what is learnt,
+from which columns and how, must be what it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from isthmus.data import FeatureSpec
+from isthmus.data.schema import parse_features
+from isthmus.errors import BadMessage, JobError, StorageError
+from isthmus.files import write_text
+from isthmus.jobs.artefacts import PartyFolder
+from isthmus.jobs.context import Context
+from isthmus.jobs.job import Job, agreed_part, canonical_json
+from isthmus.session import PATIENCE
+
+JOB = "job.json"
+"""What the parties agreed on, beside the steps' folders: the text that the job's hash is of."""
+
+TOPIC = "predict.model"
+COLUMNS = "columns.json"
+"""In the folder of the step `encode`: the party's columns with their kinds, guessed or given."""
+
+_SAME = ("label", "train", "bin", "linear", "trees", "scorecard")
+_SAME_OF_PARTY = ("features", "clean")
+
+
+def keep_job(context: Context) -> None:
+    """Leave what was agreed, for later jobs that apply the model. Raises StorageError."""
+    write_text(context.folder.file(JOB), canonical_json(context.spec))
+
+
+def check_applied(job: Job, party: str, out: Path) -> None:
+    """See that the earlier job's model is here and is of the same kind. None needed: nothing.
+
+    Args:
+        job: the job.
+        party: this one.
+        out: the folder of results.
+
+    Raises:
+        JobError: there is none, it was not trained to the end, or it is of another kind.
+    """
+    name = job.spec.predict.model
+    if name is None:
+        return
+    where, folder = job.where("predict", "model"), PartyFolder(out / name / party)
+    earlier = _job_of(folder, name, where)
+    if folder.step("train").marker() is None or folder.step("encode").marker() is None:
+        raise JobError(
+            f"{where}: {folder.path} holds no finished training",
+            mend="Run that job to its end, with --resume.",
+        )
+    now = agreed_part(job.spec)
+    for section in _SAME:
+        if now.get(section) != earlier.get(section):
+            raise _differs(where, section, name)
+    before = earlier["parties"]
+    if list(before) != list(job.spec.order):
+        raise _differs(where, "parties", name)
+    for one in job.spec.order:
+        for field in _SAME_OF_PARTY:
+            if now["parties"][one].get(field) != before[one].get(field):
+                raise _differs(where, f"parties.{one}.{field}", name)
+
+
+def check_same_training(context: Context) -> None:
+    """See that the partners apply their parts of one and the same training.
+
+    Raises:
+        JobError: another party's part is of another execution.
+        BadMessage: a partner sent something else.
+    """
+    marker = context.trained("train").marker()
+    token = "" if marker is None else marker.token
+    links = context.session.links.values()
+    for link in links:
+        link.send(TOPIC, header={"token": token})
+    for link in links:
+        told = link.recv(TOPIC, timeout=PATIENCE).header.get("token")
+        if not isinstance(told, str):
+            raise BadMessage(f"{link.partner} sent no token of its training")
+        if told != token:
+            raise JobError(
+                f"{link.partner}'s part of {context.spec.predict.model} is of another run of it",
+                mend="Train again together, or bring the folders of one run.",
+            )
+
+
+def columns_json(features: Mapping[str, FeatureSpec]) -> dict[str, Any]:
+    """What `trained_features` reads: columns as a job file has them, without local paths."""
+    return {
+        name: feature.model_dump(mode="json", exclude_defaults=True, exclude={"events"})
+        for name, feature in features.items()
+    }
+
+
+def trained_features(context: Context) -> dict[str, FeatureSpec]:
+    """The columns that the encoder was fitted on, as they were then. Raises StorageError."""
+    path = context.trained("encode").file(COLUMNS)
+    try:
+        return parse_features(json.loads(path.read_bytes()), source=str(path))
+    except (OSError, ValueError) as error:
+        raise StorageError(f"{path} cannot be read", mend="Train the model again.") from error
+
+
+def _job_of(folder: PartyFolder, name: str, where: str) -> dict[str, Any]:
+    path = folder.file(JOB)
+    try:
+        text = path.read_bytes()
+        found: dict[str, Any] = json.loads(text)
+    except (OSError, ValueError) as error:
+        raise JobError(
+            f"{where}: {path} cannot be read",
+            mend="--out names the folder in which the earlier job's folder lies; its name is "
+            "printed when a job ends.",
+        ) from error
+    if not hashlib.sha256(text).hexdigest().startswith(name.rpartition("-")[2]):
+        raise JobError(f"{where}: {path} is not of the job that its folder is called after")
+    return found
+
+
+def _differs(where: str, what: str, name: str) -> JobError:
+    return JobError(
+        f"{where}: {what} is not what it was in {name}",
+        mend="Take that job's file, with other tables and predict.model alone.",
+    )
