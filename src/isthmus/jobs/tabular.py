@@ -74,6 +74,11 @@ def load(context: Context) -> pl.DataFrame:
         ) from error
 
 
+def model_table(context: Context) -> pl.DataFrame:
+    """The columns that a model learns from: a row for each sample. Raises StorageError."""
+    return load(context)
+
+
 def _typed(column: pl.Series, feature: FeatureSpec, source: str) -> pl.Series:
     if feature.kind == "categorical":
         return as_text(column, source)
