@@ -104,6 +104,31 @@ def test_components_are_those_of_scikit_learn(covariance, components):
     assert found["alice"].correlation is None
 
 
+def test_axes_would_tell_the_correlations_of_a_single_column():
+    own, partner = tables(300)
+    errors = {}
+
+    def fitted(table):
+        def program(session):
+            try:
+                fit_pca(session, table, components=2)
+            except DataError as error:
+                errors[session.me] = str(error)
+
+        return program
+
+    programs = {"bob": fitted(own.select("a")), "alice": fitted(partner)}
+    run_parties(programs, label_party="bob")
+    assert set(errors) == {"bob", "alice"}
+    assert "bob has one column" in errors["alice"]
+    shared = run(fit_pca, own.select("a"), partner, components=2, share=True)
+    np.testing.assert_allclose(
+        shared["alice"].correlation.array(), shared["bob"].correlation.array()
+    )
+    with pytest.raises(JobError, match="share = "):
+        run(fit_pca, own, partner, components=2, bob={"share": True})
+
+
 def test_a_label_party_alone():
     own, _ = tables(50)
     alone = Session(me="bob", parties=("bob",), label_party="bob")

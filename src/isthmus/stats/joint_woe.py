@@ -17,9 +17,10 @@ positives.
 - A: B's names of columns (numbers, if B wants), how many bins each has, and rows and positives per
   bin. B joins bins of fewer than its `least` rows before anything is sent.
 - B: nothing of the label but what A's `tell` allows: "keep" which columns have the IV that A asks
-  for; "iv" the IV itself; "woe" the WOE of each bin, which with the number of positives is the
-  number of positives of that bin. For "woe", A first joins bins with fewer than `least_class` rows
-  of either class: none says its label for all its rows. With method "chi" or "monotone", B besides
+  for; "iv" the IV to three decimals; "woe" the WOE of each bin, which with the number of positives
+  is the number of positives of that bin. Both are of bins that have `least_class` rows of each
+  class, so none says its label for all its rows: for "woe", A first joins smaller ones and B learns
+  which; for "iv", only the IV that it tells is of joined bins. With method "chi" or "monotone", B
   learns which bins A has joined, that is, which are alike.
 - Feature parties learn nothing of one another.
 
@@ -55,6 +56,8 @@ from isthmus.stats.woe_fit import ColumnWoe, WoeFit
 Longs = npt.NDArray[np.int64]
 Tell = Literal["keep", "iv", "woe"]
 TELLS = ("keep", "iv", "woe")
+IV_DIGITS = 3
+"""Decimals of an IV that a feature party is told without the WOE."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +69,7 @@ class Disclosure:
     least_iv: float = 0.0
     """At the label party: a column of less is not kept."""
     least_class: int = 5
-    """At the label party, with tell "woe": rows of each class that a bin has at least."""
+    """At the label party, unless tell is "keep": rows of each class that a bin has at least."""
     names: bool = True
     """At a feature party: whether columns go by their names, or by numbers."""
 
@@ -176,20 +179,21 @@ def _partner(
     shown = _shown_bins(link, count, label.size, options)
     positives = _opened_sums(link, key, label.size, shown)
     _check_sums(link, shown, positives, int(label.sum()))
-    out, groups = [], []
+    out, groups, ivs = [], [], []
     for column, hits in zip(shown, positives, strict=True):
-        joined = _joined(column, hits, options, disclosure)
+        joined = _joined(column, hits, options)
+        safe = _safe(column, hits, joined, disclosure.least_class)
+        if disclosure.tell == "woe":
+            joined = safe
+        found = woe_table(*_over(joined, column.rows, hits), options.adjustment)
+        told = woe_table(*_over(safe, column.rows, hits), options.adjustment).total_iv
         groups.append(joined)
-        size = int(joined.max()) + 1
-        rows = np.bincount(joined, weights=column.rows, minlength=size)
-        found = woe_table(
-            rows, np.bincount(joined, weights=hits, minlength=size), options.adjustment
-        )
+        ivs.append(told if disclosure.tell == "woe" else round(told, IV_DIGITS))
         keep = found.total_iv >= disclosure.least_iv
         out.append(
             ColumnWoe(link.partner, column.name, None, keep, found.total_iv, found.woe, found)
         )
-    _tell(link, out, groups, disclosure)
+    _tell(link, out, groups, ivs, disclosure.tell)
     return out
 
 
@@ -253,20 +257,26 @@ def _check_sums(link: Link, shown: list[_Shown], positives: list[Longs], total: 
             raise BadMessage(f"{link.partner} sent woe.sums that cannot be those of its bins")
 
 
-def _joined(column: _Shown, hits: Longs, options: BinningOptions, disclosure: Disclosure) -> Longs:
+def _joined(column: _Shown, hits: Longs, options: BinningOptions) -> Longs:
     """The final bin of each bin that the partner has shown, numbered from 0."""
     groups = np.arange(column.rows.size)
     if column.free:
         groups = label_groups(column.rows, hits, column.values, options, ordered=column.ordered)
-    groups = _numbered(groups)
-    if disclosure.tell == "woe":
-        size = int(groups.max()) + 1
-        rows = np.bincount(groups, weights=column.rows, minlength=size).astype(np.int64)
-        ones = np.bincount(groups, weights=hits, minlength=size).astype(np.int64)
-        values = int(groups[: column.values].max(initial=-1)) + 1
-        further = pooled(np.minimum(ones, rows - ones), values, disclosure.least_class)
-        groups = _numbered(further[groups])
-    return groups
+    return _numbered(groups)
+
+
+def _safe(column: _Shown, hits: Longs, groups: Longs, least: int) -> Longs:
+    """Groups joined further, so that each has `least` rows of both classes."""
+    rows, ones = _over(groups, column.rows, hits)
+    values = int(groups[: column.values].max(initial=-1)) + 1
+    return _numbered(pooled(np.minimum(ones, rows - ones), values, least)[groups])
+
+
+def _over(groups: Longs, rows: Longs, hits: Longs) -> tuple[Longs, Longs]:
+    """Rows and positives of each group."""
+    size = int(groups.max()) + 1
+    counts = [np.bincount(groups, weights=one, minlength=size) for one in (rows, hits)]
+    return counts[0].astype(np.int64), counts[1].astype(np.int64)
 
 
 def _numbered(groups: Longs) -> Longs:
@@ -275,16 +285,18 @@ def _numbered(groups: Longs) -> Longs:
     return np.argsort(np.argsort(first)).astype(np.int64)[place]
 
 
-def _tell(link: Link, found: list[ColumnWoe], groups: list[Longs], disclosure: Disclosure) -> None:
+def _tell(
+    link: Link, found: list[ColumnWoe], groups: list[Longs], ivs: list[float], tell: Tell
+) -> None:
     tensors: dict[str, npt.NDArray[Any]] = {
         "groups": np.concatenate(groups).astype(np.int32),
         "keep": np.array([column.keep for column in found], np.uint8),
     }
-    if disclosure.tell != "keep":
-        tensors["iv"] = np.array([column.iv for column in found], np.float64)
-    if disclosure.tell == "woe":
+    if tell != "keep":
+        tensors["iv"] = np.array(ivs, np.float64)
+    if tell == "woe":
         tensors["woe"] = np.concatenate([np.array(column.woe or ()) for column in found])
-    link.send("woe.result", tensors, header={"tell": disclosure.tell})
+    link.send("woe.result", tensors, header={"tell": tell})
 
 
 # ----------------------------------------------------------------------------- a feature party

@@ -10,8 +10,10 @@ its component of greatest size positive.
 
 What each side learns besides what `correlation` says: the feature party its own part of the axes
 and the variance of each; as axes are orthonormal, that tells it the label party's part up to a
-rotation of that party's columns, and of a single column up to its sign. With `covariance` both
-parties' deviations are known to the label party, and axes are those of the covariance matrix.
+rotation of that party's columns. Of a single column that would be all but its sign, so both parties
+refuse a label party with one column, unless the correlations are shared (`share`). With
+`covariance`, both parties' deviations are known to the label party, and axes are those of the
+covariance matrix.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ class SplitPca:
     total_variance: float
     """Of all components that there could be."""
     correlation: Correlation | None
-    """At the label party."""
+    """At the label party; at the feature party with `share`."""
 
     @property
     def variance_share(self) -> Floats:
@@ -139,6 +141,7 @@ def fit_pca(
     *,
     components: int,
     covariance: bool = False,
+    share: bool = False,
     threads: int = 1,
 ) -> SplitPca:
     """Principal components of both parties' columns; see the module.
@@ -150,10 +153,12 @@ def fit_pca(
         table: numbers without gaps, rows in the aligned order.
         components: how many; the same on both sides, and no more than all columns.
         covariance: columns are centred only, not scaled; the same on both sides.
+        share: whether the feature party gets the correlations too; the same on both sides.
         threads: that SEAL may use.
 
     Raises:
-        DataError: as in `correlation`, or there are fewer columns than components.
+        DataError: as in `correlation`, or there are fewer columns than components, or the label
+            party has one column and the correlations are not shared.
         JobError: the parties want different things, or there are more than two.
         BadMessage: the partner did not keep to the protocol.
     """
@@ -161,11 +166,16 @@ def fit_pca(
         raise JobError(f"{components} components")
     scaled = standardised(table)
     for link in session.links.values():
-        same = {"components": components, "covariance": covariance}
-        wire.greet(link, "pca.hello", len(scaled.values), len(scaled.names), same)
-    found = correlation_of(session, scaled, share=False, threads=threads)
+        same = {"components": components, "covariance": covariance, "share": share}
+        theirs = wire.greet(link, "pca.hello", len(scaled.values), len(scaled.names), same)
+        if not share and (len(scaled.names) if session.is_label_party else theirs) < 2:
+            raise DataError(
+                f"{session.label_party} has one column, whose correlations the axes would tell",
+                mend="Set share=True at both parties, or add a column there.",
+            )
+    found = correlation_of(session, scaled, share=share, threads=threads)
     scale = np.ones(scaled.std.size) if covariance else scaled.std
-    if found is None:
+    if found is None or not session.is_label_party:
         axes, variance, total = _received(session, scaled, components, covariance)
     else:
         axes, variance, total = _found(session, scaled, found, components, covariance)

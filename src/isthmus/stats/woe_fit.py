@@ -34,7 +34,8 @@ class ColumnWoe:
     keep: bool
     """Whether its IV is what the label party asked for."""
     iv: float | None
-    """None where the label party has not told."""
+    """None where the label party has not told. At a feature party that is told no WOE it is to
+    three decimals, and of bins with enough rows of each class, so that it may be less."""
     woe: tuple[float, ...] | None
     """Per bin; None where the label party has not told."""
     table: WoeTable | None
