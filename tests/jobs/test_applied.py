@@ -47,7 +47,8 @@ def test_the_same_rows_get_the_same_predictions(workshop):
     assert not any(folder.step(name).is_sealed for name in ("train", "evaluate"))
     report = json.loads(folder.file("report.json").read_text())
     assert report["job"]["applies"] == before.folder_name
-    assert report["training"] is None and report["metrics"]["federation"] is None
+    assert report["training"] is None
+    assert report["metrics"]["federation"] is None
     assert before.folder_name in folder.file("report.html").read_text()
 
 
@@ -71,7 +72,8 @@ def test_predictions_go_to_the_parties_that_the_job_names(workshop):
     theirs, ours = table(workshop, job, "alice"), table(workshop, job)
     assert theirs.columns == ["row", "ID", "probability"]
     both = theirs.join(ours, on="ID", suffix="_bob")
-    assert len(both) == len(ours) and (both["probability"] == both["probability_bob"]).all()
+    assert len(both) == len(ours)
+    assert (both["probability"] == both["probability_bob"]).all()
     people = pl.read_csv(workshop.table("alice"), schema_overrides={"ID": pl.String})
     assert (people["ID"][(theirs["row"] - 1).to_list()] == theirs["ID"]).all()
 

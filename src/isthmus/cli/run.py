@@ -59,7 +59,7 @@ def launch_and_show(what: Launch, output: Format = Format.text, *, again: str = 
     pages = _launch(what, again)
     label_party = what.job.spec.label.party
     page = pages[label_party]
-    if what.job.spec.evaluate.pooled:
+    if what.job.spec.wants_pooled:
         try:
             _pooled(what)
         except Interrupted as stop:

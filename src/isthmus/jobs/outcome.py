@@ -150,7 +150,7 @@ def _notes(job: Job, party: str, measured: Measured | None) -> tuple[str, ...]:
             f"{other} holds the labels and the tower of: {names}. The losses and metrics of the "
             f"epochs are those of {spec.label.party}'s targets."
         )
-    wanted = spec.evaluate.pooled and party == spec.label.party
+    wanted = spec.wants_pooled and party == spec.label.party
     if wanted and not (measured is not None and POOLED in measured.scores):
         notes.append(
             "The job asks for the pooled model (evaluate.pooled). Only `isthmus run` can train "

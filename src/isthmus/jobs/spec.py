@@ -333,6 +333,11 @@ class JobSpec(Analysis):
         return self.predict.model is not None
 
     @property
+    def wants_pooled(self) -> bool:
+        """Whether the job trains something and asks for the same on all columns in one place."""
+        return self.evaluate.pooled and not self.applies and self.learns != "nothing"
+
+    @property
     def trains_network(self) -> bool:
         """Whether a network is trained here."""
         return self.learns == "network" and not self.applies
