@@ -3,5 +3,16 @@
 from isthmus.align.align import PROTOCOLS, align
 from isthmus.align.alignment import Alignment, AlignmentCounts
 from isthmus.align.keys import Ids
+from isthmus.align.normalise import Rule
+from isthmus.align.overlap import Overlap, count_overlap
 
-__all__ = ["PROTOCOLS", "Alignment", "AlignmentCounts", "Ids", "align"]
+__all__ = [
+    "PROTOCOLS",
+    "Alignment",
+    "AlignmentCounts",
+    "Ids",
+    "Overlap",
+    "Rule",
+    "align",
+    "count_overlap",
+]

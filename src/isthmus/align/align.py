@@ -7,31 +7,30 @@ one of `PROTOCOLS`, each of which says in its own module what it lets a party le
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal
 
 from isthmus.align.alignment import Alignment, AlignmentCounts
 from isthmus.align.ecdh import intersect as ecdh
 from isthmus.align.entities import receive_samples, send_samples
+from isthmus.align.greeting import greet
+from isthmus.align.kept import Kept, keep_label_rows
 from isthmus.align.keys import Ids, Keys, OnTrouble, read_keys
 from isthmus.align.kkrt import intersect as kkrt
+from isthmus.align.normalise import Rule, described, normalised
 from isthmus.align.order import agree_order
-from isthmus.align.protocol import IntersectionProtocol
+from isthmus.align.protocol import Found, IntersectionProtocol
 from isthmus.align.rsa_blind import intersect as rsa_blind
 from isthmus.align.suspicion import suspicions
 from isthmus.align.telling import Match, settle
-from isthmus.align.wire import number
 from isthmus.errors import AlignError, JobError
-from isthmus.link import Link, Message
-from isthmus.session import PATIENCE, Session
+from isthmus.session import Session
 
 PROTOCOLS: Mapping[str, IntersectionProtocol] = MappingProxyType(
     {"ecdh": ecdh, "kkrt": kkrt, "rsa-blind": rsa_blind}
 )
 """The private set intersection protocols by name."""
-
-_MOST_IDS = 2**31 - 1
 
 
 def align(
@@ -40,13 +39,16 @@ def align(
     *,
     protocol: str = "ecdh",
     keys: Literal["row", "entity"] = "row",
+    rows: Literal["common", "label"] = "common",
+    normalise: Sequence[Rule | None] = (),
     duplicates: OnTrouble = "refuse",
     nulls: OnTrouble = "refuse",
     workers: int | None = None,
 ) -> Alignment:
     """Find the samples that all parties have, in an order that tells nothing about the tables.
 
-    Every party calls it at the same time with its own ids and the same `protocol` and `keys`.
+    Every party calls it at the same time with its own ids and the same `protocol`, `keys`, `rows`
+    and `normalise`.
 
     Args:
         session: the party's session. The label party has a link to each feature party.
@@ -56,78 +58,75 @@ def align(
             may have many rows (events) at the label party, each of which is a sample, and one row
             (a profile) at a feature party, whose row then repeats. Feature parties learn the number
             of events of each common entity.
+        rows: "common": the samples are the rows of ids that all parties have. "label": they are all
+            rows of the label party, and a feature party has row -1 for those it does not have.
+            Feature parties then learn which of their ids the label party has, and how many rows it
+            has.
+        normalise: how each column of the key is written alike at all parties before it is compared,
+            None for as it is; nothing at all where it is empty.
         duplicates: where ids must be unique, refuse a repeated one, or drop all but its first row.
         nulls: refuse rows without a whole id, or drop them.
-        workers: child processes for work on points (`ecdh` alone has such); 0 for none, None for as
-            many as are worth it.
+        workers: child processes for work on points (`ecdh`) or threads (`rsa-blind`); 0 for none,
+            None for as many as are worth it.
 
     Raises:
         AlignError: ids are repeated, missing, or of a kind that cannot be an id; the parties ask
             for different things; nothing is common to all.
-        JobError: there is no such protocol or option, or no partner.
+        JobError: there is no such protocol or option, or no partner, or a package is missing.
         BadMessage: a partner did not keep to the protocol.
     """
     if not session.links:
         raise JobError(f"{session.me} has no partner to align with")
     _check_choice("protocol", protocol, PROTOCOLS)
     _check_choice("keys", keys, ("row", "entity"))
+    _check_choice("rows", rows, ("common", "label"))
     _check_choice("duplicates", duplicates, ("refuse", "drop"))
     _check_choice("nulls", nulls, ("refuse", "drop"))
     events = keys == "entity" and session.is_label_party
+    ids, told = normalised(ids, normalise)
     table = read_keys(ids, repeats="keep" if events else duplicates, nulls=nulls)
-    sizes = _greet(session, protocol, keys, table)
+    agreed = {"protocol": protocol, "keys": keys, "rows": rows, "normalise": described(normalise)}
+    sizes = greet(session, agreed, table)
     found = PROTOCOLS[protocol](session, table.values, sizes, workers)
-    match = settle(session, found, len(table.values))
-    if not len(match.common):
-        raise _nothing_common(session, table, sizes, match)
-    common = match.common[agree_order(session, [table.values[i] for i in match.common.tolist()])]
-    if events:
-        rows = send_samples(session, table, common)
-    elif keys == "entity":
-        rows = receive_samples(session, table.first_row[common])
+    if rows == "label":
+        kept = keep_label_rows(session, table, found, events=keys == "entity")
     else:
-        rows = table.first_row[common]
+        kept = _common_rows(session, table, found, sizes, keys)
     counts = AlignmentCounts(
         rows=table.rows,
         nulls=table.nulls,
         duplicates=0 if events else table.repeats,
         keys=len(table.values),
         partners=sizes,
-        pairwise=match.pairwise,
-        common=len(common),
-        samples=len(rows),
+        pairwise=kept.pairwise,
+        common=kept.common,
+        samples=len(kept.rows),
+        unmatched=int((kept.rows < 0).sum()),
     )
-    return Alignment(rows, len(common), counts, suspicions(table, match.common, counts))
+    warnings = (*told, *suspicions(table, kept.matched, counts))
+    return Alignment(kept.rows, kept.common, counts, warnings)
+
+
+def _common_rows(
+    session: Session, table: Keys, found: Found, sizes: Mapping[str, int], keys: str
+) -> Kept:
+    """The samples of the ids that all parties have."""
+    match = settle(session, found, len(table.values))
+    if not len(match.common):
+        raise _nothing_common(session, table, sizes, match)
+    common = match.common[agree_order(session, [table.values[i] for i in match.common.tolist()])]
+    if keys == "row":
+        rows = table.first_row[common]
+    elif session.is_label_party:
+        rows = send_samples(session, table, common)
+    else:
+        rows = receive_samples(session, table.first_row[common])
+    return Kept(rows, match.common, len(common), dict(match.pairwise))
 
 
 def _check_choice(name: str, value: str, choices: Collection[str]) -> None:
     if value not in choices:
         raise JobError(f"align has no {name} {value!r}; there is {', '.join(choices)}")
-
-
-def _greet(session: Session, protocol: str, keys: str, table: Keys) -> dict[str, int]:
-    """Tell the partners what we are about to do and hear the same; how many ids each has."""
-    mine = {"protocol": protocol, "keys": keys, "columns": table.parts}
-    for link in session.links.values():
-        link.send("align.hello", header={**mine, "ids": len(table.values)})
-    sizes = {}
-    for partner, link in session.links.items():
-        # The partner may still be reading a table much longer than ours.
-        message = link.recv("align.hello", timeout=PATIENCE)
-        for name, value in mine.items():
-            _check_same(link, message, name, value)
-        sizes[partner] = number(link, message, "ids", _MOST_IDS)
-    return sizes
-
-
-def _check_same(link: Link, message: Message, name: str, mine: object) -> None:
-    theirs = message.header.get(name)
-    if theirs != mine:
-        shown = theirs if isinstance(theirs, int) else str(theirs)[:40]
-        raise AlignError(
-            f"{link.partner} aligns with {name} = {shown!r}, {link.me} with {mine!r}",
-            mend="Give both sides the same job.",
-        )
 
 
 def _nothing_common(

@@ -36,9 +36,13 @@ class AlignmentCounts:
     pairwise: Mapping[str, int] = field(default_factory=dict)
     """At the label party: ids in common with each feature party on its own."""
     common: int
-    """Ids that all parties have."""
+    """Ids that all parties have; where the label party's rows are kept, at a feature party those
+    that it shares with the label party."""
     samples: int
-    """Aligned samples: `common`, or with entity keys the label party's events of common ids."""
+    """Aligned samples: `common`, or with entity keys the label party's events of common ids, or
+    where the label party's rows are kept as many as those."""
+    unmatched: int = 0
+    """Samples without a row here, where the label party's rows are kept."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +50,10 @@ class Alignment:
     """The common samples in the agreed order, as rows of the own table."""
 
     rows: npt.NDArray[np.int64]
-    """int64 `[samples]`: the own row of each sample. Rows repeat at a feature party of n:1 keys."""
+    """int64 `[samples]`: the own row of each sample. Rows repeat at a feature party of n:1 keys.
+    Where the label party's rows are kept, -1 for a sample that a feature party does not have."""
     entities: int
-    """Number of ids that all parties have."""
+    """Number of ids that all parties have; see `AlignmentCounts.common`."""
     summary: AlignmentCounts
     """Counts for the report."""
     warnings: tuple[str, ...] = ()

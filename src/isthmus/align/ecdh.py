@@ -71,7 +71,7 @@ def intersect(
 
 
 @dataclass
-class _Partner:
+class Exchange:
     """One partner's stream of points, multiplied as they come."""
 
     link: Link
@@ -112,9 +112,9 @@ def _as_hub(
 ) -> Found:
     secret, order = new_secret(), private_order(ids)
     partners = [
-        _Partner(link, sizes[name], secret, workers) for name, link in session.links.items()
+        Exchange(link, sizes[name], secret, workers) for name, link in session.links.items()
     ]
-    own = _masked(workers, secret, ids, order)
+    own = masked(workers, secret, ids, order)
     rounds = max(
         chunks(len(ids), CHUNK) + LAG, *(chunks(partner.size, CHUNK) for partner in partners)
     )
@@ -135,7 +135,7 @@ def _as_hub(
     return _match(partners, order)
 
 
-def _match(partners: Sequence[_Partner], order: Positions) -> Found:
+def _match(partners: Sequence[Exchange], order: Positions) -> Found:
     """What is in common with each partner."""
     pairs = []
     for partner in partners:
@@ -147,8 +147,8 @@ def _match(partners: Sequence[_Partner], order: Positions) -> Found:
 
 def _as_spoke(session: Session, ids: Sequence[bytes], size: int, workers: PointWorkers) -> Found:
     secret, order = new_secret(), private_order(ids)
-    hub = _Partner(session.hub, size, secret, workers)
-    own = _masked(workers, secret, ids, order)
+    hub = Exchange(session.hub, size, secret, workers)
+    own = masked(workers, secret, ids, order)
     with session.progress.task("align", len(ids) + size) as task:
         for i in range(max(chunks(len(ids), CHUNK), chunks(size, CHUNK) + LAG)):
             if i < chunks(len(ids), CHUNK):
@@ -161,7 +161,7 @@ def _as_spoke(session: Session, ids: Sequence[bytes], size: int, workers: PointW
     return Found(order=order)
 
 
-def _masked(
+def masked(
     workers: PointWorkers, secret: bytes, ids: Sequence[bytes], order: Positions
 ) -> Iterator[Points]:
     """The own masked points, a chunk at a time, with enough under way to keep all workers busy."""

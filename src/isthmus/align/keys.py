@@ -78,14 +78,14 @@ def read_keys(ids: Ids, *, repeats: OnTrouble | Literal["keep"], nulls: OnTroubl
         AlignError: a column is of a kind that cannot be an id, an id is missing or occurs twice
             where that is refused, or there are no ids at all.
     """
-    keys = _distinct(_text_frame(ids))
+    keys = _distinct(text_frame(ids))
     _refuse(keys.rows, keys.nulls, keys.repeats, repeats, nulls)
     return keys
 
 
 def check_keys(ids: Ids, *, repeats: OnTrouble | Literal["keep"], nulls: OnTrouble) -> None:
     """See that `read_keys` would take these ids, at less cost. Raises AlignError as it does."""
-    text = _text_frame(ids)
+    text = text_frame(ids)
     whole = text.drop_nulls()
     rows, nulled = len(text), len(text) - len(whole)
     _refuse(rows, nulled, len(whole) - whole.n_unique() if rows else 0, repeats, nulls)
@@ -113,7 +113,8 @@ def _refuse(
         raise AlignError(f"there are no ids to align in a table of {rows} rows")
 
 
-def _text_frame(ids: Ids) -> pl.DataFrame:
+def text_frame(ids: Ids) -> pl.DataFrame:
+    """The columns of the key as text. Raises AlignError where one cannot be an id."""
     frame = _as_frame(ids)
     return frame.select(_as_text(column) for column in frame.get_columns())
 

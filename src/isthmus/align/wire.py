@@ -51,13 +51,13 @@ def tensors(
     return [message.tensors[name] for name in agreed]
 
 
-def number(link: Link, message: Message, name: str, most: int) -> int:
-    """A whole number from 1 to `most` of the message's header.
+def number(link: Link, message: Message, name: str, most: int, *, least: int = 1) -> int:
+    """A whole number from `least` to `most` of the message's header.
 
     Raises:
         BadMessage: it is missing, or is not such a number.
     """
     value = message.header.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise BadMessage(f"{link.partner} sent {message.topic} without a proper {name!r}")
     return value
