@@ -14,7 +14,7 @@ one-hot vector of k_if times x_i; sums of shares are shares of the sums.
 - **Numbers, any number of times**, each under a number t of its own. A leaf s gives a mask
   v_ifb = pi(s + t) + s, pi being AES under a fixed public key: two words, for the two numbers of
   the pair. A sends c_if = x_i + sum over b of v_ifb. B, who lacks one v, gets in its place
-  c_if - (sum of the others) = x_i + v_ifk. What B has less what A has is x_i at k_if and 0 elsewhere.
+  c_if - (sum of the others) = x_i + v_ifk. What B has less what A has is x_i at k_if, elsewhere 0.
 
 **Security model: semi-honest.** A's view is that of the oblivious transfers. B sees each x_i under
 masks that are new for each t: pi(s + t) + s is the cipher of Even and Mansour with s as its key,
@@ -23,15 +23,15 @@ random is at most about (D^2 + 2 D T) / 2^128 (Mouha and Luykx, "Multi-Key Secur
 Even-Mansour Construction Revisited", CRYPTO 2015), for 2^30 masks 2^97 evaluations. To use t twice
 with other numbers would show their difference.
 
-The use of punctured trees for one-hot vectors is well known from distributed point functions (Boyle,
-Gilboa and Ishai, "Function Secret Sharing", EUROCRYPT 2015); this composition, keys once and masks
-by one block of AES for each number, is our own.
+Trees for one-hot vectors are well known from distributed point functions (Boyle, Gilboa and Ishai,
+"Function Secret Sharing", EUROCRYPT 2015); this composition, keys once and masks by one block of
+AES for each number, is our own.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -91,7 +91,9 @@ class Layout:
         for width, columns in self.groups:
             starts[columns] = begin + width * np.arange(len(columns))
             begin += width * len(columns)
-        return np.concatenate([start + np.arange(w) for start, w in zip(starts, self.widths)])
+        return np.concatenate(
+            [start + np.arange(w) for start, w in zip(starts, self.widths, strict=True)]
+        )
 
     @cached_property
     def starts(self) -> Codes:

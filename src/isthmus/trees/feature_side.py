@@ -1,0 +1,231 @@
+"""A feature party's side of boosted trees; the protocol is in `fit`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from isthmus.crypto.onehot import Holder, Layout, Round
+from isthmus.errors import BadMessage, DataError
+from isthmus.link import Message
+from isthmus.session import Session
+from isthmus.trees import wire
+from isthmus.trees.binning import ColumnBins, fit_bins
+from isthmus.trees.model import TreeModel
+from isthmus.trees.nodes import NodeRows
+from isthmus.trees.options import TreeOptions
+from isthmus.trees.setup import as_holder
+from isthmus.trees.shape import Bools, Coded, Cut, Longs
+from isthmus.trees.sources import pairs_a_message, rows_a_message, shape_of
+
+
+def fit_as_feature(session: Session, table: pl.DataFrame, options: TreeOptions) -> TreeModel:
+    """See `fit`."""
+    link, rows = session.hub, table.height
+    agreed = options.agreed() | {"rows": rows}
+    link.send("trees.hello", header={"agreed": agreed})
+    hello = wire.hear(link, "trees.hello")
+    wire.same(link, hello, agreed)
+    learnt = wire.take_bits(link, hello, "learnt", rows)
+    if not learnt.any():
+        raise BadMessage(f"{link.partner} learns from no row")
+    bins = fit_bins(table, learnt, options.bins, options.min_rows)
+    if not 0 < len(bins) <= wire.MOST_COLUMNS:
+        raise DataError(
+            f"{len(bins)} columns have two bins of {options.min_rows} rows or more",
+            mend=f"Give from 1 to {wire.MOST_COLUMNS} such columns.",
+        )
+    codes = np.stack([one.codes(table) for one in bins], axis=1)
+    side = _Side(session, bins, codes, learnt, options)
+    with session.progress.task("fit", options.trees * options.trees_a_round) as task:
+        while side.tree(wire.hear(link, "trees.tree")):
+            task.advance()
+    return side.model()
+
+
+@dataclass
+class _Open:
+    """A node that may be split."""
+
+    counts: Longs
+    """Rows by bin that the tree learns from, int64 `[total]`."""
+    allowed: Bools
+    """bool `[2, total]`."""
+
+
+class _Side:
+    def __init__(
+        self,
+        session: Session,
+        bins: tuple[ColumnBins, ...],
+        codes: npt.NDArray[np.int16],
+        learnt: Bools,
+        options: TreeOptions,
+    ) -> None:
+        self._link, self._me, self._options = session.hub, session.me, options
+        self._bins, self._codes, self._learnt = bins, codes, learnt
+        self._all = shape_of(bins)
+        self._link.send(
+            "trees.columns",
+            {
+                "values": np.array(self._all.values, np.int64),
+                "missing": np.array(self._all.missing, np.bool_),
+            },
+        )
+        self._holder: Holder = as_holder(self._link, Layout(self._all.widths), codes)
+        self._cuts: list[Cut] = []
+        self._last = -1
+        self._end = 0
+
+    def model(self) -> TreeModel:
+        """What is left of it all."""
+        return TreeModel(
+            options=self._options,
+            parties=(self._me,),
+            bins=self._bins,
+            cuts=tuple(self._cuts[: self._end]),
+        )
+
+    def tree(self, message: Message) -> bool:
+        """Take part in a tree, or hear that there is none any more."""
+        if message.header.get("done") is True:
+            self._end = wire.whole(self._link, message, "cuts", 0, len(self._cuts))
+            return False
+        used, chosen = self._begun(message)
+        columns = tuple(np.flatnonzero(chosen).tolist())
+        which = Round(self._last, None if chosen.all() else columns)
+        rows = np.flatnonzero(used)
+        self._holder.begin(which)
+        size = rows_a_message(len(columns))
+        for start in range(0, len(rows), size):
+            some = rows[start : start + size]
+            numbers = wire.hear(self._link, "trees.numbers")
+            shape = (len(some), len(columns), 2)
+            (masked,) = wire.take(self._link, numbers, {"masked": (np.uint64, shape)})
+            self._holder.take(which, some, masked)
+        _Tree(self, which, columns, used).grow()
+        return True
+
+    def _begun(self, message: Message) -> tuple[Bools, Bools]:
+        """The rows and the columns of the tree."""
+        most = self._options.trees * self._options.trees_a_round - 1
+        self._last = wire.whole(self._link, message, "tree", self._last + 1, most)
+        rows, columns = len(self._learnt), len(self._all.values)
+        used, chosen = wire.take(
+            self._link,
+            message,
+            {
+                "used": (np.uint8, (wire.packed_bytes(rows),)),
+                "columns": (np.uint8, (wire.packed_bytes(columns),)),
+            },
+        )
+        found = wire.unpacked(self._link, message, used, rows)
+        picked = wire.unpacked(self._link, message, chosen, columns)
+        if not found.any() or (found & ~self._learnt).any() or not picked.any():
+            raise BadMessage(f"{self._link.partner} sent a tree of no rows or columns, or others")
+        return found, picked
+
+
+class _Tree:
+    """One tree, as the feature party follows it."""
+
+    def __init__(self, side: _Side, which: Round, columns: Sequence[int], used: Bools) -> None:
+        self._link, self._options = side._link, side._options
+        self._holder, self._which, self._columns = side._holder, which, columns
+        self._cuts = side._cuts
+        self._shape = side._all.picked(columns)
+        self._coded = Coded(side._codes[:, list(columns)], self._shape)
+        self._nodes = NodeRows(used)
+        self._open: dict[int, _Open] = {}
+
+    def grow(self) -> None:
+        """Send sums and sides as long as nodes are split."""
+        rows = self._nodes.learnt(0)
+        self._enter(0, self._coded.counts(rows))
+        self._send([self._holder.sums(self._which, rows)], [0])
+        while self._step():
+            pass
+
+    def _step(self) -> bool:
+        message = wire.hear(self._link, "trees.splits")
+        nodes, cuts = self._asked(message)
+        if not nodes:
+            return False
+        sides = self._sides(nodes, cuts)
+        lefts, counts = [], {}
+        for node in nodes:
+            left, _ = self._nodes.split(node, sides[node])
+            lefts.append(left)
+            counts[left] = self._open.pop(node).counts
+        self._send_children(self._nodes.wanted(lefts, self._options), counts)
+        return True
+
+    def _asked(self, message: Message) -> tuple[list[int], list[Cut | None]]:
+        """The nodes to split, and the own cuts among those to do it by. Raises BadMessage."""
+        count = message.tensors["nodes"].size if "nodes" in message.tensors else 0
+        nodes, cuts = wire.take(
+            self._link, message, {"nodes": (np.int64, (count,)), "cuts": (np.int64, (count, 3))}
+        )
+        numbers: list[int] = nodes.tolist()
+        room = self._options.most_splits - len(self._nodes) // 2
+        if len(set(numbers)) < count or not set(numbers) <= set(self._open) or count > room:
+            raise BadMessage(f"{self._link.partner} splits nodes that cannot be split")
+        asked = zip(numbers, cuts.tolist(), strict=True)
+        return numbers, [self._cut(node, cut) for node, cut in asked]
+
+    def _cut(self, node: int, asked: list[int]) -> Cut | None:
+        column, last, side = asked
+        if column == last == -1 and side == 0:
+            return None
+        cut = Cut(column, last, bool(side))
+        place = self._shape.place(cut) if side in (0, 1) else None
+        if place is None or not self._open[node].allowed[place]:
+            raise BadMessage(f"{self._link.partner} splits by a cut that is not allowed")
+        return cut
+
+    def _sides(self, nodes: list[int], cuts: list[Cut | None]) -> dict[int, Bools]:
+        """Who goes left in each node: told by us for our cuts, heard for others."""
+        sides: dict[int, Bools] = {}
+        for node, cut in zip(nodes, cuts, strict=True):
+            if cut is not None:
+                sides[node] = self._coded.goes_left(cut, self._nodes.rows(node))
+                column = self._columns[cut.column]
+                self._cuts.append(Cut(column, cut.bin, cut.missing_left))
+        if sides:
+            told = wire.packed(np.concatenate(list(sides.values())))
+            self._link.send("trees.sides", {"left": told})
+        others = [node for node, cut in zip(nodes, cuts, strict=True) if cut is None]
+        if others:
+            sizes = [len(self._nodes.rows(node)) for node in others]
+            message = wire.hear(self._link, "trees.rows")
+            bits = wire.take_bits(self._link, message, "left", sum(sizes))
+            sides |= zip(others, np.split(bits, np.cumsum(sizes)[:-1]), strict=True)
+        return sides
+
+    def _send_children(self, pairs: Sequence[int], parents: dict[int, Longs]) -> None:
+        size = pairs_a_message(self._shape.total)
+        for start in range(0, len(pairs), size):
+            sums, children = [], []
+            for left in pairs[start : start + size]:
+                smaller, larger = self._nodes.smaller(left)
+                rows = self._nodes.learnt(smaller)
+                counts = self._coded.counts(rows)
+                sums.append(self._holder.sums(self._which, rows))
+                self._enter(smaller, counts)
+                self._enter(larger, parents[left] - counts)
+                children += [left, left + 1]
+            self._send(sums, children)
+
+    def _enter(self, node: int, counts: Longs) -> None:
+        allowed = self._shape.allowed(counts, self._options.min_rows)
+        self._open[node] = _Open(counts, allowed)
+
+    def _send(self, sums: list[npt.NDArray[np.uint64]], nodes: Sequence[int]) -> None:
+        allowed = np.stack([self._open[node].allowed for node in nodes])
+        self._link.send(
+            "trees.sums", {"sums": np.stack(sums), "allowed": wire.packed(allowed.reshape(-1))}
+        )

@@ -1,0 +1,124 @@
+"""Predictions of a model of trees, for the label party alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from isthmus.errors import BadMessage, DataError, JobError
+from isthmus.session import Session
+from isthmus.trees import wire
+from isthmus.trees.losses import loss_of
+from isthmus.trees.model import Node, TreeModel
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+_ROWS = 1 << 14
+"""Rows at a time, a multiple of 8; part of the protocol."""
+_MOST_ROWS = (1 << 31) - 1
+
+
+def predict(session: Session, model: TreeModel, table: pl.DataFrame | None) -> Floats | None:
+    """The expected labels; every party calls it at the same time with the same rows.
+
+    Each feature party sends a bit for each row and each of its cuts: the side of the row. So the
+    label party learns the side of every row at every cut of the model, also at those that the row
+    never comes to; it is what it learnt in fitting, of the rows of a node. Feature parties learn
+    nothing.
+
+    Args:
+        session: as for `fit`.
+        model: the own part.
+        table: the own columns; None at a label party of whose columns there are no cuts.
+
+    Returns:
+        At the label party the probabilities of label 1, means, or with `multiclass` the classes'
+        probabilities, float64 `[rows]` or `[rows, classes]`; None at the others.
+
+    Raises:
+        DataError: the own table cannot be used, or the parties have different rows.
+        JobError: the model is of other parties.
+        BadMessage: a partner did not keep to the protocol.
+    """
+    if not session.is_label_party:
+        if model.trees:
+            raise JobError(f"{session.me} came with the label party's part of the model")
+        _answer(session, model, table)
+        return None
+    partners = model.parties[1:]
+    if not model.trees or partners != session.feature_parties:
+        raise JobError(
+            f"the model is of {', '.join(model.parties)}, not of the session's parties",
+            mend="Predict with the parties that fitted it, and each with its own part.",
+        )
+    rows = _agreed_rows(session, model, table)
+    out = np.tile(np.array(model.start), (rows, 1))
+    for start in range(0, rows, _ROWS):
+        count = min(_ROWS, rows - start)
+        sides = [model.sides(None if table is None else table.slice(start, count))]
+        sides += [_heard(session, model, number + 1, count) for number in range(len(partners))]
+        for number, tree in enumerate(model.trees):
+            out[start : start + count, number % out.shape[1]] += _walk(tree, sides, count)
+    return loss_of(model.options).mean(out)
+
+
+def _answer(session: Session, model: TreeModel, table: pl.DataFrame | None) -> None:
+    if table is None:
+        raise DataError(f"{session.me} came without columns")
+    header = {"rows": table.height, "cuts": len(model.cuts)}
+    session.hub.send("trees.predict", header=header)
+    for start in range(0, table.height, _ROWS):
+        sides = model.sides(table.slice(start, _ROWS))
+        session.hub.send("trees.bits", {"left": np.packbits(sides, axis=1, bitorder="little")})
+
+
+def _agreed_rows(session: Session, model: TreeModel, table: pl.DataFrame | None) -> int:
+    rows = None if table is None else table.height
+    if table is None and model.cuts:
+        raise DataError(f"{session.me} came without columns, and the model has some")
+    for number, name in enumerate(model.parties[1:]):
+        link = session.link(name)
+        message = wire.hear(link, "trees.predict")
+        theirs = wire.whole(link, message, "rows", 0, _MOST_ROWS)
+        cuts = wire.whole(link, message, "cuts", 0, _MOST_ROWS)
+        if rows is not None and theirs != rows:
+            raise DataError(f"{name} comes with {theirs} rows, others with {rows}")
+        if cuts != _cuts(model, number + 1):
+            raise JobError(f"{name} holds its part of another model")
+        rows = theirs
+    if rows is None:
+        raise DataError("there is no table to predict")
+    return rows
+
+
+def _heard(session: Session, model: TreeModel, party: int, count: int) -> Bools:
+    link, cuts = session.link(model.parties[party]), _cuts(model, party)
+    message = wire.hear(link, "trees.bits")
+    (left,) = wire.take(link, message, {"left": (np.uint8, (cuts, wire.packed_bytes(count)))})
+    bits = np.unpackbits(left, axis=1, bitorder="little").astype(np.bool_)
+    if bits[:, count:].any():
+        raise BadMessage(f"{link.partner} sent {message.topic} with bits beyond the last")
+    return bits[:, :count]
+
+
+def _cuts(model: TreeModel, party: int) -> int:
+    """How many cuts a party has."""
+    return sum(node.party == party for tree in model.trees for node in tree)
+
+
+def _walk(tree: Sequence[Node], sides: Sequence[Bools], count: int) -> Floats:
+    """The value of the leaf that each row comes to, float64 `[count]`."""
+    out = np.empty(count, dtype=np.float64)
+    rows = {0: np.arange(count)}
+    for number, node in enumerate(tree):
+        here = rows.pop(number)
+        if node.party < 0:
+            out[here] = node.value
+        else:
+            left = sides[node.party][node.cut, here]
+            rows[node.left], rows[node.left + 1] = here[left], here[~left]
+    return out
