@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.errors import MetricError
-from isthmus.metrics import ScoreHistogram, auc, ks
+from isthmus.metrics import ScoreHistogram, auc, confusion, ks
 
 ROWS = st.lists(st.tuples(st.booleans(), st.floats(0, 1)), min_size=2)
 
@@ -35,6 +35,22 @@ def test_rare_clicks_keep_their_resolution():
     assert histogram.auc_error < 0.002
     assert histogram.auc == pytest.approx(auc(labels, p), abs=0.002)
     assert histogram.ks == pytest.approx(ks(labels, p), abs=0.01)
+
+
+def test_counts_by_threshold_add_up_over_shards():
+    rng = np.random.default_rng(1)
+    p = rng.beta(1, 5, 3000)
+    labels = rng.random(3000) < p
+    parts = [ScoreHistogram.of(labels[k::3], p[k::3], bins=256) for k in range(3)]
+    ours = reduce(add, parts).confusion()
+    theirs = confusion(labels, p, ours.thresholds)
+    for name in ("true_positive", "false_positive", "true_negative", "false_negative"):
+        np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
+    assert (np.diff(ours.thresholds) < 0).all()
+    assert ours.recall[-1] == ours.false_positive_rate[-1] == 1
+    assert (ours.recall - ours.false_positive_rate).max() == pytest.approx(reduce(add, parts).ks)
+    with pytest.raises(MetricError, match="one of the two classes"):
+        ScoreHistogram.of([1], [0.5]).confusion()
 
 
 def test_bad_input_is_one_clear_error():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from isthmus.errors import MetricError
-from isthmus.metrics.stability import psi, psi_of_scores
+from isthmus.metrics.stability import psi, psi_of_scores, score_stability
 
 
 def test_psi_by_hand():
@@ -28,6 +28,10 @@ def test_psi_of_scores_is_small_for_one_population_and_great_for_another():
     edges = np.quantile(before, np.arange(1, 10) / 10, method="inverted_cdf")
     counts = [np.bincount(np.searchsorted(edges, s), minlength=10) for s in (before, other)]
     assert psi_of_scores(before, other) == psi(*counts)
+    table = score_stability(before, other)
+    np.testing.assert_array_equal(table.edges, edges)
+    np.testing.assert_allclose([table.before, table.after], np.array(counts) / 5000)
+    assert table.psi == psi_of_scores(before, other)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from sklearn import metrics as oracle
 
 from isthmus.errors import MetricError
 from isthmus.metrics import ks, lift_table
-from isthmus.metrics.thresholds import average_precision, confusion, ks_curve
+from isthmus.metrics.thresholds import average_precision, confusion, ks_curve, precision_recall
 
 ROWS = st.lists(st.tuples(st.booleans(), st.integers(0, 6)), min_size=2).filter(
     lambda rows: 0 < sum(label for label, _ in rows) < len(rows)
@@ -69,6 +69,45 @@ def test_gain_of_the_lift_table_is_the_recall_at_its_cut():
     cut = np.sort(scores)[::-1][199]
     table = confusion(labels, scores, [cut])
     assert lift_table(labels, scores).gain[1] == pytest.approx(table.recall[0])
+
+
+@given(ROWS)
+def test_the_curve_of_precision_and_recall_is_that_of_scikit_learn(rows):
+    labels, scores = map(np.array, zip(*rows, strict=True))
+    precision, recall, thresholds = oracle.precision_recall_curve(labels, scores)
+    curve = precision_recall(labels, scores)
+    np.testing.assert_allclose(curve.thresholds[::-1], thresholds)
+    np.testing.assert_allclose(curve.precision[::-1], precision[:-1])
+    np.testing.assert_allclose(curve.recall[::-1], recall[:-1])
+    assert curve.average == average_precision(labels, scores)
+
+
+def test_a_thinned_curve_of_precision_and_recall_keeps_its_ends():
+    rng = np.random.default_rng(3)
+    labels = rng.random(5000) < 0.3
+    scores = rng.normal(size=5000) + labels
+    curve, whole = precision_recall(labels, scores, points=50), confusion(labels, scores)
+    assert curve.thresholds.size <= 50
+    assert curve.thresholds[0] == scores.max()
+    assert curve.recall[-1] == 1
+    assert np.diff(curve.recall).max() < 0.03
+    at = np.searchsorted(-whole.thresholds, -curve.thresholds)
+    np.testing.assert_array_equal(whole.precision[at], curve.precision)
+    assert curve.average == average_precision(labels, scores)
+
+
+def test_the_gains_curve_ends_with_all_rows():
+    rng = np.random.default_rng(5)
+    labels, scores = rng.random(1007) < 0.2, rng.normal(size=1007)
+    table = lift_table(labels, scores, bins=100)
+    assert (table.share[-1], table.gain[-1]) == (1, pytest.approx(1))
+    assert table.cumulative_lift[-1] == pytest.approx(1)
+    cut = np.sort(scores)[::-1][int(table.rows[:20].sum()) - 1]
+    found = confusion(labels, scores, [cut])
+    assert table.share[19] == pytest.approx(found.called[0])
+    assert table.cumulative_lift[19] == pytest.approx(found.lift[0])
+    few = lift_table([0, 1], [0.1, 0.2], bins=5)
+    assert np.isfinite(few.cumulative_lift).all()
 
 
 @pytest.mark.parametrize("thresholds", [[], [[0.5]], [np.nan]])

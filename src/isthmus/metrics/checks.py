@@ -84,3 +84,16 @@ def check_weights(weights: npt.ArrayLike | None, rows: int) -> Floats:
     if array.min() < 0:
         raise MetricError("weights must not be negative")
     return array
+
+
+def check_values(values: npt.ArrayLike, predictions: npt.ArrayLike) -> tuple[Floats, Floats]:
+    """Real values and their predictions, both float64 `[n]`.
+
+    Raises:
+        MetricError: no rows, NaN or infinity, other shapes.
+    """
+    array = np.asarray(values)
+    if array.ndim != 1 or array.size == 0:
+        raise MetricError(f"values must be a list of at least one, not of shape {array.shape}")
+    truth = check_scores(array, array.size, "values").astype(np.float64)
+    return truth, check_scores(predictions, array.size, "predictions").astype(np.float64)

@@ -39,6 +39,18 @@ class LiftTable:
     gain: Floats
     """The share of all positives found down to and including this group."""
 
+    @property
+    def share(self) -> Floats:
+        """Share of the rows down to and including each group: with `gain`, the gains curve."""
+        found: Floats = np.cumsum(self.rows) / self.rows.sum()
+        return found
+
+    @property
+    def cumulative_lift(self) -> Floats:
+        """`gain` over `share`; 0 where there is no row yet."""
+        share = self.share
+        return np.divide(self.gain, share, out=np.zeros(share.size), where=share > 0)
+
 
 def auc(
     labels: npt.ArrayLike, scores: npt.ArrayLike, weights: npt.ArrayLike | None = None

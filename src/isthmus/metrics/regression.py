@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from isthmus.errors import MetricError
-from isthmus.metrics.checks import Floats, check_scores
+from isthmus.metrics.checks import check_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ def real_metrics(values: npt.ArrayLike, predictions: npt.ArrayLike) -> RealMetri
     Raises:
         MetricError: no rows, NaN or infinity, other shapes.
     """
-    truth, guess = _check(values, predictions)
+    truth, guess = check_values(values, predictions)
     errors = guess - truth
     variance = float(np.square(truth - truth.mean()).mean())
     square = float(np.square(errors).mean())
@@ -44,11 +43,3 @@ def real_metrics(values: npt.ArrayLike, predictions: npt.ArrayLike) -> RealMetri
         r2=1 - square / variance if variance > 0 else None,
         rows=truth.size,
     )
-
-
-def _check(values: npt.ArrayLike, predictions: npt.ArrayLike) -> tuple[Floats, Floats]:
-    array = np.asarray(values)
-    if array.ndim != 1 or array.size == 0:
-        raise MetricError(f"values must be a list of at least one, not of shape {array.shape}")
-    truth = check_scores(array, array.size, "values").astype(np.float64)
-    return truth, check_scores(predictions, array.size, "predictions").astype(np.float64)

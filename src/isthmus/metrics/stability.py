@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
 from isthmus.errors import MetricError
 from isthmus.metrics.checks import check_scores
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreStability:
+    """Two samples' scores over the same bins `(lower, upper]`, from the lowest score up."""
+
+    edges: npt.NDArray[np.float64]
+    """Inner ones, `[bins - 1]`."""
+    before: npt.NDArray[np.float64]
+    """Share of the first sample's rows in each bin, `[bins]`."""
+    after: npt.NDArray[np.float64]
+    """Share of the second sample's, `[bins]`."""
+    psi: float
 
 
 def psi(before: npt.ArrayLike, after: npt.ArrayLike, *, adjustment: float = 0.5) -> float:
@@ -38,7 +53,24 @@ def psi(before: npt.ArrayLike, after: npt.ArrayLike, *, adjustment: float = 0.5)
 def psi_of_scores(
     before: npt.ArrayLike, after: npt.ArrayLike, *, bins: int = 10, adjustment: float = 0.5
 ) -> float:
-    """The population stability index of scores, in bins of equal count of the first sample.
+    """The population stability index of scores: that of `score_stability`.
+
+    Args:
+        before: the scores to compare with, `[n]`.
+        after: the other sample's scores, `[m]`.
+        bins: quantiles of the first sample; fewer where scores are tied.
+        adjustment: see `psi`.
+
+    Raises:
+        MetricError: NaN, infinity, or no score.
+    """
+    return score_stability(before, after, bins=bins, adjustment=adjustment).psi
+
+
+def score_stability(
+    before: npt.ArrayLike, after: npt.ArrayLike, *, bins: int = 10, adjustment: float = 0.5
+) -> ScoreStability:
+    """Both samples' rows in bins of equal count of the first, such as training and test samples.
 
     Args:
         before: the scores to compare with, `[n]`.
@@ -54,11 +86,12 @@ def psi_of_scores(
         raise MetricError("stability needs scores of both samples")
     wanted = np.arange(1, bins) / bins
     edges = np.unique(np.quantile(first, wanted, method="inverted_cdf"))
-    counts = [
+    old, new = (
         np.bincount(np.searchsorted(edges, scores, side="left"), minlength=edges.size + 1)
         for scores in (first, second)
-    ]
-    return psi(counts[0], counts[1], adjustment=adjustment)
+    )
+    found = psi(old, new, adjustment=adjustment)
+    return ScoreStability(edges.astype(np.float64), old / old.sum(), new / new.sum(), found)
 
 
 def _alike(before: npt.ArrayLike, after: npt.ArrayLike) -> bool:

@@ -131,6 +131,36 @@ def ks_curve(labels: npt.ArrayLike, scores: npt.ArrayLike, *, points: int = 200)
     )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class PrecisionRecall:
+    """Precision over recall, from the highest score down, float64 `[points]`."""
+
+    thresholds: Floats
+    precision: Floats
+    recall: Floats
+    average: float
+    """`average_precision`, over all scores and not only the points kept."""
+
+
+def precision_recall(
+    labels: npt.ArrayLike, scores: npt.ArrayLike, *, points: int = 200
+) -> PrecisionRecall:
+    """Precision and recall at distinct scores, thinned to at most `points` evenly by recall.
+
+    Raises:
+        MetricError: one class only, NaN, wrong shapes or labels.
+    """
+    table = confusion(labels, scores)
+    precision, recall = table.precision, table.recall
+    keep = np.arange(recall.size)
+    if recall.size > points:
+        wanted = np.searchsorted(recall, np.linspace(0, 1, points - 1), side="left")
+        keep = np.unique(np.append(0, wanted.clip(max=recall.size - 1)))
+    return PrecisionRecall(
+        table.thresholds[keep], precision[keep], recall[keep], _average(precision, recall)
+    )
+
+
 def average_precision(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
     """The area under precision and recall as a step function: the sum of (R_i - R_i-1) P_i.
 
@@ -138,7 +168,11 @@ def average_precision(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float:
         MetricError: one class only, NaN, wrong shapes or labels.
     """
     table = confusion(labels, scores)
-    return float((np.diff(table.recall, prepend=0.0) * table.precision).sum())
+    return _average(table.precision, table.recall)
+
+
+def _average(precision: Floats, recall: Floats) -> float:
+    return float((np.diff(recall, prepend=0.0) * precision).sum())
 
 
 def _checked(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[Bools, Floats]:
