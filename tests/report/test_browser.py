@@ -47,8 +47,8 @@ def test_a_label_partys_page_draws_all_charts_whatever_the_names(make_report, ma
     assert 'data-ok="yes"' in opening
     assert "data-error" not in opening
     assert "data-hit" not in opening
-    assert dom.count("<canvas") == 4
-    assert dom.count('data-drawn="yes"') == 4
+    assert dom.count("<canvas") == 8
+    assert dom.count('data-drawn="yes"') == 8
     assert "<img" not in dom
 
 

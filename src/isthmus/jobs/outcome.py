@@ -18,6 +18,7 @@ from isthmus.jobs import tabular, traffic
 from isthmus.jobs.artefacts import PartyFolder, StepFolder
 from isthmus.jobs.job import Job
 from isthmus.jobs.measured import Measured
+from isthmus.jobs.outcome_tabular import ARTEFACTS, fitted_facts
 from isthmus.jobs.report import (
     AlignmentFacts,
     Artefact,
@@ -109,6 +110,7 @@ def build_report(
         alignment=_alignment(job, alignment),
         model=_model(job, folder) if spec.trains_network else None,
         training=_training(job, folder) if spec.trains_network else None,
+        fitted=fitted_facts(job, folder, measured),
         metrics=shown.metrics,
         uplift=shown.uplift,
         targets=shown.targets,
@@ -373,6 +375,7 @@ def _artefacts(folder: PartyFolder) -> tuple[Artefact, ...]:
         "train/bottom.safetensors": "this party's bottom model",
         "train/top.safetensors": "the top model",
         "train/tower.safetensors": "the tower of this party's own labels",
+        **ARTEFACTS,
         "train/metrics.jsonl": "metrics of each epoch",
         "encode/encoder.json": "vocabularies and statistics of the columns; private",
         "transcript.jsonl": "every message that left: topic, shapes, bytes, digest",

@@ -98,8 +98,10 @@ def features_of(job: Job, party: str) -> dict[str, FeatureSpec]:
 
 def _guess(job: Job, party: str) -> dict[str, FeatureSpec]:
     guessed = infer_schema(read_table(job.table_of(party))).features
-    taken = set(job.spec.key_of(party))
+    taken: set[str | None] = set(job.spec.key_of(party))
     taken |= set(job.spec.label.columns_of(party))
+    if job.spec.linear is not None and party == job.spec.label.party:
+        taken |= {job.spec.linear.offset, job.spec.linear.exposure}
     return {name: spec for name, spec in guessed.items() if name not in taken}
 
 
@@ -131,6 +133,9 @@ def _require_label(job: Job, party: str, present: list[str], path: Path) -> None
         "split.per": job.spec.split.per,
         "evaluate.per": job.spec.evaluate.per,
     }
+    if job.spec.linear is not None:
+        named["linear.offset"] = job.spec.linear.offset
+        named["linear.exposure"] = job.spec.linear.exposure
     if (about := job.spec.train.model.retrieval) is not None:
         named["train.model.retrieval.item"] = about.item
         named["train.model.retrieval.user"] = about.user

@@ -25,12 +25,12 @@ from isthmus.jobs.measured import Scores
 from isthmus.jobs.methods.columns import Design, fit_design
 from isthmus.jobs.methods.needs import check_vertical
 from isthmus.jobs.methods.own import (
-    FITTED,
     Own,
     finished,
     labels_of,
     offset_of,
     own_of,
+    split_of,
     weights_of,
 )
 from isthmus.jobs.spec import JobSpec
@@ -43,6 +43,7 @@ Rows = NDArray[np.int64]
 COLUMNS = "columns.json"
 MODEL = "model.json"
 RESULT = "result.json"
+FITTED = "fitted.safetensors"
 CHUNK = 1 << 17
 """Samples that are scored at a time, at every party alike."""
 
@@ -64,10 +65,10 @@ class LinearLearner:
         """Raises DataError, JobError, TrainError, LinkError, StorageError."""
         began = context.clock()
         own, options = own_of(context), options_of(context.spec)
-        train = own.split.train
-        design = design_of(context, own, options)
+        train = split_of(context, own).train
+        design = design_of(context, own, train, options)
         data = design.apply(own.table[train]) if design.columns else None
-        result = _fit(context, own, design, data, options)
+        result = _fit(context, own, train, design, data, options)
         folder = context.step("train")
         design.save(folder.file(COLUMNS))
         result.save(folder.file(MODEL))
@@ -83,21 +84,23 @@ class LinearLearner:
 
     def scores(self, context: Context, samples: NDArray[np.int64]) -> Scores | None:
         """Raises LinkError, StorageError."""
-        folder, own = context.step("train"), own_of(context)
+        folder, own = context.trained("train"), own_of(context)
         design, result = Design.load(folder.file(COLUMNS)), LinearResult.load(folder.file(MODEL))
         parts = _shares(context, result, design, own, samples)
         return None if parts is None else _mean(context, own, result, parts, samples)
 
     def alone(self, context: Context, samples: NDArray[np.int64]) -> Scores:
         """Raises DataError, TrainError."""
-        return _in_one_place(context, {context.me: own_of(context)}, samples)
+        own = {context.me: own_of(context)}
+        return _in_one_place(context, own, split_of(context, own[context.me]).train, samples)
 
     def pooled(self, job: Job, folder: Path, progress: Progress) -> Scores:
         """Raises DataError, TrainError, StorageError."""
         views = {party: finished(job, folder, party, progress) for party in job.spec.order}
         own = {party: own_of(view) for party, view in views.items()}
         context = views[job.spec.label.party]
-        return _in_one_place(context, own, own[context.me].split.test)
+        split = split_of(context, own[context.me])
+        return _in_one_place(context, own, split.train, split.test)
 
 
 def options_of(spec: JobSpec) -> LinearOptions:
@@ -115,12 +118,14 @@ def options_of(spec: JobSpec) -> LinearOptions:
     )
 
 
-def design_of(context: Context, own: Own, options: LinearOptions, party: str = "") -> Design:
+def design_of(
+    context: Context, own: Own, train: Rows, options: LinearOptions, party: str = ""
+) -> Design:
     """How a party's columns become numbers. Raises DataError."""
     binned = context.spec.bin is not None and context.spec.bin.transform
     design = fit_design(
         own.table,
-        own.split.train,
+        train,
         least=options.least_group,
         # WOE is a scale of its own: points are made of its coefficients.
         scale=not binned,
@@ -144,16 +149,20 @@ def _check_moments(job: Job) -> None:
 
 
 def _fit(
-    context: Context, own: Own, design: Design, data: Floats | None, options: LinearOptions
+    context: Context,
+    own: Own,
+    train: Rows,
+    design: Design,
+    data: Floats | None,
+    options: LinearOptions,
 ) -> LinearResult:
-    train = own.split.train
     try:
         if not context.is_label_party:
             return linear.fit(context.session, data, options=options)
         return linear.fit(
             context.session,
             data,
-            labels_of(context, own)[train],
+            labels_of(context, own, train)[train],
             options,
             weights=_at(weights_of(context, own), train),
             offset=_at(offset_of(context, own), train),
@@ -203,23 +212,22 @@ def _mean(
     return result.options.likelihood().mean(eta if offset is None else eta + offset)
 
 
-def _in_one_place(context: Context, own: dict[str, Own], samples: Rows) -> Scores:
-    """The scores of a model of these parties' columns, fitted here on the training samples."""
+def _in_one_place(context: Context, own: dict[str, Own], train: Rows, samples: Rows) -> Scores:
+    """The scores of a model of these parties' columns, fitted here on the samples of `train`."""
     options = replace(
         options_of(context.spec), protocol="vectors", rounds=None, standard_errors=False
     )
     mine = own[context.me]
-    designs = {party: design_of(context, one, options, party) for party, one in own.items()}
+    designs = {party: design_of(context, one, train, options, party) for party, one in own.items()}
     offset = offset_of(context, mine)
 
     def data(rows: Rows) -> Floats:
         parts = [designs[p].apply(one.table[rows]) for p, one in own.items() if one.table.width]
         return np.hstack(parts) if parts else np.empty((len(rows), 0))
 
-    train = mine.split.train
     result = linear.fit_alone(
         data(train),
-        labels_of(context, mine)[train],
+        labels_of(context, mine, train)[train],
         options,
         weights=_at(weights_of(context, mine), train),
         offset=_at(offset, train),

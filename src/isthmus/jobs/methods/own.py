@@ -24,9 +24,6 @@ from isthmus.session import Progress, Session
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
-FITTED = "fitted.safetensors"
-"""At the label party, in the folder of `train`: the scores of the training samples."""
-
 
 @dataclass(frozen=True)
 class Own:
@@ -36,20 +33,23 @@ class Own:
     """Without columns, and rows, where the party has none."""
     rows: Rows
     """The row of each sample in the party's own table."""
-    split: Split
 
 
 def own_of(context: Context) -> Own:
     """What this party brings. Raises StorageError."""
-    rows = align.load_rows(context)
-    return Own(tabular.load(context), rows, encode.split_of(context, len(rows)))
+    return Own(tabular.model_table(context), align.load_rows(context))
 
 
-def labels_of(context: Context, own: Own) -> Floats:
+def split_of(context: Context, own: Own) -> Split:
+    """Which samples are learnt from. Raises StorageError."""
+    return encode.split_of(context, len(own.rows))
+
+
+def labels_of(context: Context, own: Own, train: Rows) -> Floats:
     """At the label party: 0 and 1, the number of the class, or the value as it is in the table.
 
     Returns:
-        float64 [samples]; NaN for a sample outside the training samples that has none.
+        float64 [samples]; NaN for a sample outside `train` that has none.
 
     Raises:
         DataError: a training sample has no label.
@@ -59,11 +59,11 @@ def labels_of(context: Context, own: Own) -> Floats:
     frame = read_columns(context.job, context.me, label.target_columns_of(context.me))
     values = read_labels(frame, label.expression, label.kind, may_miss=True, source=source).values
     found = values[own.rows]
-    missing = int(np.isnan(found[own.split.train]).sum())
+    missing = int(np.isnan(found[train]).sum())
     if missing:
         raise DataError(
             f"{source}: the label {label.expression!r} is missing in {missing} of "
-            f"{len(own.split.train)} training rows",
+            f"{len(train)} training rows",
             mend="Fill its column or drop these rows before the job.",
         )
     return found

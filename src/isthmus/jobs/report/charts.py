@@ -90,7 +90,7 @@ def learning_charts(report: Report) -> tuple[Chart, ...]:
 
 def accuracy_charts(report: Report) -> tuple[Chart, ...]:
     """ROC and calibration of every model that has them."""
-    models = tuple(_models(report))
+    models = tuple(models_of(report))
     if not models:
         return ()
     charts = _roc(models), _calibration(models)
@@ -107,7 +107,8 @@ def _same(report: Report) -> str:
     return " The pooled model, dashed, lies on the federation: their AUCs are the same to 4 digits."
 
 
-def _models(report: Report) -> Iterator[tuple[str, str, ModelCurves]]:
+def models_of(report: Report) -> Iterator[tuple[str, str, ModelCurves]]:
+    """Name, colour and curves of every model that has them."""
     curves = report.curves
     named = (
         (f"{report.job.label_party} alone", "alone", curves.label_party_alone),
@@ -230,7 +231,7 @@ def _by_epoch(curve: Sequence[EpochFacts], *columns: tuple[str, Values]) -> Grid
 def _roc(models: Models) -> Chart:
     grid = np.linspace(0, 1, 101)
     series = tuple(
-        Series(label, colour, _roc_on(grid, curves), **_look(colour, models))
+        Series(label, colour, _roc_on(grid, curves), **look_of(colour, models))
         for label, colour, curves in models
     )
     shown = range(0, 101, 5)
@@ -258,7 +259,7 @@ def _roc(models: Models) -> Chart:
     )
 
 
-def _look(colour: str, models: Models) -> Look:
+def look_of(colour: str, models: Models) -> Look:
     """The pooled model lies on the federation where splitting costs nothing: both must be seen."""
     return {
         "dashed": colour == "pooled",
@@ -283,7 +284,7 @@ def _calibration(models: Models) -> Chart:
                 label,
                 colour,
                 tuple(bin.observed if bin else None for bin in found),
-                **_look(colour, models),
+                **look_of(colour, models),
                 low=tuple(bin.low if bin else None for bin in found),
                 high=tuple(bin.high if bin else None for bin in found),
             )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Protocol
 
+import numpy as np
 import numpy.typing as npt
 
 import isthmus
@@ -16,13 +17,16 @@ from isthmus.jobs.report.model import (
 )
 from isthmus.jobs.report.parts import (
     CalibrationBin,
+    CutOff,
     Figures,
     Interval,
+    LiftGroup,
     ModelCurves,
     RocPoint,
     TopicTraffic,
     Traffic,
 )
+from isthmus.metrics.thresholds import average_precision, confusion, ks_curve
 
 
 class TopicCounts(Protocol):
@@ -68,14 +72,19 @@ def interval_of(uplift: metrics.Uplift) -> Interval:
 
 
 def curves_of(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> ModelCurves:
-    """The ROC curve and calibration of one model on the test samples, both `[n]`.
+    """The ROC curve, calibration and cut-offs of one model on the test samples, both `[n]`.
 
     Raises:
         MetricError: one class only, NaN, values outside [0, 1], wrong shapes or labels.
     """
     roc = metrics.roc_curve(labels, probabilities)
     bins = metrics.calibration(labels, probabilities)
+    ks = ks_curve(labels, probabilities)
     return ModelCurves(
+        cutoffs=_cutoffs(labels, np.asarray(probabilities, np.float64), ks.at),
+        ks_at=ks.at,
+        average_precision=average_precision(labels, probabilities),
+        lift=_lift(labels, probabilities),
         roc=tuple(
             RocPoint(false_positive_rate=false, true_positive_rate=true)
             for false, true in zip(
@@ -93,6 +102,35 @@ def curves_of(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> ModelCurve
                 strict=True,
             )
         ),
+    )
+
+
+def _cutoffs(
+    labels: npt.ArrayLike, scores: npt.NDArray[np.float64], also: float
+) -> tuple[CutOff, ...]:
+    shares = np.concatenate([[0.005, 0.01, 0.02, 0.03, 0.04], np.arange(1, 21) / 20])
+    asked = np.quantile(scores, 1.0 - shares, method="inverted_cdf")
+    table = confusion(labels, scores, np.unique([*asked, also])[::-1])
+    columns = (
+        table.thresholds, table.called, table.recall, table.false_positive_rate, table.precision
+    )  # fmt: skip
+    return tuple(
+        CutOff(
+            threshold=threshold, called=called, recall=recall, false_positive_rate=false,
+            precision=precision,
+        )
+        for threshold, called, recall, false, precision in zip(
+            *(column.tolist() for column in columns), strict=True
+        )
+    )  # fmt: skip
+
+
+def _lift(labels: npt.ArrayLike, scores: npt.ArrayLike) -> tuple[LiftGroup, ...]:
+    table = metrics.lift_table(labels, scores)
+    columns = (table.rows, table.positives, table.lift)
+    return tuple(
+        LiftGroup(rows=rows, positives=positives, lift=lift)
+        for rows, positives, lift in zip(*(column.tolist() for column in columns), strict=True)
     )
 
 

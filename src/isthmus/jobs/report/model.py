@@ -17,6 +17,7 @@ from pydantic import (
 
 from isthmus.jobs.report.parts import (
     Curves,
+    LorenzCurves,
     Metrics,
     Part,
     Ranking,
@@ -28,6 +29,7 @@ from isthmus.jobs.report.parts import (
     Traffic,
     Uplift,
 )
+from isthmus.jobs.report.tabular import Fitted
 
 Role = Literal["label", "feature"]
 
@@ -279,6 +281,8 @@ class Report(Part):
     """Of a network."""
     training: TrainingFacts | None = None
     """Of a network."""
+    fitted: Fitted | None = None
+    """What was learnt in place of a network."""
     metrics: Metrics = Metrics()
     """On the held-out test samples, of the first target where it is binary."""
     uplift: Uplift = Uplift()
@@ -289,6 +293,8 @@ class Report(Part):
     retrieval: RetrievalFacts | None = None
     """Where items are retrieved."""
     curves: Curves = Curves()
+    lorenz: LorenzCurves = LorenzCurves()
+    """Of a first target of counts or costs."""
     traffic: Traffic
     phases: tuple[Phase, ...]
     """In the order they ran; `pooled`, where there is one, comes after the job."""
@@ -312,8 +318,10 @@ class Report(Part):
             raise ValueError("a feature party's report must not hold the positive rate")
         if self.retrieval is not None:
             raise ValueError("a feature party's report must not tell of users and items")
-        if self.curves != Curves():
+        if self.curves != Curves() or self.lorenz != LorenzCurves():
             raise ValueError("a feature party's report must not hold ROC or calibration")
+        if self.fitted is not None and self.fitted.tells_of_labels:
+            raise ValueError("a feature party's report must not hold what is fitted to labels")
         shown = (self.metrics.label_party_alone, self.metrics.federation, self.metrics.pooled)
         if any(figures is not None and figures.positives is not None for figures in shown):
             raise ValueError("a feature party's report must not count positive labels")

@@ -18,6 +18,13 @@ from isthmus.jobs.report.headline import tiles, verdict
 from isthmus.jobs.report.model import Report
 from isthmus.jobs.report.recall import recall_charts
 from isthmus.jobs.report.settings import schedule, settings
+from isthmus.jobs.report.tabular_charts import (
+    cutoff_charts,
+    cutoff_rows,
+    lorenz_charts,
+    tree_charts,
+)
+from isthmus.jobs.report.tabular_words import fitted_facts
 from isthmus.jobs.report.times import time_table
 
 _SCRIPTS = ("vendor/uplot/uPlot.iife.min.js", "templates/page.js")
@@ -32,6 +39,8 @@ def render_html(report: Report) -> str:
     """
     learning, accuracy = learning_charts(report), accuracy_charts(report)
     recall = recall_charts(report)
+    cutoffs, lorenz, trees = cutoff_charts(report), lorenz_charts(report), tree_charts(report)
+    drawn = (*learning, *accuracy, *recall, *cutoffs, *lorenz, *trees)
     return (
         _environment()
         .get_template("report.html.j2")
@@ -45,7 +54,12 @@ def render_html(report: Report) -> str:
             learning=learning,
             accuracy=accuracy,
             recall=recall,
-            charts=Markup(script_json([_drawn(c) for c in (*learning, *accuracy, *recall)])),
+            fitted_facts=fitted_facts(report),
+            cutoffs=cutoffs,
+            cutoff_rows=cutoff_rows(report),
+            lorenz=lorenz,
+            trees=trees,
+            charts=Markup(script_json([_drawn(chart) for chart in drawn])),
             scripts=[Markup(_asset(name)) for name in _SCRIPTS],
             styles=[Markup(_asset(name)) for name in _STYLES],
             policy=content_policy(),
@@ -103,5 +117,6 @@ def _environment() -> Environment:
         "names": words.as_list,
         "times": words.as_times,
         "error": words.as_error,
+        "number": words.as_number,
     }
     return environment

@@ -56,8 +56,8 @@ class TargetFigures(Part):
     kind: Literal["binary", "multiclass", "real", "retrieval"]
     metric: str
     """AUC and log loss of a binary target, accuracy and log loss of several classes, root mean
-    square error (RMSE) and mean absolute error (MAE) of a real one; where items are retrieved
-    recall, NDCG and MRR, means over users."""
+    square error (RMSE) and mean absolute error (MAE) of a real one, deviance and Gini of counts and
+    costs; where items are retrieved recall, NDCG and MRR, means over users."""
     rows: NonNegativeInt | None = None
     """Test samples with a label for it; never in a feature party's report."""
     label_party_alone: float | None = None
@@ -186,11 +186,61 @@ class CalibrationBin(Part):
     """Upper end of it."""
 
 
+class CutOff(Part):
+    """What a cut-off on the score does: samples at or above it are called positive."""
+
+    threshold: float
+    called: Share
+    """Share of the samples that are called positive."""
+    recall: Share
+    """Share of the positives that are called so: the gain."""
+    false_positive_rate: Share
+    """Share of the negatives that are called positive."""
+    precision: Share
+    """Share of positives among those called so."""
+
+
+class LiftGroup(Part):
+    """A tenth of the test samples; the first one has the best scores."""
+
+    rows: NonNegativeFloat
+    positives: NonNegativeFloat
+    """Expected count: samples of one score are shared out evenly, so it need not be whole."""
+    lift: NonNegativeFloat
+    """The group's share of positives over that of all test samples."""
+
+
 class ModelCurves(Part):
-    """ROC curve and calibration of one model on the test samples."""
+    """ROC curve, calibration and cut-offs of one model on the test samples."""
 
     roc: tuple[RocPoint, ...]
     calibration: tuple[CalibrationBin, ...]
+    cutoffs: tuple[CutOff, ...] = ()
+    """From the highest threshold down."""
+    ks_at: float | None = None
+    """The threshold at which positives and negatives are furthest apart; one of the cut-offs."""
+    average_precision: Share | None = None
+    """The area under precision by recall."""
+    lift: tuple[LiftGroup, ...] = ()
+
+
+class LorenzPoint(Part):
+    """Test samples in the order of their predictions, the lowest first."""
+
+    rows: Share
+    """Share of the samples, or of their exposure, so far."""
+    total: Share
+    """Share of all that came true that is theirs."""
+
+
+class LorenzCurves(Part):
+    """How far models tell low from high values of a real target; only in the label party's report,
+    as they tell about labels.
+    """
+
+    label_party_alone: tuple[LorenzPoint, ...] | None = None
+    federation: tuple[LorenzPoint, ...] | None = None
+    pooled: tuple[LorenzPoint, ...] | None = None
 
 
 class Curves(Part):

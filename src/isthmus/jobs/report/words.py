@@ -65,3 +65,8 @@ def as_times(ratio: float) -> str:
 def as_error(error: float | None) -> str:
     """A relative error to two digits; a dash where it is unknown."""
     return "–" if error is None else f"{error:.2g}"
+
+
+def as_number(value: float | None) -> str:
+    """A coefficient to four digits, whatever its size; a dash where it is unknown."""
+    return "–" if value is None else f"{value:.4g}".replace("-", "−")

@@ -1,0 +1,141 @@
+"""What a report says of a model that is no network, from the files of its training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from isthmus.errors import StorageError
+from isthmus.jobs.artefacts import PartyFolder
+from isthmus.jobs.job import Job
+from isthmus.jobs.measured import Measured
+from isthmus.jobs.report import figures_of
+from isthmus.jobs.report.parts import Scalar
+from isthmus.jobs.report.tabular import (
+    CardBin,
+    CardFacts,
+    Coefficient,
+    Fitted,
+    Importance,
+    PredictorShare,
+    Stability,
+    TreePoint,
+)
+from isthmus.jobs.steps import encode
+from isthmus.jobs.steps.train import RESULT
+from isthmus.jobs.targets import load_targets
+from isthmus.metrics import binary_metrics
+from isthmus.metrics.stability import psi_of_scores
+from isthmus.stats import Scorecard
+
+FITTED = "fitted.safetensors"
+"""At the label party, in the folder of `train`: `scores`, of the training samples."""
+CARD = "scorecard.json"
+
+ARTEFACTS = {
+    "train/model.json": "this party's part of the model; private",
+    "train/columns.json": "how this party's columns become numbers; private",
+    "train/scorecard.json": "this party's part of the scorecard; private",
+    "train/scorecard.csv": "the same for reading",
+}
+
+
+def fitted_facts(job: Job, folder: PartyFolder, measured: Measured | None) -> Fitted | None:
+    """What was learnt in place of a network; None of a network, of nothing, and where an earlier
+    model is applied.
+
+    Raises:
+        StorageError: a file is missing or is none of this training.
+    """
+    spec = job.spec
+    if spec.learns not in ("linear", "trees") or spec.applies:
+        return None
+    step = folder.step("train")
+    found = step.read_json(RESULT)
+    stability = None
+    if measured is not None and step.file(FITTED).exists():
+        stability = _stability(folder, measured)
+    try:
+        facts = _linear(found) if spec.learns == "linear" else _trees(found)
+        return Fitted(
+            kind=spec.learns,
+            settings=_settings(job),
+            seconds=found["seconds"],
+            card=_card(job, folder),
+            stability=stability,
+            **facts,
+        )
+    except (LookupError, TypeError, ValueError) as error:
+        raise StorageError(f"{step.file(RESULT)} is not a training result") from error
+
+
+def _linear(found: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "family": found["options"]["family"],
+        "coefficients": tuple(Coefficient(**one) for one in found["coefficients"]),
+        "shares": tuple(
+            PredictorShare(party=party, deviation=size) for party, size in found["shares"].items()
+        ),
+        **{
+            name: found[name]
+            for name in (
+                "intercept", "intercept_error", "dispersion", "loss", "rounds", "converged", "shown"
+            )
+        },
+    }  # fmt: skip
+
+
+def _trees(found: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "family": found["objective"],
+        "trees": found["trees"],
+        "importance": tuple(Importance(**one) for one in found["importance"]),
+        "curve": tuple(TreePoint(**one) for one in found["curve"]),
+    }
+
+
+def _settings(job: Job) -> dict[str, Scalar]:
+    section = job.spec.linear or job.spec.trees
+    assert section is not None
+    chosen = section.model_dump(exclude={"family"})
+    if job.spec.linear is not None and job.spec.linear.family != "tweedie":
+        del chosen["power"]
+    if chosen.get("goss") is not None:
+        chosen["goss"] = " and ".join(f"{share:g}" for share in chosen["goss"])
+    return chosen
+
+
+def _card(job: Job, folder: PartyFolder) -> CardFacts | None:
+    spec, path = job.spec.scorecard, folder.step("train").file(CARD)
+    if spec is None:
+        return None
+    card = Scorecard.load(path)
+    return CardFacts(
+        base=card.base,
+        points=spec.points,
+        odds=spec.odds,
+        double=spec.double,
+        bins=tuple(
+            CardBin(column=one["column"], bin=one["bin"], points=one["points"])
+            for one in card.table().to_dicts()
+        ),
+    )
+
+
+def _stability(folder: PartyFolder, measured: Measured) -> Stability | None:
+    """The federation's scores of the training samples beside those of the test samples."""
+    inputs = folder.step("encode").path
+    labels, targets = encode.load_labels(inputs), load_targets(inputs)
+    train = encode.load_split(inputs, len(labels)).train
+    before = load_file(folder.step("train").file(FITTED))["scores"]
+    if before.ndim > 1 or "federation" not in measured.scores:
+        return None
+    if len(before) != len(train):
+        raise StorageError(f"{folder.step('train').file(FITTED)} is of other samples")
+    training = None
+    if targets.first.kind == "binary":
+        training = figures_of(binary_metrics(targets.column(labels[train], 0), before))
+    after = np.asarray(measured.scores["federation"], np.float64)
+    return Stability(psi=psi_of_scores(before, after), training=training)

@@ -1,0 +1,63 @@
+"""What the page says of a model that is no network, under names that a reader understands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from isthmus.jobs.report.model import Report
+from isthmus.jobs.report.parts import Scalar
+from isthmus.jobs.report.words import as_count, as_figure, as_number, as_seconds
+
+_NAMES = {
+    "l2": "penalty (L2)",
+    "power": "power of the variance",
+    "tolerance": "tolerance, in standard errors",
+    "rounds": "encrypted gradients at most",
+    "standard_errors": "standard errors",
+    "learning_rate": "learning rate",
+    "trees": "trees at most",
+    "leaves": "leaves at most",
+    "bins": "bins at most",
+    "min_rows": "rows of a leaf at least",
+    "min_hessian": "second derivatives of a leaf at least",
+    "min_gain": "gain of a split at least",
+    "subsample": "share of rows a tree",
+    "columns": "share of columns a tree",
+    "goss": "GOSS, shares of rows",
+    "patience": "trees of patience",
+    "own_trees": "first trees of own columns alone",
+}
+
+
+def fitted_facts(report: Report) -> tuple[tuple[str, str], ...]:
+    """Name and value of how the model was made and what came out; none without one."""
+    return () if report.fitted is None else tuple(_facts(report))
+
+
+def _facts(report: Report) -> Iterator[tuple[str, str]]:
+    fitted = report.fitted
+    assert fitted is not None
+    yield "learns", fitted.family
+    for name, value in fitted.settings.items():
+        if value is not None:
+            yield _NAMES.get(name, name.replace("_", " ")), _text(value)
+    if fitted.rounds is not None:
+        yield "encrypted gradients", as_count(fitted.rounds)
+    if fitted.trees is not None:
+        yield "trees kept", as_count(fitted.trees)
+    yield "training took", as_seconds(fitted.seconds)
+    if fitted.loss is not None:
+        yield "mean training loss", as_figure(fitted.loss)
+    if fitted.dispersion is not None:
+        yield "dispersion", as_number(fitted.dispersion)
+    if fitted.stability is not None:
+        yield "PSI of scores, training to test", as_figure(fitted.stability.psi)
+        if (training := fitted.stability.training) is not None:
+            yield "AUC on training samples", as_figure(training.auc)
+            yield "KS on training samples", as_figure(training.ks)
+
+
+def _text(value: Scalar) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
