@@ -105,7 +105,8 @@ def agreed_part(part: BaseModel) -> dict[str, Any]:
         marks = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
         value = getattr(part, name)
         # A job file of before the section was known has the hash that it had.
-        if not marks.get("local") and not (marks.get("section") and not value):
+        left_out = marks.get("section") and (not value or value == info.default)
+        if not marks.get("local") and not left_out:
             agreed[name] = _agreed_value(value)
     return agreed
 

@@ -8,6 +8,8 @@ import re
 import numpy as np
 
 from isthmus.align.keys import check_keys
+from isthmus.align.normalise import normalised
+from isthmus.crypto.gmp import need_gmpy2
 from isthmus.data import FeatureSpec, fit_encoder, read_table
 from isthmus.data.label_columns import read_labels, read_weights
 from isthmus.data.schema import source_columns, text_columns
@@ -60,6 +62,8 @@ def check_own_side(job: Job, party: str) -> None:
 def check_settings(job: Job) -> None:
     """See that the device and the packages that the job asks for are here. Raises JobError."""
     _check_device(job)
+    if job.spec.align.protocol == "rsa-blind":
+        need_gmpy2(f"{job.where('align', 'protocol')}: rsa-blind")
     check_choices(job)
     if job.spec.train.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise JobError(
@@ -93,7 +97,8 @@ def check_values(job: Job, party: str) -> None:
     if not len(ids):
         raise DataError(f"{source} holds no rows")
     events = spec.align.keys == "entity" and party == spec.label.party
-    check_keys(ids, repeats="keep" if events else spec.align.duplicates, nulls=spec.align.nulls)
+    written, _ = normalised(ids, spec.align.rules)
+    check_keys(written, repeats="keep" if events else spec.align.duplicates, nulls=spec.align.nulls)
     if spec.applies:
         return
     if party == spec.label.party:

@@ -16,9 +16,10 @@ def schema_text() -> str:
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "Isthmus job file"
     definitions = schema["$defs"]
-    # The short form `Age: numeric` that the model accepts beside the mapping.
-    kinds = definitions["FeatureSpec"]["properties"]["kind"]
-    definitions["FeatureSpec"] = {"anyOf": [kinds, definitions["FeatureSpec"]]}
+    # The short form `Age: numeric` that these models accept beside the mapping.
+    for name in ("FeatureSpec", "NormaliseSpec"):
+        kinds = definitions[name]["properties"]["kind"]
+        definitions[name] = {"anyOf": [kinds, definitions[name]]}
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -46,6 +47,7 @@ TITLES = {
     "LabelSpec": "`label`",
     "TargetSpec": "`label.also.<name>`",
     "AlignSpec": "`align`",
+    "NormaliseSpec": "`align.normalise.<column>`",
     "SplitSpec": "`split`",
     "TrainSpec": "`train`",
     "ModelSpec": "`train.model`",

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from isthmus.data import FeatureSpec
 from isthmus.data.schema import LOCAL
+from isthmus.jobs.spec_align import AlignSpec, check_alignment
 from isthmus.jobs.spec_analysis import (
     SECTION,
     Analysis,
@@ -89,22 +90,6 @@ class PartySpec(Part):
         """Whether the party brings columns to learn from."""
         given = self.features
         return given is None or any(feature.kind != "ignore" for feature in given.values())
-
-
-class AlignSpec(Part):
-    """How the parties find the rows they have in common."""
-
-    key: str | tuple[str, ...] = "ID"
-    """The id column, or columns of a composite id."""
-    protocol: Literal["ecdh", "kkrt"] = "ecdh"
-    """Private set intersection: `ecdh` by Diffie-Hellman on Curve25519; `kkrt` by oblivious
-    transfer, many times faster, for parties that trust each other to keep to the protocol."""
-    keys: Literal["row", "entity"] = "row"
-    """`row`: one row per id on both sides. `entity`: many rows per id at the label party."""
-    duplicates: Literal["refuse", "drop"] = "refuse"
-    """What to do with an id that stands twice."""
-    nulls: Literal["refuse", "drop"] = "refuse"
-    """What to do with rows that have no id."""
 
 
 class SplitSpec(Part):
@@ -211,6 +196,7 @@ class JobSpec(Analysis):
         self._guards_have_a_cut()
         self._sum_hides()
         check_prediction(self)
+        check_alignment(self)
         return self
 
     def _holders_are_known(self) -> None:
