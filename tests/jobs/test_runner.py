@@ -22,8 +22,9 @@ from isthmus.jobs.outcome import write_party_report
 from isthmus.jobs.pooled import add_pooled
 from isthmus.jobs.steps import train as train_step
 
-STEPS = [step for step in steps.STEPS if step.name != "retrieve"]
-"""What a job without a network for retrieval goes through."""
+NAMES = ("align", "encode", "train", "evaluate", "predict")
+STEPS = [step for step in steps.STEPS if step.name in NAMES]
+"""What a job goes through that neither looks at tables nor retrieves."""
 
 
 def markers(workshop, job, party):

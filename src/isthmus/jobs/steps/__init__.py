@@ -7,7 +7,18 @@ from dataclasses import dataclass
 
 from isthmus.jobs.context import Context
 from isthmus.jobs.spec import JobSpec
-from isthmus.jobs.steps import align, encode, evaluate, predict, retrieve, train
+from isthmus.jobs.steps import (
+    align,
+    bin,
+    correlate,
+    encode,
+    evaluate,
+    pca,
+    predict,
+    profile,
+    retrieve,
+    train,
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,10 @@ def _learns(spec: JobSpec) -> bool:
 STEPS = (
     Step("align", align.run, current=align.is_current),
     Step("encode", encode.run),
+    Step("profile", profile.run, wanted=lambda spec: spec.profile is not None),
+    Step("bin", bin.run, wanted=lambda spec: spec.bin is not None),
+    Step("correlate", correlate.run, wanted=lambda spec: spec.correlation is not None),
+    Step("pca", pca.run, wanted=lambda spec: spec.pca is not None),
     Step("train", train.run, wanted=_learns),
     Step("evaluate", evaluate.run, wanted=_learns),
     Step(

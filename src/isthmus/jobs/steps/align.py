@@ -7,12 +7,15 @@ that one has changed).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from isthmus.align import Alignment, align
 from isthmus.files import write_json
+from isthmus.jobs import tabular
 from isthmus.jobs.context import Context
 from isthmus.jobs.retrieval.catalogue import catalogue_path
 from isthmus.jobs.tables import events_of, read_columns
@@ -23,19 +26,26 @@ TABLE = "table.json"
 def run(context: Context) -> None:
     """Align with the partners. Raises AlignError, DataError, LinkError."""
     spec = context.spec.align
+    ids, kept = _ids(context), tabular.rows_kept(context.job, context.me)
     alignment = align(
         context.session,
-        _ids(context),
+        ids if kept is None else ids[kept],
         protocol=spec.protocol,
         keys=spec.keys,
+        rows=spec.rows,
+        normalise=spec.rules,
         duplicates=spec.duplicates,
         nulls=spec.nulls,
         workers=context.workers,
     )
+    if kept is not None:
+        rows = alignment.rows
+        alignment = replace(alignment, rows=np.where(rows < 0, rows, kept[rows]))
     folder = context.step("align")
     alignment.save(folder.path)
     write_json(folder.file(TABLE), _table_mark(context))
-    context.log.info("aligned", samples=len(alignment))
+    unmatched = alignment.summary.unmatched
+    context.log.info("aligned", samples=len(alignment), unmatched=unmatched)
     for text in alignment.warnings:
         context.log.warning("align.suspicion", said=text)
         context.session.progress.say(f"warning: {text}")

@@ -6,8 +6,8 @@ Files: `split.npy` (uint8 [samples]: 0 for training, 1 for validation, 2 for tes
 share a row (`rows`, int64 [samples]: the encoded row of each), and where labels are
 `labels.safetensors` (`labels`, float32 [samples] or [samples, columns]) and, where there is more
 than one binary label, `targets.json` (what the columns are). Of a two-tower job also `catalogue/`,
-the items that are in no sample. Of a job about tables `table.parquet` (`isthmus.jobs.tabular`);
-encoder and features only where a network is trained.
+the items that are in no sample. Of a job about tables `table.parquet` (`isthmus.jobs.tabular`)
+and `cleaning.json`; encoder and features only where a network is trained.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def run(context: Context) -> None:
     if context.spec.label.targets_of(context.me):
         _write_labels(context, rows, split)
     if context.spec.is_tabular:
-        tabular.write(context, rows)
+        tabular.write(context, rows, split.train)
     if context.spec.learns != "network":
         return
     encoder = _encode(context, rows, split, facts.time)
@@ -99,9 +99,8 @@ def _apply(context: Context, rows: Rows) -> None:
         tabular.write(context, rows)
     if context.spec.learns == "network":
         features = trained_features(context)
-        _write_features(
-            context, Encoder.load(trained.file(ENCODER)), _read(context, features), rows
-        )
+        frame = _with_a_row_of_nothing(_read(context, features), rows)
+        _write_features(context, Encoder.load(trained.file(ENCODER)), frame, rows)
 
 
 def load(folder: Path) -> Features:
@@ -212,8 +211,9 @@ def _encode(context: Context, rows: Rows, split: Split, time: Times | None) -> E
     job, me = context.job, context.me
     features = features_of(job, me)
     source = str(job.table_of(me))
-    frame = _read(context, features)
+    frame = _with_a_row_of_nothing(_read(context, features), rows)
     train = rows[split.train]
+    train = train[train >= 0]
     shared = len(np.unique(rows)) < len(rows)
     encoder = fit_encoder(frame, features, np.unique(train) if shared else train, source=source)
     folder = context.step("encode")
@@ -228,6 +228,11 @@ def _encode(context: Context, rows: Rows, split: Split, time: Times | None) -> E
         encode_catalogue(job, encoder, rows, folder.file(FOLDER))
     _write_features(context, encoder, frame, rows)
     return encoder
+
+
+def _with_a_row_of_nothing(frame: pl.DataFrame, rows: Rows) -> pl.DataFrame:
+    """The table, with missing values in a last row where -1 stands for a row that is not there."""
+    return pl.concat([frame, frame.clear(1)]) if (rows < 0).any() else frame
 
 
 def _write_features(context: Context, encoder: Encoder, frame: pl.DataFrame, rows: Rows) -> None:

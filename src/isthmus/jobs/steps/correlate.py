@@ -1,0 +1,28 @@
+"""Step `correlate`: the correlations of all parties' columns of numbers.
+
+Files: `correlation.json` (`isthmus.stats.Correlation`) where this party sees it, and `columns.json`
+(the own columns that are in it, and why others are not).
+"""
+
+from __future__ import annotations
+
+from isthmus.files import write_json
+from isthmus.jobs import tabular
+from isthmus.jobs.context import Context
+from isthmus.stats import correlation
+
+CORRELATION = "correlation.json"
+COLUMNS = "columns.json"
+
+
+def run(context: Context) -> None:
+    """Correlate with the partners. Raises DataError, JobError, LinkError, StorageError."""
+    wanted = context.spec.correlation
+    assert wanted is not None
+    folder = context.step("correlate")
+    numbers, left_out = tabular.numbers_of(context)
+    write_json(folder.file(COLUMNS), {"columns": numbers.columns, "left_out": left_out})
+    found = correlation(context.session, numbers, share=wanted.share)
+    if found is not None:
+        found.save(folder.file(CORRELATION))
+    context.log.info("correlated", columns=numbers.width)
