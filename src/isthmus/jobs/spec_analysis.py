@@ -123,6 +123,8 @@ class LinearSpec(Part):
 class TreesSpec(Part):
     """Boosted trees over all parties' columns, in place of a network."""
 
+    family: Literal["poisson"] | None = None
+    """`poisson`: a real label is a count, learnt with a logarithm; else by its squared errors."""
     trees: Annotated[int, Field(ge=1, le=10_000)] = 50
     """How many; of several classes each round has one for each."""
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1
@@ -221,6 +223,8 @@ class Analysis(Part):
         if self.bin is not None and kind != "binary":
             raise misplaced(("bin",), f"WOE is of a binary label, which a {kind} one is not")
         self._check_linear(kind)
+        if self.trees is not None and self.trees.family is not None and kind != "real":
+            raise misplaced(("trees", "family"), f"a count is a real label, not a {kind} one")
         if self.scorecard is not None:
             fits = self.linear is not None and self.linear.family == "logistic"
             if not (fits and self.bin is not None and self.bin.transform):
