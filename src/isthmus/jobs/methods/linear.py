@@ -1,7 +1,8 @@
 """A generalised linear model in place of a network (`isthmus.linear`).
 
 Files in the folder of `train`: `columns.json` (how this party's columns become numbers),
-`model.json` (its coefficients), `result.json` (both for reading) and, at the label party,
+`model.json` (its coefficients), `result.json` (both for reading), of a scorecard also what
+`isthmus.jobs.methods.scorecard` names, and, at the label party,
 `fitted.safetensors` (the scores of the training samples). All are of this party alone.
 """
 
@@ -33,6 +34,7 @@ from isthmus.jobs.methods.own import (
     split_of,
     weights_of,
 )
+from isthmus.jobs.methods.scorecard import make_card
 from isthmus.jobs.spec import JobSpec
 from isthmus.linear import LinearOptions, LinearResult
 from isthmus.session import Progress
@@ -72,6 +74,7 @@ class LinearLearner:
         folder = context.step("train")
         design.save(folder.file(COLUMNS))
         result.save(folder.file(MODEL))
+        make_card(context, design, result)
         parts = _shares(context, result, design, own, train)
         shown: dict[str, float] = {}
         if parts is not None:

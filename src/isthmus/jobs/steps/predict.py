@@ -5,9 +5,11 @@ the key columns, `probability`, `label` and `split` (train, valid or test). A fu
 columns with its name behind: `probability_x` and `label_x`; a real one `value_x`; one of several
 classes `class_x`, the most probable, and its `probability_x`. The first target is without a name:
 `value`, `class`. A key column that is called like one of these stands as `key_label`.
-Two towers give a `score`, the cosine of the user's and the item's vector. Where an earlier job's
-model is applied there is no `label` and no `split`. A party of `predict.to` has the same file with
-its own rows and keys, and the prediction of the first target.
+Two towers give a `score`, the cosine of the user's and the item's vector. A scorecard adds to the
+`probability` a `score`, and `reason_1`, `reason_2`: the columns that cost it the most points, as
+`party.column`. Where an earlier job's model is applied there is no `label` and no `split`. A party
+of `predict.to` has the same file with its own rows and keys, and the prediction of the first
+target.
 """
 
 from __future__ import annotations
@@ -48,17 +50,28 @@ def run(context: Context) -> None:
         tell(context, scores)
     elif context.me in spec.predict.to:
         _write(context, rows[samples], [told(context, len(samples))])
+    points = _points(context, samples)
     if scores is None:
         return
     inputs = context.step("encode").path
     targets = load_targets(inputs)
     if split is None:
-        _write(context, rows, list(guesses(targets, scores)))
+        _write(context, rows, [*guesses(targets, scores), *points])
         return
     labels = encode.load_labels(inputs)[samples]
     parts = pl.Series("split", _part_names(split, len(rows))[samples])
-    found = [*predicted(targets, labels, scores, first=context.is_label_party), parts]
-    _write(context, rows[samples], found)
+    first, *rest = predicted(targets, labels, scores, first=context.is_label_party)
+    _write(context, rows[samples], [first, *points, *rest, parts])
+
+
+def _points(context: Context, samples: NDArray[np.int64]) -> list[pl.Series]:
+    """Of a scorecard the score and its reasons; every party takes part."""
+    if context.spec.scorecard is None:
+        return []
+    # It loads what other jobs need not have installed.
+    from isthmus.jobs.methods.scorecard import card_columns
+
+    return card_columns(context, samples)
 
 
 def _write(context: Context, rows: NDArray[np.int64], found: Sequence[pl.Series]) -> None:
