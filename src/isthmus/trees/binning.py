@@ -107,9 +107,8 @@ def _fit(series: pl.Series, learnt: Bools, bins: int, least: int) -> ColumnBins:
 
 
 def _with_missing(bins: ColumnBins, sizes: list[int], gaps: int, least: int) -> ColumnBins:
-    alone = gaps == 0 or gaps >= least
-    missing = bins.values if alone else int(np.argmax(sizes))
-    has_missing = alone and gaps > 0
+    has_missing = gaps >= least <= sum(sizes)
+    missing = bins.values if has_missing or not gaps else int(np.argmax(sizes))
     return ColumnBins(bins.column, bins.edges, bins.categories, missing, has_missing)
 
 

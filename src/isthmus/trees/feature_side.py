@@ -138,7 +138,8 @@ class _Tree:
         self._holder, self._which, self._columns = side._holder, which, columns
         self._cuts = side._cuts
         self._shape = side._all.picked(columns)
-        self._coded = Coded(side._codes[:, list(columns)], self._shape)
+        codes = side._codes if which.columns is None else side._codes[:, list(columns)]
+        self._coded = Coded(codes, self._shape)
         self._nodes = NodeRows(used)
         self._open: dict[int, _Open] = {}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +11,9 @@ import numpy.typing as npt
 
 Bools = npt.NDArray[np.bool_]
 Longs = npt.NDArray[np.int64]
+
+_CELLS = 1 << 18
+"""Rows times columns to work on at a time."""
 
 
 @dataclass(frozen=True)
@@ -120,11 +123,13 @@ class Coded:
     def __init__(self, codes: npt.NDArray[np.int16], shape: BinShape) -> None:
         self.codes = codes
         self.shape = shape
-        self._flat: Longs = codes + shape.starts
 
     def counts(self, rows: Longs) -> Longs:
         """Rows by bin, int64 `[total]`."""
-        return np.bincount(self._flat[rows].ravel(), minlength=self.shape.total)
+        out = np.zeros(self.shape.total, dtype=np.int64)
+        for _, bins in self._pieces(rows):
+            out += np.bincount(bins.ravel(), minlength=self.shape.total)
+        return out
 
     def sums(self, rows: Longs, numbers: npt.NDArray[np.float64]) -> Longs:
         """Sums by bin, int64 `[total, 2]`.
@@ -133,12 +138,19 @@ class Coded:
             rows: int64 `[n]`.
             numbers: whole numbers `[rows, 2]`, such that no sum reaches 2^53: so all are exact.
         """
-        flat = self._flat[rows].ravel()
-        out = np.empty((self.shape.total, 2), dtype=np.int64)
-        for lane in range(2):
-            weights = np.repeat(numbers[rows, lane], self.codes.shape[1])
-            out[:, lane] = np.bincount(flat, weights, self.shape.total)
-        return out
+        out = np.zeros((self.shape.total, 2), dtype=np.float64)
+        for some, bins in self._pieces(rows):
+            for lane in range(2):
+                weights = np.repeat(numbers[some, lane], bins.shape[1])
+                out[:, lane] += np.bincount(bins.ravel(), weights, self.shape.total)
+        return out.astype(np.int64)
+
+    def _pieces(self, rows: Longs) -> Iterator[tuple[Longs, Longs]]:
+        """Some rows at a time, with their bins among all columns', int64 `[n, columns]`."""
+        size = max(1, _CELLS // self.codes.shape[1])
+        for start in range(0, len(rows), size):
+            some = rows[start : start + size]
+            yield some, self.codes[some] + self.shape.starts
 
     def goes_left(self, cut: Cut, rows: Longs) -> Bools:
         """The side of each row of `rows` at a cut of ours, bool `[n]`."""

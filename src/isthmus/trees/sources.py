@@ -115,7 +115,9 @@ class OwnColumns(Source):
         """See `Source`."""
         self._columns = list(columns)
         self.shape = self._all.picked(columns)
-        self._coded = Coded(self._codes[:, self._columns], self.shape)
+        everything = len(columns) == self.all_columns
+        codes = self._codes if everything else self._codes[:, self._columns]
+        self._coded = Coded(codes, self.shape)
         self._values = numbers.values.astype(np.float64)
         self._nodes = nodes
 
