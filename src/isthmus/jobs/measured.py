@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from isthmus.jobs.report import (
     Curves,
     Figures,
     Interval,
+    LorenzCurves,
+    LorenzPoint,
     Metrics,
     Ranking,
     TargetFigures,
@@ -29,10 +32,13 @@ from isthmus.jobs.retrieval.figures import METRICS as RETRIEVAL_METRICS
 from isthmus.jobs.retrieval.figures import retrieval_figures
 from isthmus.jobs.spec import EvaluateSpec
 from isthmus.metrics import (
+    LorenzCurve,
     auc,
     binary_metrics,
     bootstrap_uplift,
+    deviance,
     log_loss,
+    lorenz_curve,
     multiclass_metrics,
     real_metrics,
 )
@@ -53,6 +59,19 @@ METRICS_OF = {
 }
 """Metrics of each kind of target, by their names in the report and in its order."""
 
+METRICS_OF_AMOUNTS = ("deviance", "Gini")
+"""Further ones of counts and costs."""
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """That a first target of numbers is of counts or costs, which are never negative."""
+
+    power: float
+    """Of the variance: 1 of counts (Poisson), 2 of costs (gamma), between of both (Tweedie)."""
+    exposure: Scores | None = None
+    """How much each test sample stands for, such as years insured, float64 [n]; once by default."""
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -66,11 +85,18 @@ class Measured:
     targets: Targets = PLAIN
     groups: Groups | None = None
     """int64 [n], which of them are ranked among each other; None where the job asks for none."""
+    amounts: Amounts | None = None
+    """Where the first target is of counts or costs."""
 
     def save(self, path: Path) -> None:
         """Write as safetensors, without the targets. Raises StorageError."""
-        groups = {} if self.groups is None else {"groups": self.groups}
-        write_bytes(path, save({"labels": self.labels, **self.scores, **groups}))
+        further: dict[str, NDArray[Any]] = {}
+        if self.groups is not None:
+            further["groups"] = self.groups
+        if (amounts := self.amounts) is not None:
+            further |= {"power": np.array([amounts.power])}
+            further |= {} if amounts.exposure is None else {"exposure": amounts.exposure}
+        write_bytes(path, save({"labels": self.labels, **self.scores, **further}))
 
     @classmethod
     def load(cls, path: Path, targets: Targets = PLAIN) -> Measured:
@@ -78,7 +104,10 @@ class Measured:
         arrays = load_file(path)
         labels = arrays.pop("labels")
         scores = {name: arrays[name] for name in MODELS if name in arrays}
-        return cls(labels, scores, targets, arrays.get("groups"))
+        amounts = None
+        if "power" in arrays:
+            amounts = Amounts(float(arrays["power"][0]), arrays.get("exposure"))
+        return cls(labels, scores, targets, arrays.get("groups"), amounts)
 
     def metrics(self, *, share_positives: bool = True) -> Metrics:
         """The figures of each model on the first target; none where it is not binary."""
@@ -107,6 +136,20 @@ class Measured:
             return Curves()
         return Curves(**{name: curves_of(self._truth, self._first(name)) for name in self.scores})
 
+    def lorenz(self) -> LorenzCurves:
+        """Of each model on a first target of counts or costs; else none."""
+        curves = {name: self._lorenz(name) for name in self.scores}
+        known = {name: curve for name, curve in curves.items() if curve is not None}
+        return LorenzCurves(
+            **{
+                name: tuple(
+                    LorenzPoint(rows=min(rows, 1.0), total=min(total, 1.0))
+                    for rows, total in zip(curve.rows.tolist(), curve.values.tolist(), strict=True)
+                )
+                for name, curve in known.items()
+            }
+        )
+
     def target_figures(
         self, *, share_rows: bool = True, plain: bool = False
     ) -> tuple[TargetFigures, ...]:
@@ -125,9 +168,49 @@ class Measured:
                 name: _metrics(target, truth, self.targets.scores_of(scores)[number][known])
                 for name, scores in self.scores.items()
             }
+            if self.amounts is not None and number == 0:
+                for name in models:
+                    models[name] |= self._of_amounts(name)
             rows = int(known.sum()) if share_rows else None
             found += list(_rows(target, rows, models))
         return tuple(found)
+
+    def _of_amounts(self, name: str) -> dict[str, float | None]:
+        """Deviance and Gini of a model on the first target; None where the rows do not allow it."""
+        assert self.amounts is not None
+        truth, scores, weights = self._amounts_of(name)
+        curve, power = self._lorenz(name), self.amounts.power
+        family: Literal["poisson", "gamma", "tweedie"] = "tweedie"
+        if power in (1.0, 2.0):
+            family = "poisson" if power == 1.0 else "gamma"
+        try:
+            found = deviance(truth, scores, family=family, power=power, weights=weights)
+        except MetricError:
+            found = None
+        return dict(
+            zip(METRICS_OF_AMOUNTS, (found, None if curve is None else curve.gini), strict=True)
+        )
+
+    def _lorenz(self, name: str) -> LorenzCurve | None:
+        if self.amounts is None:
+            return None
+        truth, scores, weights = self._amounts_of(name)
+        if (exposure := self.amounts.exposure) is not None:
+            exposure = exposure[~np.isnan(self._truth)]
+            truth, scores = truth / exposure, scores / exposure
+            weights = exposure if weights is None else weights * exposure
+        try:
+            return lorenz_curve(truth, scores, weights=weights, points=101)
+        except MetricError:
+            return None
+
+    def _amounts_of(self, name: str) -> tuple[Scores, Scores, Scores | None]:
+        """Values, predictions and weights of the samples that have a value."""
+        known = ~np.isnan(self._truth)
+        # Standardised and back, a value of 0 has become a little more or less.
+        truth = np.maximum(self.targets.first.truth(self._truth[known]), 0.0)
+        weights = self.labels[known, -1].astype(np.float64) if self.targets.weighted else None
+        return truth, self._first(name)[known], weights
 
     def ranking(self, evaluate: EvaluateSpec, *, share_groups: bool = True) -> Ranking | None:
         """The order within groups by the first target; None where the job asks for none."""

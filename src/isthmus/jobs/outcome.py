@@ -18,6 +18,7 @@ from isthmus.jobs import tabular, traffic
 from isthmus.jobs.artefacts import PartyFolder, StepFolder
 from isthmus.jobs.job import Job
 from isthmus.jobs.measured import Measured
+from isthmus.jobs.outcome_looks import LOOKED, looks_of
 from isthmus.jobs.outcome_tabular import ARTEFACTS, fitted_facts
 from isthmus.jobs.report import (
     AlignmentFacts,
@@ -28,6 +29,7 @@ from isthmus.jobs.report import (
     FeatureFacts,
     GuardFacts,
     JobFacts,
+    LorenzCurves,
     Metrics,
     ModelFacts,
     ModelPart,
@@ -111,12 +113,14 @@ def build_report(
         model=_model(job, folder) if spec.trains_network else None,
         training=_training(job, folder) if spec.trains_network else None,
         fitted=fitted_facts(job, folder, measured),
+        looks=looks_of(job, folder),
         metrics=shown.metrics,
         uplift=shown.uplift,
         targets=shown.targets,
         ranking=shown.ranking,
         retrieval=_retrieval(folder, measured),
         curves=measured.curves() if measured else Curves(),
+        lorenz=measured.lorenz() if measured else LorenzCurves(),
         traffic=traffic_of(_crossed(folder)),
         phases=phases,
         seconds=seconds,
@@ -375,6 +379,7 @@ def _artefacts(folder: PartyFolder) -> tuple[Artefact, ...]:
         "train/bottom.safetensors": "this party's bottom model",
         "train/top.safetensors": "the top model",
         "train/tower.safetensors": "the tower of this party's own labels",
+        **LOOKED,
         **ARTEFACTS,
         "train/metrics.jsonl": "metrics of each epoch",
         "encode/encoder.json": "vocabularies and statistics of the columns; private",

@@ -17,6 +17,7 @@ from isthmus.data.times import times_of
 from isthmus.errors import DataError, JobError
 from isthmus.jobs import tabular
 from isthmus.jobs.classes import check_both_classes
+from isthmus.jobs.exposure import read_offset
 from isthmus.jobs.histories import (
     check_own_labels,
     events_in,
@@ -142,6 +143,7 @@ def _check_labels(job: Job, source: str) -> None:
         read_labels(frame, also.expression, also.kind, may_miss=True, source=source)
     if label.weight is not None:
         read_weights(frame, label.weight, source=source)
+    read_offset(job)
     if (per := job.spec.evaluate.per) is not None:
         groups_of(read_columns(job, label.party, [per], text=[per]), per, source)
     if (per := job.spec.split.per) is not None:

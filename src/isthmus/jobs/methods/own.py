@@ -10,12 +10,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from isthmus.data import Split
-from isthmus.data.columns import as_numbers, check_numbers, column_of
 from isthmus.data.label_columns import read_labels, read_weights
 from isthmus.errors import DataError
 from isthmus.jobs import tabular
 from isthmus.jobs.artefacts import PartyFolder
 from isthmus.jobs.context import Context
+from isthmus.jobs.exposure import read_offset
 from isthmus.jobs.job import Job
 from isthmus.jobs.steps import align, encode
 from isthmus.jobs.tables import read_columns
@@ -84,35 +84,6 @@ def offset_of(context: Context, own: Own) -> Floats | None:
     """At the label party: what is added to the linear predictor, float64 [samples]."""
     found = read_offset(context.job)
     return None if found is None else found[own.rows]
-
-
-def read_offset(job: Job) -> Floats | None:
-    """The column `linear.offset`, or the logarithm of `linear.exposure`, float64 [rows of the
-    label party's table]; None where the job has neither.
-
-    Raises:
-        DataError: a value is missing or infinite, or an exposure is not above 0.
-    """
-    linear, party = job.spec.linear, job.spec.label.party
-    name = None if linear is None else linear.exposure or linear.offset
-    if linear is None or name is None:
-        return None
-    place = "exposure" if linear.exposure else "offset"
-    source = str(job.table_of(party))
-    column = column_of(read_columns(job, party, [name]), name, source)
-    check_numbers(column, source)
-    values = np.asarray(as_numbers(column).fill_null(np.nan).to_numpy(), np.float64)
-    fine = np.isfinite(values)
-    if linear.exposure:
-        fine &= values > 0
-    if not fine.all():
-        said = "missing, infinite or not above 0" if linear.exposure else "missing or infinite"
-        raise DataError(
-            f"{job.where('linear', place)}: {name!r} is {said} in {int((~fine).sum())} rows of "
-            f"{source}",
-            mend="Mend these rows, or drop them before the job.",
-        )
-    return np.log(values) if linear.exposure else values
 
 
 def finished(job: Job, folder: Path, party: str, progress: Progress) -> Context:

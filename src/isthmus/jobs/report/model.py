@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from isthmus.jobs.report.looks import Looks
 from isthmus.jobs.report.parts import (
     Curves,
     LorenzCurves,
@@ -283,6 +284,8 @@ class Report(Part):
     """Of a network."""
     fitted: Fitted | None = None
     """What was learnt in place of a network."""
+    looks: Looks | None = None
+    """What was found in the parties' tables, where the job looks at them."""
     metrics: Metrics = Metrics()
     """On the held-out test samples, of the first target where it is binary."""
     uplift: Uplift = Uplift()
@@ -322,6 +325,8 @@ class Report(Part):
             raise ValueError("a feature party's report must not hold ROC or calibration")
         if self.fitted is not None and self.fitted.tells_of_labels:
             raise ValueError("a feature party's report must not hold what is fitted to labels")
+        if self.looks is not None and (untold := self.looks.untold(self.job.party)):
+            raise ValueError(f"a feature party's report must not hold {untold}")
         shown = (self.metrics.label_party_alone, self.metrics.federation, self.metrics.pooled)
         if any(figures is not None and figures.positives is not None for figures in shown):
             raise ValueError("a feature party's report must not count positive labels")

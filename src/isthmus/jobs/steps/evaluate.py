@@ -23,8 +23,9 @@ from torch import nn
 from isthmus.errors import BadMessage, DataError
 from isthmus.files import write_bytes, write_json
 from isthmus.jobs.context import Context
+from isthmus.jobs.exposure import read_exposure
 from isthmus.jobs.learners import learner_of
-from isthmus.jobs.measured import METRICS_OF, Measured, Scores
+from isthmus.jobs.measured import METRICS_OF, METRICS_OF_AMOUNTS, Amounts, Measured, Scores
 from isthmus.jobs.rankings import Groups, check_ranking, groups_of
 from isthmus.jobs.report.parts import Metrics, Part, Ranking, TargetFigures, Uplift
 from isthmus.jobs.retrieval.catalogue import FOLDER, load_catalogue
@@ -122,11 +123,24 @@ def _measure(context: Context, test: NDArray[np.int64], federation: Scores) -> N
     if context.spec.evaluate.alone and can_alone(context.spec):
         scores["label_party_alone"] = _alone(context, test)
     targets = load_targets(context.step("encode").path)
-    measured = Measured(labels[test], scores, targets, _groups(context, test))
+    groups, amounts = _groups(context, test), _amounts(context, test)
+    measured = Measured(labels[test], scores, targets, groups, amounts)
     measured.save(context.step("evaluate").file(SCORES))
     if context.spec.evaluate.share_metrics:
         _hear_towers(context)
         _share(context, measured)
+
+
+def _amounts(context: Context, test: NDArray[np.int64]) -> Amounts | None:
+    """What the first target is of, where the job takes it for counts or costs."""
+    spec = context.spec
+    if spec.trees is not None:
+        return None if spec.trees.family is None else Amounts(1.0)
+    if spec.linear is None or spec.linear.family in ("logistic", "linear"):
+        return None
+    power = {"poisson": 1.0, "gamma": 2.0}.get(spec.linear.family, spec.linear.power)
+    exposure = read_exposure(context.job)
+    return Amounts(power, None if exposure is None else exposure[align.load_rows(context)[test]])
 
 
 def _measure_tower(context: Context, test: NDArray[np.int64], federation: Scores) -> None:
@@ -286,6 +300,10 @@ def _receive(context: Context) -> SharedFigures:
     return shared
 
 
+def _metrics_of(kind: str) -> tuple[str, ...]:
+    return METRICS_OF[kind] + (METRICS_OF_AMOUNTS if kind == "real" else ())
+
+
 def check_targets(
     label: LabelSpec, figures: Sequence[TargetFigures], partner: str, *, retrieval: bool = False
 ) -> None:
@@ -298,7 +316,7 @@ def check_targets(
     kinds: dict[str, str] = {n: one.kind for n, one in label.targets_of(partner).items()}
     if retrieval:
         kinds[label.name] = "retrieval"
-    allowed = {(n, kind, metric) for n, kind in kinds.items() for metric in METRICS_OF[kind]}
+    allowed = {(n, kind, metric) for n, kind in kinds.items() for metric in _metrics_of(kind)}
     given = [(one.name, one.kind, one.metric) for one in figures]
     counted = any(one.rows is not None for one in figures)
     if counted or len(given) != len(set(given)) or not allowed.issuperset(given):
