@@ -49,6 +49,30 @@ def in_common(
     Raises:
         BadMessage: the partner sent a value twice.
     """
-    mine, other = distinct(link, ours), distinct(link, theirs)
+    mine, other = _halves(ours), _halves(theirs)
+    if _any_twice(mine[:, 0]) or _any_twice(other[:, 0]):
+        # Two values whose first halves agree: made up, as good as certainly.
+        return _in_common_of_strings(distinct(link, ours), distinct(link, theirs))
+    # Numbers are compared many times faster than strings.
+    _, here, there = np.intersect1d(
+        mine[:, 0], other[:, 0], assume_unique=True, return_indices=True
+    )
+    same = mine[here, 1] == other[there, 1]
+    return here[same], there[same]
+
+
+def _halves(parts: Sequence[Tags]) -> npt.NDArray[np.uint64]:
+    """Chunks uint8 `[n, 16]` as two numbers each, `[n, 2]`."""
+    return np.ascontiguousarray(np.concatenate(parts)).view(np.uint64)
+
+
+def _any_twice(values: npt.NDArray[np.uint64]) -> bool:
+    ordered = np.sort(values)
+    return bool((ordered[1:] == ordered[:-1]).any())
+
+
+def _in_common_of_strings(
+    mine: npt.NDArray[np.bytes_], other: npt.NDArray[np.bytes_]
+) -> tuple[Positions, Positions]:
     _, here, there = np.intersect1d(mine, other, assume_unique=True, return_indices=True)
     return here, there
