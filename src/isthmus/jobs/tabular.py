@@ -19,6 +19,7 @@ from isthmus.data.tables import write_table
 from isthmus.errors import DataError, JobError, StorageError
 from isthmus.files import write_json
 from isthmus.jobs.applied import COLUMNS, columns_json, trained_features
+from isthmus.jobs.artefacts import PartyFolder
 from isthmus.jobs.cleaning import CLEANING, check_cleaning, cleaned, kept, names_dropped
 from isthmus.jobs.context import Context
 from isthmus.jobs.job import Job
@@ -93,7 +94,12 @@ def rows_kept(job: Job, party: str) -> Rows | None:
 
 def load(context: Context) -> pl.DataFrame:
     """What `write` left: a row for each sample. Raises StorageError."""
-    path = context.step("encode").file(TABLE)
+    return load_from(context.folder)
+
+
+def load_from(folder: PartyFolder) -> pl.DataFrame:
+    """The same of a party's folder. Raises StorageError."""
+    path = folder.step("encode").file(TABLE)
     try:
         return pl.read_parquet(path)
     except (OSError, pl.exceptions.PolarsError) as error:

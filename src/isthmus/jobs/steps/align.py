@@ -1,8 +1,9 @@
 """Step `align`: find the common rows and leave them in the agreed order.
 
-Files: `rows.npy` (int64 [samples]: the local row of each sample), `alignment.json` (counts) and
-`table.json` (size and time of this party's table and of its tables of events, to notice on resuming
-that one has changed).
+Files: `rows.npy` (int64 [samples]: the local row of each sample), `alignment.json` (counts),
+`dropped.json` (own rows that were left out before, since a value is missing) and `table.json` (size
+and time of this party's table and of its tables of events, to notice on resuming that one has
+changed).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from isthmus.jobs.retrieval.catalogue import catalogue_path
 from isthmus.jobs.tables import events_of, read_columns
 
 TABLE = "table.json"
+DROPPED = "dropped.json"
 
 
 def run(context: Context) -> None:
@@ -40,9 +42,14 @@ def run(context: Context) -> None:
     )
     if kept is not None:
         rows = alignment.rows
-        alignment = replace(alignment, rows=np.where(rows < 0, rows, kept[rows]))
+        alignment = replace(
+            alignment,
+            rows=np.where(rows < 0, rows, kept[rows]),
+            summary=replace(alignment.summary, rows=len(ids)),
+        )
     folder = context.step("align")
     alignment.save(folder.path)
+    write_json(folder.file(DROPPED), {"rows": 0 if kept is None else len(ids) - len(kept)})
     write_json(folder.file(TABLE), _table_mark(context))
     unmatched = alignment.summary.unmatched
     context.log.info("aligned", samples=len(alignment), unmatched=unmatched)
