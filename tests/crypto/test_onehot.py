@@ -86,7 +86,7 @@ def test_the_other_message_is_needed_for_the_own_leaf():
 def test_masked_numbers_look_random_whatever_they_are():
     layout = Layout((4, 9))
     rows = np.arange(3000)
-    dealer = Dealer(layout, 3000)
+    dealer, _ = joined(layout, np.zeros((3000, 2), np.int16), chunk=1000)
     zeros = np.zeros((3000, 2), np.uint64)
     one, two = (dealer.masked(Round(number), rows, zeros) for number in range(2))
     assert not (one == two).any()
@@ -95,6 +95,19 @@ def test_masked_numbers_look_random_whatever_they_are():
         expected = counts.sum() / 256
         # 255 degrees of freedom: above 400 once in 10^8 times.
         assert ((counts - expected) ** 2 / expected).sum() < 400
+
+
+def test_there_are_no_masks_before_the_set_up():
+    layout, codes = Layout((4, 9)), np.zeros((20, 2), np.int16)
+    dealer, holder = Dealer(layout, 20), Holder(layout, codes)
+    dealer.messages(slice(0, 10))
+    with pytest.raises(ValueError, match="10 of 20 rows"):
+        dealer.masked(Round(0), np.arange(5), np.zeros((5, 2), np.uint64))
+    with pytest.raises(ValueError, match="0 of 20 rows"):
+        holder.sums(Round(0), np.arange(5))
+    for again in (slice(0, 10), slice(11, 20), slice(10, 21)):
+        with pytest.raises(ValueError, match="after 10"):
+            dealer.messages(again)
 
 
 def test_a_row_of_another_round_is_not_the_same():

@@ -135,6 +135,13 @@ class _Leaves:
         self.rows = rows
         kept = min(rows, keep // (KEY_BYTES * layout.total))
         self._kept = np.empty((kept, layout.total, BLOCK_WORDS), dtype=np.uint64)
+        self._ready = 0
+
+    def _advance(self, rows: slice) -> None:
+        """Rows are set up once, in their order: without leaves a mask would hide nothing."""
+        if rows.start != self._ready or not rows.start <= rows.stop <= self.rows:
+            raise ValueError(f"rows from {rows.start} are set up after {self._ready}")
+        self._ready = rows.stop
 
     def _store(self, rows: slice, leaves: Words) -> None:
         end = min(rows.stop, len(self._kept))
@@ -146,6 +153,8 @@ class _Leaves:
         raise NotImplementedError
 
     def _masks(self, rows: Codes, number: int, bins: Codes | None) -> Words:
+        if self._ready < self.rows:
+            raise ValueError(f"{self._ready} of {self.rows} rows are set up")
         split = int(np.searchsorted(rows, len(self._kept)))
         leaves = self._kept.take(rows[:split], axis=0)
         if split < len(rows):
@@ -185,6 +194,7 @@ class Dealer(_Leaves):
 
     def messages(self, rows: slice) -> Bytes:
         """Both messages of each transfer of these rows, uint8 `[n * choices, 2, 16]`."""
+        self._advance(rows)
         leaves, sums = self._expanded(np.arange(rows.start, rows.stop))
         self._store(rows, leaves)
         return sums.reshape(-1, 2, BLOCK_WORDS).view(np.uint8)
@@ -270,6 +280,7 @@ class Holder(_Leaves):
 
     def learn(self, rows: slice, chosen: Bytes) -> None:
         """Take the chosen messages, uint8 `[n * choices, 16]`, of these rows."""
+        self._advance(rows)
         seeds = np.ascontiguousarray(chosen).view(np.uint64)
         seeds = seeds.reshape(-1, self.layout.choices, BLOCK_WORDS)
         kept = len(self._kept)
