@@ -88,7 +88,7 @@ def test_what_moments_cannot_do_is_refused():
         with pytest.raises(JobError):
             LinearOptions(protocol="moments", **wrong)
     with pytest.raises(JobError, match="no protocol"):
-        LinearOptions(protocol="arbiter")
+        LinearOptions(protocol="paillier")
     options = LinearOptions(family="linear", protocol="moments")
     with pytest.raises(JobError, match="weights"):
         fitted(TABLES, REAL, options, weights=np.arange(1.0, ROWS + 1))

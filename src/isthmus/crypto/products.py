@@ -60,7 +60,7 @@ def fits(rows: int, largest_r: int, largest_x: int) -> bool:
     return rows * largest_r * largest_x <= HALF
 
 
-def encrypted(key: HeKey, shape: Shape, values: Longs) -> list[Cipher]:
+def encrypted(key: HeKey | HePublic, shape: Shape, values: Longs) -> list[Cipher]:
     """The key holder's part: r, int64 [rows], as `shape.asked` ciphertexts."""
     if values.shape != (shape.rows,):
         raise ValueError(f"{values.shape} numbers where there are {shape.rows} rows")

@@ -1,12 +1,12 @@
 r"""Generalised linear models over columns of several parties, without showing the label or columns.
 
-What follows is the protocol `vectors`; `moments` has its own module. The label party L minimises
-the loss exactly, by Newton's method, over its own columns and a few vectors that the feature
-parties have shown it; a feature party B adds, in each round, the vector that lowers the loss
-fastest, which it finds by an encrypted gradient. This is the sequential subspace method (Narkiss
-and Zibulevsky, Technion CCIT 559, 2005), conjugate gradients for a quadratic loss. It ends at the
-pooled optimum, at the latest when B has shown as many vectors as it has independent columns; as B
-whitens its columns (`span`), mostly long before. For each B::
+What follows is the protocol `vectors`; `moments` and `arbiter` have modules of their own. The label
+party L minimises the loss exactly, by Newton's method, over its own columns and a few vectors that
+the feature parties have shown it; a feature party B adds, in each round, the vector that lowers the
+loss fastest, which it finds by an encrypted gradient. This is the sequential subspace method
+(Narkiss and Zibulevsky, Technion CCIT 559, 2005), conjugate gradients for a quadratic loss. It ends
+at the pooled optimum, at the latest when B has shown as many vectors as it has independent columns;
+as B whitens its columns (`span`), mostly long before. For each B::
 
     L -> B   linear.hello      options, rows; L's public key, fresh in every fit
     B -> L   linear.hello      options, rows, the number q of B's independent columns
@@ -47,6 +47,8 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from isthmus.errors import JobError
+from isthmus.linear.arbiter import fit_as_arbiter
+from isthmus.linear.arbiter_sides import fit_with_arbiter_as_feature, fit_with_arbiter_as_label
 from isthmus.linear.feature_side import fit_as_feature
 from isthmus.linear.given import table, table_or_none, target_of
 from isthmus.linear.label_side import fit_as_label
@@ -69,7 +71,8 @@ def fit(
 
     Args:
         session: the party's session. The label party has a link to each feature party.
-        data: the own columns, real numbers [rows, columns]; None at a label party without any.
+        data: the own columns, real numbers [rows, columns]; None at a label party without any, and
+            at the arbiter.
         labels: [rows], at the label party alone.
         options: the same at every party; logistic regression by default.
         weights: of the rows, above 0, at the label party alone; only their ratios count.
@@ -83,18 +86,42 @@ def fit(
         BadMessage: a partner did not keep to the protocol.
     """
     options = options or LinearOptions()
+    options.check_split()
     if not session.links:
         raise JobError(f"{session.me} has no partner to fit a model with")
+    if options.arbiter is not None:
+        _check_arbiter(session, options.arbiter)
     if not session.is_label_party:
         if labels is not None or weights is not None or offset is not None:
             raise JobError(f"{session.me} is not the label party, and came with labels or weights")
+        if session.me == options.arbiter:
+            if data is not None:
+                raise JobError(f"{session.me} is the arbiter, and came with columns")
+            return fit_as_arbiter(session, options)
         if data is None:
             raise JobError(f"{session.me} came without columns")
-        as_feature = fit_moments_as_feature if options.protocol == "moments" else fit_as_feature
-        return as_feature(session, table(data), options)
+        return _AS_FEATURE[options.protocol](session, table(data), options)
     if labels is None:
         raise JobError(f"{session.me} is the label party, and came without labels")
     target = target_of(labels, weights, offset, options)
     own = table_or_none(data, len(target.labels))
-    as_label = fit_moments_as_label if options.protocol == "moments" else fit_as_label
-    return as_label(session, own, target, options)
+    return _AS_LABEL[options.protocol](session, own, target, options)
+
+
+_AS_FEATURE = {
+    "vectors": fit_as_feature,
+    "moments": fit_moments_as_feature,
+    "arbiter": fit_with_arbiter_as_feature,
+}
+_AS_LABEL = {
+    "vectors": fit_as_label,
+    "moments": fit_moments_as_label,
+    "arbiter": fit_with_arbiter_as_label,
+}
+
+
+def _check_arbiter(session: Session, arbiter: str) -> None:
+    if arbiter not in session.feature_parties:
+        raise JobError(f"{arbiter!r} is to be the arbiter, and is no partner of the label party")
+    if session.is_label_party and set(session.links) <= {arbiter}:
+        raise JobError(f"{session.me} has no partner beside the arbiter")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,7 +55,7 @@ def fit_as_label(
 ) -> LinearResult:
     """See `fit`."""
     key, precision = he.HeKey(), Precision.of(len(data))
-    partners = greet(session, len(data), options, key)
+    partners = greet(session.links.values(), len(data), options, key.public())
     model = LocalModel(target, data, options)
     for partner in partners:
         partner.link.send("linear.start", header={"curvature": model.curvature})
@@ -67,19 +68,34 @@ def fit_as_label(
     return _finish(model, partners, options, rounds)
 
 
-def greet(session: Session, rows: int, options: LinearOptions, key: he.HeKey) -> list[Partner]:
-    """Send the key, and see that the partners have the same options and rows."""
-    agreed, public = options.agreed() | {"rows": rows}, key.public()
-    for link in session.links.values():
-        link.send("linear.hello", {"key": public}, {"agreed": agreed})
+def greet(
+    links: Iterable[Link],
+    rows: int,
+    options: LinearOptions,
+    key: he.Bytes,
+    *,
+    at_once: int | None = None,
+) -> list[Partner]:
+    """Send the public key, and see that the partners have the same options and rows.
+
+    Args:
+        links: to the feature parties.
+        rows: of all parties.
+        options: of all parties.
+        key: of who decrypts.
+        at_once: the rows that an encrypted sum is over, all of them if None.
+    """
+    agreed, links, summed = options.agreed() | {"rows": rows}, tuple(links), at_once or rows
+    for link in links:
+        link.send("linear.hello", {"key": key}, {"agreed": agreed})
     partners = []
-    for link in session.links.values():
+    for link in links:
         hello = link.recv("linear.hello", timeout=PATIENCE)
         wire.same(link, hello, agreed)
         columns = wire.whole(link, hello, "columns", 1, wire.MOST_COLUMNS)
-        if columns * options.rows_per_column > rows:
+        if columns * options.rows_per_column > summed:
             raise DataError(
-                f"{rows} rows are fewer than {options.rows_per_column} for each of the {columns} "
+                f"{summed} rows are fewer than {options.rows_per_column} for each of the {columns} "
                 f"columns of {link.partner}: its gradients would tell it labels",
                 mend="Take more rows or fewer columns; rows_per_column sets the bound.",
             )

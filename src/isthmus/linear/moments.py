@@ -25,7 +25,7 @@ columns. `rows_per_column` and `least_group` hold for both parties.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,22 +42,10 @@ from isthmus.linear.options import LinearOptions
 from isthmus.linear.precision import Precision
 from isthmus.linear.result import LinearResult
 from isthmus.linear.span import Span
+from isthmus.linear.taylor import Quadratic
 from isthmus.session import PATIENCE, Session
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Quadratic:
-    """A loss as `curvature / 2 eta^2 - (labels - centre) eta`."""
-
-    curvature: float
-    centre: float
-
-    @classmethod
-    def of(cls, family: str) -> Quadratic:
-        """That of a family with `moments`."""
-        return cls(0.25, 0.5) if family == "logistic" else cls(1.0, 0.0)
 
 
 def fit_moments_as_label(
@@ -77,7 +65,7 @@ def fit_moments_as_label(
     own = _whitened(data, options, loss)
     basis = np.empty((len(data), 0)) if own is None else own.basis
     key, rows = he.HeKey(), len(data)
-    partner = greet_as_label(session, rows, options, key)[0]
+    partner = greet_as_label(session.links.values(), rows, options, key.public())[0]
     vectors = np.column_stack([basis, pulls - mean])
     if vectors.shape[1] * options.rows_per_column > rows:
         raise DataError(

@@ -12,6 +12,8 @@ from pydantic import ConfigDict
 from isthmus.errors import JobError
 from isthmus.linear.families import FAMILIES, Family
 
+PROTOCOLS = ("vectors", "moments", "arbiter")
+
 
 @dataclass(frozen=True, kw_only=True)
 class LinearOptions:
@@ -27,14 +29,19 @@ class LinearOptions:
     family: str = "logistic"
     """One of `FAMILIES`."""
     protocol: str = "vectors"
-    """`vectors`, of the module `fit`, for all families; `moments`, of the module `moments`, for
-    linear regression, and for logistic regression by its loss's Taylor series: nothing by row is
-    shown."""
+    """`vectors`, of the module `fit`, for all families; `moments` and `arbiter`, of the modules of
+    these names, for linear regression, and for logistic regression by its loss's Taylor series:
+    nothing by row is shown."""
+    arbiter: str | None = None
+    """The party that decrypts in the protocol `arbiter`; it has no data."""
     power: float = 1.5
     """The variance's power of the mean, between 1 and 2; of the family `tweedie` alone."""
     l2: float = 0.0
     """Penalty on the coefficients, not on the intercept: half of it times their squares is added to
     the mean loss. It is scikit-learn's `alpha`, and 1 / (C rows) of its `LogisticRegression`."""
+    l1: float = 0.0
+    """Penalty on the coefficients' sizes, not on the intercept, added to the mean loss; of the
+    protocol `arbiter` and of `fit_alone`."""
     intercept: bool = True
     """Whether the label party fits one."""
     tolerance: float = 0.01
@@ -58,13 +65,31 @@ class LinearOptions:
     """The label party refuses a partner that has not this many rows for each column: its gradients
     would tell it the labels."""
 
+    batch_size: int | None = None
+    """With `arbiter`: about so many rows make a step. None: all of them."""
+    epochs: int = 100
+    """With `arbiter`: the most passes over all rows."""
+    learning_rate: float = 1.0
+    """With `arbiter`: of the longest step that surely lowers the loss, with one batch."""
+    decay: float = 0.0
+    """With `arbiter`: steps are divided by the root of 1 + decay times epochs made."""
+
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
             raise JobError(f"there is no family {self.family!r}; there is {', '.join(FAMILIES)}")
-        if self.protocol not in ("vectors", "moments"):
-            raise JobError(f"there is no protocol {self.protocol!r}; there is vectors, moments")
-        if self.protocol == "moments":
-            self._check_moments()
+        if self.protocol not in PROTOCOLS:
+            raise JobError(
+                f"there is no protocol {self.protocol!r}; there is {', '.join(PROTOCOLS)}"
+            )
+        if self.protocol != "vectors":
+            self._check_quadratic()
+        if (self.arbiter is None) == (self.protocol == "arbiter"):
+            raise JobError(
+                "the protocol arbiter takes a party that is the arbiter, and no other does",
+                mend='Set both: protocol="arbiter" and arbiter to the name of the party.',
+            )
+        if self.l1 and self.standard_errors:
+            raise JobError("penalised coefficients have no standard errors", mend="Set l1 to 0.")
         for name, fine in _fine(self).items():
             if not fine:
                 raise JobError(f"{name} cannot be {getattr(self, name)!r}")
@@ -76,13 +101,22 @@ class LinearOptions:
                 mend="Leave one of the two out.",
             )
 
-    def _check_moments(self) -> None:
+    def _check_quadratic(self) -> None:
         if self.family not in ("linear", "logistic"):
-            raise JobError(f"moments are not enough for the family {self.family}")
+            raise JobError(f"{self.protocol} is not enough for the family {self.family}")
         if self.standard_errors or self.rounds is not None:
             raise JobError(
                 "standard_errors and rounds are of the protocol vectors",
-                mend="Leave them out with moments.",
+                mend=f"Leave them out with {self.protocol}.",
+            )
+
+    def check_split(self) -> None:
+        """Raises JobError where the protocol cannot do what `fit_alone` can."""
+        if self.l1 and self.protocol != "arbiter":
+            raise JobError(
+                f"the protocol {self.protocol} has no L1 penalty, as no step of it is over single "
+                "columns",
+                mend='Use protocol="arbiter", or l2.',
             )
 
     def likelihood(self) -> Family:
@@ -100,6 +134,12 @@ def _fine(options: LinearOptions) -> Mapping[str, bool]:
         "power": 1.0 < options.power < 2.0,
         "l2": math.isfinite(options.l2) and options.l2 >= 0,
         "tolerance": math.isfinite(options.tolerance) and options.tolerance > 0,
+        "l1": math.isfinite(options.l1) and options.l1 >= 0,
+        "arbiter": options.arbiter is None or bool(options.arbiter),
+        "batch_size": options.batch_size is None or options.batch_size >= 1,
+        "epochs": options.epochs >= 1,
+        "learning_rate": 0.0 < options.learning_rate < 2.0,
+        "decay": math.isfinite(options.decay) and options.decay >= 0,
         "rounds": rounds is None or rounds >= 1,
         "least_columns": options.least_columns >= 1,
         "least_group": options.least_group >= 1,

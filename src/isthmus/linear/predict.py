@@ -22,7 +22,8 @@ def shares(
     Args:
         session: as for `fit`.
         result: the own part of the model.
-        data: the own columns, real numbers [rows, columns]; None at a label party without any.
+        data: the own columns, real numbers [rows, columns]; None at a label party without any,
+            and at an arbiter, who has no part in it.
 
     Returns:
         At the label party float64 [rows] for each party with columns; None at the others.
@@ -30,6 +31,9 @@ def shares(
     Raises:
         DataError, JobError, BadMessage: as for `predict`.
     """
+    arbiter = result.options.arbiter
+    if session.me == arbiter:
+        return None
     if not session.links:
         raise JobError(f"{session.me} has no partner to predict with")
     score = None if data is None else result.score(table(data))
@@ -41,6 +45,8 @@ def shares(
     found = {} if score is None else {session.me: score}
     rows = None if score is None else len(score)
     for partner, link in session.links.items():
+        if partner == arbiter:
+            continue
         message = link.recv("linear.score", timeout=PATIENCE)
         rows = _rows(message.tensors.get("score")) if rows is None else rows
         found[partner] = wire.take(link, message, "score", np.float64, (rows,))
@@ -62,7 +68,8 @@ def predict(
     Args:
         session: as for `fit`.
         result: the own part of the model.
-        data: the own columns, real numbers [rows, columns]; None at a label party without any.
+        data: the own columns, real numbers [rows, columns]; None at a label party without any,
+            and at an arbiter, who has no part in it.
         offset: as for `fit`, at the label party.
 
     Returns:

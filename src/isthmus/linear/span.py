@@ -28,12 +28,16 @@ class Span:
     Args:
         data: float64 [rows, columns].
         options: as agreed.
+        least_columns: in place of the options'.
 
     Raises:
         DataError: there are too few independent columns, or they set too few rows apart.
     """
 
-    def __init__(self, data: Floats, options: LinearOptions) -> None:
+    def __init__(
+        self, data: Floats, options: LinearOptions, *, least_columns: int | None = None
+    ) -> None:
+        least = options.least_columns if least_columns is None else least_columns
         self._data, self._l2 = data, options.l2
         self._check_groups(options)
         self._mean: Floats = data.mean(axis=0) if options.intercept else np.zeros(data.shape[1])
@@ -41,15 +45,20 @@ class Span:
         scale = np.sqrt((centred**2).mean(axis=0))
         # Constant columns come out of centring as rounding errors.
         used = scale > 1e-12 * np.abs(data).max(axis=0)
-        self._scale = np.where(used, scale, 1.0)
-        self._used = used
-        whitened = np.where(used, centred / self._scale, 0.0)
-        self._values, self._vectors = np.linalg.eigh(whitened.T @ whitened / len(data))
+        self.scale: Floats = np.where(used, scale, 1.0)
+        """Of each column, its root mean square about its mean; 1 of a constant column."""
+        self.used: NDArray[np.bool_] = used
+        """Which columns are not constant."""
+        self.standardised: Floats = np.where(used, centred / self.scale, 0.0)
+        """float64 [rows, columns], 0 where the column is constant."""
+        self._values, self._vectors = np.linalg.eigh(
+            self.standardised.T @ self.standardised / len(data)
+        )
         self._kept = self._values > _NOTHING * max(float(self._values.max(initial=0.0)), 1.0)
-        self._check_leverage(whitened, options)
-        if self.rank < options.least_columns:
+        self._check_leverage(options)
+        if self.rank < least:
             raise DataError(
-                f"{self.rank} independent columns are fewer than {options.least_columns}",
+                f"{self.rank} independent columns are fewer than {least}",
                 mend="A party with so few shows them; lower least_columns if that is meant.",
             )
 
@@ -62,7 +71,7 @@ class Span:
         """Make the basis, once the label party has told its mean curvature."""
         # Correlations, not covariances, are taken apart: units must not decide what is nothing.
         roots = np.sqrt(self._values[self._kept])
-        in_units = self._used[:, None] * self._vectors / self._scale[:, None]
+        in_units = self.used[:, None] * self._vectors / self.scale[:, None]
         orthonormal = in_units[:, self._kept] / roots
         if self._l2:
             # Of all coefficients that predict the same, the penalty takes the smallest.
@@ -75,6 +84,16 @@ class Span:
         )
         self._penalty: Floats = self._l2 * self._to_columns.T @ self._to_columns
         self._shown: Floats = np.empty((self.rank, 0))
+
+    @property
+    def to_columns(self) -> Floats:
+        """T, float64 [columns, rank]."""
+        return self._to_columns
+
+    @property
+    def penalty(self) -> Floats:
+        """Of each coordinate of Z, float64 [rank]: the penalty is a diagonal there."""
+        return np.diag(self._penalty).copy()
 
     @property
     def basis(self) -> Floats:
@@ -148,8 +167,9 @@ class Span:
                     mend="Join it with another category, or drop it.",
                 )
 
-    def _check_leverage(self, whitened: Floats, options: LinearOptions) -> None:
+    def _check_leverage(self, options: LinearOptions) -> None:
         """Of what the sums tell of a row's residual, the row's leverage is the part of its own."""
+        whitened = self.standardised
         orthonormal = whitened @ (self._vectors[:, self._kept] / np.sqrt(self._values[self._kept]))
         leverage = ((orthonormal**2).sum(axis=1) + float(options.intercept)) / len(whitened)
         row = int(leverage.argmax())
