@@ -3,15 +3,19 @@
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import StandardScaler
 
+from isthmus.crypto import he
 from isthmus.errors import BadMessage, DataError, IsthmusError, JobError
 from isthmus.session import Session, run_parties
 from isthmus.stats import correlation, fit_pca
-from isthmus.stats.correlation import _Words
+from isthmus.stats.side_by_side import Answers, Layout, opened, questions
 from isthmus.stats.wire import shown_names
+from isthmus.stats.words import Words
 
 pytest.importorskip("tenseal")
 
@@ -147,13 +151,95 @@ def test_a_label_party_alone():
 
 @pytest.mark.parametrize("rows", [1, 100, 30_000, 10**6, 10**8])
 def test_words_cannot_pass_the_range(rows):
-    words = _Words.of(rows)
+    words = Words.of(rows, 12)
+    assert words.count == 2
     assert rows != 30_000 or words.f == 17
-    high, low = words.split(np.array([1.2345678901, -1.0, 0.3]))
-    assert (np.abs(low) <= 2 ** (words.g - 1)).all()
+    numbers = np.array([1.2345678901, -1.0, 0.3])
+    high, low = words.split(numbers)
+    assert (np.abs(low) <= 2 ** (words.f - 1)).all()
     assert rows * 4**words.f < 2**49
-    back = (high + low * 2.0**-words.g) * 2.0**-words.f
-    np.testing.assert_allclose(back, [1.2345678901, -1.0, 0.3], atol=2.0 ** (-2 * words.f))
+    back = (high + low * 2.0**-words.f) * 2.0**-words.f
+    np.testing.assert_allclose(back, numbers, atol=2.0 ** (-2 * words.f))
+    few = Words.of(rows, 3)
+    assert few.count == 1
+    (only,) = few.split(numbers)
+    np.testing.assert_allclose(only * 2.0**-few.f, numbers, atol=2.0**-few.f)
+
+
+def test_too_many_rows_for_any_precision():
+    with pytest.raises(DataError, match="too many for the precision"):
+        Words.of(2**40, 3)
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    rows=st.sampled_from([1, 2, 7, 63, 300, 9000]),
+    asked=st.sampled_from([1, 2, 5, 30]),
+    owned=st.sampled_from([1, 3, 12]),
+    words=st.sampled_from([1, 2]),
+    to_key=st.booleans(),
+    seed=st.integers(0, 9),
+)
+@example(rows=2, asked=1500, owned=3, words=1, to_key=True, seed=0)
+@example(rows=9000, asked=5, owned=3, words=2, to_key=False, seed=0)
+def test_sums_of_all_pairs_are_exact(rows, asked, owned, words, to_key, seed):
+    rng = np.random.default_rng(seed)
+    layout = Layout(rows, asked, owned, words)
+    key = he.HeKey()
+    public = he.HePublic(key.public())
+    r, x = (
+        [rng.integers(-(2**15), 2**15, (rows, count)) for _ in range(words)]
+        for count in (asked, owned)
+    )
+    x[0][:, 0] = 0
+    found, off = [], []
+    for group in range(layout.groups):
+        answers = Answers(public, layout, x)
+        for chunk, question in enumerate(questions(key, layout, r, group)):
+            answers.add(chunk, question)
+        sent, masks = answers.masked(to_key=to_key)
+        assert len(sent) == layout.batches
+        # Every slot that the key holder decrypts is masked.
+        slots = key.decrypt(sent[0][0])
+        assert rows == 1 or (np.abs(slots) > 2**40).mean() > 0.4
+        found.append(opened(key, layout, sent))
+        off.append(masks)
+    sums = he.centred(np.concatenate(found, 2) - np.concatenate(off, 2))[:, :, :asked]
+    if to_key:
+        assert not np.concatenate(off, 2).any()
+    np.testing.assert_array_equal(sums[0], x[0].T @ r[0])
+    if words == 2:
+        np.testing.assert_array_equal(sums[1], x[1].T @ r[0] + x[0].T @ r[1])
+
+
+@pytest.mark.parametrize(("rows", "asked", "owned"), [(30_000, 13, 10), (569, 10, 20), (60, 3, 3)])
+def test_few_ciphertexts_are_needed(rows, asked, owned):
+    layout = Layout(rows, asked, owned, 1)
+    least = -(-rows * asked // he.SLOTS)
+    assert least <= layout.groups * layout.chunks <= least + 1
+    assert layout.groups * layout.batches <= owned
+
+
+@pytest.mark.parametrize(("digits", "worst"), [(3, 1e-3), (5, 1e-5), (9, 1e-9)])
+def test_as_many_digits_as_are_asked_for(digits, worst):
+    own, partner = tables(9000)
+    meters = []
+
+    def metered(session, table):
+        found = correlation(session, table, digits=digits)
+        meters.extend(link.meter.snapshot() for link in session.links.values())
+        return found
+
+    found = run(metered, own, partner)["bob"].array()
+    gap = np.abs(found - np.corrcoef(pooled(own, partner), rowvar=False)).max()
+    assert gap < worst
+    assert digits == 9 or gap > 1e-12
+    # Three of bob's columns side by side: 4 chunks of rows; and 3 answers.
+    sent = sum(topic.sent_bytes for meter in meters for topic in meter.values())
+    ciphers = (4 + 3) * (2 if digits == 9 else 1)
+    assert sent == pytest.approx(ciphers * 432_500 + 541_800, rel=0.02)
+    with pytest.raises(JobError, match="0 decimals"):
+        run(correlation, own, partner, digits=0)
 
 
 @pytest.mark.parametrize(
@@ -171,36 +257,115 @@ def test_columns_that_cannot_be_used(change, said):
         run(correlation, own, partner)
 
 
-def test_too_few_rows_for_the_label_partys_columns():
+def test_too_few_rows_for_the_columns_of_the_others():
     own, partner = tables(29)
-    with pytest.raises(DataError, match="29 rows are too few for 3 columns of bob"):
-        run(correlation, own, partner)
+    for fewer in ({}, {"share": False}):
+        with pytest.raises(DataError, match="29 rows are too few for 3 columns of"):
+            run(correlation, own, partner, **fewer)
+    # Three columns of alice's say nothing to her where nothing is shared.
+    assert run(correlation, own.select("a", "b"), partner, share=False)["bob"] is not None
+    with pytest.raises(DataError, match="29 rows are too few for 3 columns of alice"):
+        run(correlation, own.select("a", "b"), partner)
 
 
-def test_three_parties_are_refused():
-    own, partner = tables(60)
-    programs = {
-        "bob": lambda s: correlation(s, own),
-        "alice": lambda s: correlation(s, partner),
-        "carol": lambda s: correlation(s, partner),
+def many(function, tables, **options):
+    def program(table):
+        return lambda s: function(s, table, **options)
+
+    programs = {name: program(table) for name, table in tables.items()}
+    return run_parties(programs, label_party="bob")
+
+
+def four(rows):
+    own, partner = tables(rows)
+    third, fourth = tables(rows, seed=1)
+    fourth = fourth.with_columns(d=fourth["d"] + partner["d"])
+    return {
+        "bob": own,
+        "alice": partner,
+        "carol": third.select("a", "b").with_columns(b=third["b"] * 1e-3 + own["a"]),
+        "dave": fourth.select("d"),
     }
-    with pytest.raises(JobError, match="between two parties, and there are 3"):
-        run_parties(programs, label_party="bob")
 
 
-HELLO = {"rows": 60, "columns": 2, "same": {"share": True}}
+@pytest.mark.parametrize("rows", [200, 9000])
+def test_four_parties_have_the_pooled_matrix(rows):
+    given = four(rows)
+    found = many(correlation, given)
+    expected = np.corrcoef(np.hstack([t.to_numpy() for t in given.values()]), rowvar=False)
+    for one in found.values():
+        assert one == found["bob"]
+        assert one.parties == ("bob",) * 3 + ("alice",) * 3 + ("carol",) * 2 + ("dave",)
+        assert one.columns == ("a", "b", "c", "d", "flag", "tail", "a", "b", "d")
+        np.testing.assert_allclose(one.array(), expected, atol=1e-9)
+
+
+def test_feature_parties_learn_nothing_unless_shared():
+    given = four(150)
+    found = many(correlation, given, share=False)
+    assert found["bob"] is not None
+    assert found["alice"] is found["carol"] is found["dave"] is None
+
+
+@pytest.mark.parametrize("covariance", [False, True])
+def test_components_of_three_parties(covariance):
+    given = {name: table for name, table in four(300).items() if name != "alice"}
+    given["bob"] = given["bob"].select(pl.col("b") * 1e-4)
+    found = many(fit_pca, given, components=3, covariance=covariance)
+    x = np.hstack([t.to_numpy() for t in given.values()])
+    if not covariance:
+        x = StandardScaler().fit_transform(x)
+    oracle = PCA(3, svd_solver="full").fit(x)
+    scores = sum(found[name].scores(table) for name, table in given.items())
+    signs = np.sign((scores * oracle.transform(x)).sum(axis=0))
+    np.testing.assert_allclose(scores * signs, oracle.transform(x), atol=1e-6)
+    np.testing.assert_allclose(found["dave"].variance, oracle.explained_variance_, rtol=1e-6)
+
+
+def test_what_the_label_party_carries_it_cannot_open():
+    """Between two partners it holds ciphertexts of another's key, and sums that are masked."""
+    given = four(200)
+    seen = {}
+
+    def watched(session):
+        for link in session.links.values():
+            link.recv = _noting(link.recv, link.partner, seen)
+        return correlation(session, given["bob"], share=False)
+
+    programs = {
+        name: (lambda s, t=table: correlation(s, t, share=False)) for name, table in given.items()
+    }
+    run_parties({**programs, "bob": watched}, label_party="bob")
+    opened_ = [sums for (_, topic), sums in seen.items() if topic == "correlation.opened"]
+    assert opened_
+    for sums in [*opened_, *(s for (_, t), s in seen.items() if t == "correlation.masks")]:
+        values = np.concatenate([one.ravel() for one in sums])
+        assert (np.abs(values) > 2**40).mean() > 0.9
+        # Each has a mask of its own.
+        assert np.unique(values).size == values.size
+
+
+def _noting(recv, partner, seen):
+    def noting(topic, **options):
+        message = recv(topic, **options)
+        if "sums" in message.tensors:
+            seen.setdefault((partner, topic), []).append(np.array(message.tensors["sums"]))
+        return message
+
+    return noting
+
+
+HELLO = {"rows": 60, "columns": 2, "same": {"share": True, "digits": 9}}
 
 
 def hostile_partner(inner, names=("x", "y"), products=0):
-    from isthmus.crypto import he
-
     def hostile(session):
         link = session.hub
         link.send("correlation.hello", header=HELLO)
         public = he.HePublic(link.recv("correlation.key").tensors["key"])
-        answer = he.pack([public.encrypt(np.array([products]))])
-        for _ in range(2):
-            link.send("correlation.products", answer)  # the second before it is asked for
+        # One answer for both columns, and each of the two words.
+        answer = he.pack([public.encrypt(np.array([products]))] * 2)
+        link.send("correlation.answers", answer)  # before it is asked for
         link.send("correlation.own", {"matrix": inner, "names": shown_names(names)})
         link.recv("never")
 

@@ -1,56 +1,47 @@
-r"""The correlation of all parties' columns, by an encrypted inner product, and what comes of it.
+"""The correlations of all parties' columns, by encrypted inner products, and what comes of it.
 
-Each party standardises its own columns (mean 0, deviation of the population 1). The label party A
-encrypts its columns r, a feature party B multiplies with its own x and sends back masked products
-whose sums A can open (`crypto.products`): x' r / n is the block of correlations between the two.
-
-**Precision.** Standardised numbers go as whole numbers in two words, z = (h + l 2^-g) 2^-f with
-h = round(z 2^f), |l| <= 2^(g - 1). For two columns, z z' summed is the sum of h h' and 2^-g times
-the sum of h l' + l h', both exact; what is left out, l l', is below n 2^-2(f + 1) in all. f is the
-greatest for which no sum can pass half the modulus by Cauchy and Schwarz, whatever the columns:
-sums of squares of z are n, so |sum h h'| is about n 2^2f. With g = f, what is left out and rounded
-is below 2^(1 - 2f) of a correlation. For 30,000 rows f is 17.
+Each party standardises its own columns (mean 0, deviation of the population 1). For each two
+parties, sums of products of their columns go to the label party A and to nobody else, by encrypted
+products whose slots are masked (`side_by_side`, and `pairwise` for who sends what). Divided by the
+rows, they are the correlations between the two. Precision: `words`.
 
 **Security model: semi-honest** (and see `crypto.he` on noise). What each side learns:
 
-- A: names of B's columns (numbers, if B wants), the correlations among B's columns, and those
-  between B's and its own. Not means or deviations.
-- B: nothing more without `share`; with it, the same matrix.
-- Others: nothing. With several feature parties there are no correlations between two of them, so
-  there may be one only.
+- A: names of the others' columns (numbers, if they want), and all correlations. Not means or
+  deviations.
+- Feature parties: how many columns each party has, and without `share` nothing more; with it, the
+  names and the same matrix.
 
-Correlations say something of rows where there are few: with as many own columns as rows, A could
-solve for B's values. So B refuses unless there are `ROWS_A_COLUMN` rows for each column of A; a
+Correlations say something of rows where there are few: with as many columns as rows, who knows
+these columns could solve for another's values. So a feature party refuses unless there are
+`ROWS_A_COLUMN` rows for each column of the others, and so does the label party with `share`. A
 label party that cheats and makes up columns can mark single rows, which no such protocol prevents.
 """
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from isthmus.crypto import he
-from isthmus.crypto.products import Shape, encrypted, masked, opened
 from isthmus.errors import BadMessage, DataError, JobError
-from isthmus.link import Link
 from isthmus.session import PATIENCE, Session
-from isthmus.stats import storing, wire
+from isthmus.stats import pairwise, storing, wire
 from isthmus.stats.columns import Floats, Table, frame, matrix
 from isthmus.stats.storing import STRICT
+from isthmus.stats.words import Words
 
 Longs = npt.NDArray[np.int64]
 ROWS_A_COLUMN = 10
-"""Rows that a feature party asks for each column of the label party."""
-_NEAR = 1 + 1e-6
-"""Of a correlation, at most."""
-_TOGETHER = 16
-"""Answers in a message, about."""
+"""Rows that a party asks for each column of the others."""
+DIGITS = 9
+"""Decimals of a correlation, unless less is asked for."""
+_NEAR = 1.001
+"""Of a correlation, at most: with few digits, 1 may be passed."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +69,9 @@ class Correlation:
         found = self.array()
         if np.linalg.cond(found) > 1e10:
             return np.full(len(found), np.inf)
-        return np.diag(np.linalg.inv(found)).copy()
+        factors = np.diag(np.linalg.inv(found))
+        # Below 1 only by the rounding of correlations that determine one another.
+        return factors.copy() if factors.min() > 1 - 1e-6 else np.full(len(found), np.inf)
 
     @property
     def is_sound(self) -> bool:
@@ -151,214 +144,196 @@ def correlation(
     *,
     share: bool = True,
     names: bool = True,
+    digits: int = DIGITS,
     threads: int = 1,
 ) -> Correlation | None:
-    """The correlations of both parties' columns; see the module.
+    """The correlations of all parties' columns; see the module.
 
-    Both parties call it at the same time with their own aligned columns.
+    All parties call it at the same time with their own aligned columns.
 
     Args:
-        session: of the label party, or of its only feature party.
+        session: the party's session.
         table: numbers without gaps, rows in the aligned order.
-        share: whether the feature party gets the matrix too; the same on both sides.
-        names: at the feature party, whether its columns go by their names, or by numbers.
+        share: whether feature parties get the matrix too; the same at all parties.
+        names: at a feature party, whether its columns go by their names, or by numbers.
+        digits: decimals that a correlation of two parties' columns is right to, from 1; the same at
+            all parties. Five or fewer can do with half the work and half the bytes. `words` has
+            what can be had at most: nine at 30,000 rows, and eight at a million.
         threads: that SEAL may use.
 
     Returns:
-        The matrix; at the feature party None without `share`. A label party without partners gets
+        The matrix; at a feature party None without `share`. A label party without partners gets
         that of its own columns.
 
     Raises:
         DataError: the tables have different numbers of rows, too few of them, or a column that
             cannot be used.
-        JobError: the parties want different things, or there are more than two.
-        BadMessage: the partner did not keep to the protocol.
+        JobError: the parties want different things.
+        BadMessage: a partner did not keep to the protocol.
     """
     scaled = standardised(frame(table))
-    return correlation_of(session, scaled, share=share, names=names, threads=threads)
+    return correlation_of(session, scaled, share=share, names=names, digits=digits, threads=threads)
 
 
 def correlation_of(
-    session: Session, scaled: Scaled, *, share: bool = True, names: bool = True, threads: int = 1
+    session: Session,
+    scaled: Scaled,
+    *,
+    share: bool = True,
+    names: bool = True,
+    digits: int = DIGITS,
+    threads: int = 1,
 ) -> Correlation | None:
     """`correlation` of columns that are standardised already."""
     rows, own = scaled.values.shape
+    if digits < 1:
+        raise JobError(f"correlations to {digits} decimals")
     if session.is_label_party and not session.links:
-        return _joined(session.me, scaled, "", (), np.empty((0, own)), np.empty((0, 0)))
-    if len(session.parties) != 2:
-        raise JobError(
-            f"correlation is between two parties, and there are {len(session.parties)}",
-            mend="Run it with one partner at a time.",
-        )
-    (link,) = session.links.values()
-    theirs = wire.greet(link, "correlation.hello", rows, own, {"share": share})
-    words = _Words.of(rows)
-    if not theirs:
-        raise BadMessage(f"{link.partner} sent correlation.hello without columns")
+        return Correlation(rows, (session.me,) * own, scaled.names, _tuples(_inner(scaled)))
+    same = {"share": share, "digits": digits}
     if session.is_label_party:
-        _enough(rows, own, session.me)
-        return _as_label_party(session.me, link, scaled, theirs, words, share, threads)
-    _enough(rows, theirs, link.partner)
-    return _as_feature_party(session.me, link, scaled, theirs, words, share, names, threads)
+        counts = _counts_at_label_party(session, rows, own, same)
+    else:
+        counts = _counts_at_feature_party(session, rows, own, same)
+    if share or not session.is_label_party:
+        _enough(rows, session.me, counts)
+    words = Words.of(rows, digits)
+    mine = pairwise.Table(words.split(scaled.values), counts, threads)
+    if session.is_label_party:
+        return _as_label_party(session, scaled, mine, words, share)
+    return _as_feature_party(session, scaled, mine, share, names)
 
 
-def _enough(rows: int, columns: int, party: str) -> None:
-    if rows < ROWS_A_COLUMN * columns:
+def _counts_at_label_party(
+    session: Session, rows: int, own: int, same: Mapping[str, object]
+) -> dict[str, int]:
+    counts = {session.me: own}
+    for party in session.feature_parties:
+        link = session.link(party)
+        counts[party] = wire.greet(link, "correlation.hello", rows, own, same)
+        if not counts[party]:
+            raise BadMessage(f"{party} sent correlation.hello without columns")
+    told = np.array(list(counts.values()), np.int64)
+    for party in session.feature_parties:
+        session.link(party).send("correlation.columns", {"counts": told})
+    return counts
+
+
+def _counts_at_feature_party(
+    session: Session, rows: int, own: int, same: Mapping[str, object]
+) -> dict[str, int]:
+    link = session.hub
+    theirs = wire.greet(link, "correlation.hello", rows, own, same)
+    message = link.recv("correlation.columns", timeout=PATIENCE)
+    parties = (session.label_party, *session.feature_parties)
+    found = wire.tensor(link, message, "counts", np.int64, (len(parties),))
+    counts = dict(zip(parties, found.tolist(), strict=True))
+    fits = ((found >= 1) & (found <= wire.MOST_COLUMNS)).all()
+    if not fits or counts[session.me] != own or counts[link.partner] != theirs:
+        raise BadMessage(f"{link.partner} sent impossible correlation.columns")
+    return counts
+
+
+def _enough(rows: int, me: str, counts: Mapping[str, int]) -> None:
+    others = {party: count for party, count in counts.items() if party != me}
+    if rows < ROWS_A_COLUMN * sum(others.values()):
         raise DataError(
-            f"{rows} rows are too few for {columns} columns of {party}: "
+            f"{rows} rows are too few for {sum(others.values())} columns of {', '.join(others)}: "
             f"the correlations would say too much of single rows",
-            mend=f"Take {ROWS_A_COLUMN} rows or more for each of its columns.",
+            mend=f"Take {ROWS_A_COLUMN} rows or more for each of these columns.",
         )
 
 
-# ----------------------------------------------------------------------------- the two parties
+# ----------------------------------------------------------------------------- the two sides
 
 
 def _as_label_party(
-    me: str, link: Link, scaled: Scaled, theirs: int, words: _Words, share: bool, threads: int
+    session: Session, scaled: Scaled, mine: pairwise.Table, words: Words, share: bool
 ) -> Correlation:
-    rows, own = scaled.values.shape
-    key = he.HeKey(threads)
-    link.send("correlation.key", {"key": key.public()})
-    sums = np.empty((2, theirs, own), np.int64)
-    shapes = Shape(rows, theirs), Shape(2 * rows, theirs)
-    for column in range(own):
-        high, low = words.split(scaled.values[:, column])
-        for word, r in enumerate((high, np.concatenate([high, low]))):
-            # One question at a time: answers to more could fill the window before they are read.
-            link.send("correlation.column", he.pack(encrypted(key, shapes[word], r)))
-            sums[word, :, column] = _opened(link, key, shapes[word])
-    block = words.joined(sums) / rows
-    message = link.recv("correlation.own", timeout=PATIENCE)
-    names = wire.names(link, message, theirs)
-    inner = wire.tensor(link, message, "matrix", np.float64, (theirs, theirs))
-    _check(link, block, inner)
-    found = _joined(me, scaled, link.partner, names, block, inner)
+    rows = len(scaled.values)
+    sums = pairwise.at_label_party(session, mine)
+    places, size = _places(mine.counts)
+    found = np.empty((size, size))
+    found[places[session.me], places[session.me]] = _inner(scaled)
+    shown = {session.me: scaled.names}
+    for party in session.feature_parties:
+        link = session.link(party)
+        message = link.recv("correlation.own", timeout=PATIENCE)
+        count = mine.counts[party]
+        shown[party] = wire.names(link, message, count)
+        inner = wire.tensor(link, message, "matrix", np.float64, (count, count))
+        if not _plausible(inner):
+            raise BadMessage(f"{party} sent what cannot be correlations")
+        found[places[party], places[party]] = inner
+    for (holder, owner), parts in sums.items():
+        block = words.joined(parts) / rows
+        if np.abs(block).max() > _NEAR:
+            who = owner if holder == session.me else f"{holder} or {owner}"
+            raise BadMessage(f"{who} sent what cannot be correlations")
+        found[places[owner], places[holder]] = block
+        found[places[holder], places[owner]] = block.T
     if share:
-        mine = scaled.values.T @ scaled.values / rows
-        shown = wire.shown_names(scaled.names)
-        link.send("correlation.shared", {"names": shown, "block": block, "matrix": mine})
-    return found
+        _share(session, shown, found)
+    owners = tuple(party for party, count in mine.counts.items() for _ in range(count))
+    return Correlation(
+        rows, owners, tuple(n for part in shown.values() for n in part), _tuples(found)
+    )
 
 
 def _as_feature_party(
-    me: str, link: Link, scaled: Scaled, theirs: int, words: _Words, share: bool, names: bool,
-    threads: int,
-) -> Correlation | None:  # fmt: skip
-    rows, own = scaled.values.shape
-    data = link.recv("correlation.key", timeout=PATIENCE)
-    public = he.HePublic(wire.tensor_of_any_length(link, data, "key", np.uint8), threads)
-    high, low = words.split(scaled.values)
-    shapes = Shape(rows, own), Shape(2 * rows, own)
-    for _ in range(theirs):
-        for shape, x in zip(shapes, (high, np.concatenate([low, high])), strict=True):
-            asked = link.recv("correlation.column", timeout=PATIENCE)
-            _answer(link, public, shape, he.unpack(public, dict(asked.tensors), shape.asked), x)
-    inner = scaled.values.T @ scaled.values / rows
+    session: Session, scaled: Scaled, mine: pairwise.Table, share: bool, names: bool
+) -> Correlation | None:
+    link, (rows, own) = session.hub, scaled.values.shape
+    pairwise.at_feature_party(session, mine)
     shown = scaled.names if names else tuple(str(number) for number in range(own))
+    inner = _inner(scaled)
     link.send("correlation.own", {"names": wire.shown_names(shown), "matrix": inner})
     if not share:
         return None
+    places, size = _places(mine.counts)
     message = link.recv("correlation.shared", timeout=PATIENCE)
-    their_names = wire.names(link, message, theirs)
-    block = wire.tensor(link, message, "block", np.float64, (own, theirs))
-    outer = wire.tensor(link, message, "matrix", np.float64, (theirs, theirs))
-    _check(link, block, outer)
-    values = np.block([[outer, block.T], [block, inner]])
-    return Correlation(
-        rows,
-        (link.partner,) * theirs + (me,) * own,
-        their_names + scaled.names,
-        _tuples(values),
-    )
-
-
-def _answer(
-    link: Link, public: he.HePublic, shape: Shape, asked: list[he.Cipher], x: Longs
-) -> None:
-    for start, stop in _batches(shape):
-        part = Shape(shape.rows, stop - start)
-        answers, _ = masked(public, part, asked, x[:, start:stop], to_key=True)
-        link.send("correlation.products", he.pack(answers))
-
-
-def _opened(link: Link, key: he.HeKey, shape: Shape) -> Longs:
-    out = []
-    for start, stop in _batches(shape):
-        part = Shape(shape.rows, stop - start)
-        message = link.recv("correlation.products", timeout=PATIENCE)
-        out.append(opened(key, part, he.unpack(key, dict(message.tensors), part.answered)))
-    return np.concatenate(out)
-
-
-def _batches(shape: Shape) -> Iterator[tuple[int, int]]:
-    """First and last column of each message."""
-    step = shape.together * max(1, _TOGETHER // shape.together)
-    for start in range(0, shape.columns, step):
-        yield start, min(start + step, shape.columns)
-
-
-@dataclass(frozen=True)
-class _Words:
-    """How numbers go as two whole ones; both parties work it out alike."""
-
-    f: int
-    """Bits after the point in the first word."""
-    g: int
-    """Bits of the second word."""
-
-    @staticmethod
-    def of(rows: int) -> _Words:
-        """As precise as the modulus allows for so many rows."""
-        f = 0
-        while _fits(rows, f + 1):
-            f += 1
-        if f < 8:
-            raise DataError(f"{rows} rows are too many for the precision of correlations")
-        return _Words(f, f)
-
-    def split(self, values: Floats) -> tuple[Longs, Longs]:
-        """The first and the second word of standardised numbers."""
-        high = np.rint(values * 2.0**self.f)
-        low = np.rint((values * 2.0**self.f - high) * 2.0**self.g)
-        return high.astype(np.int64), low.astype(np.int64)
-
-    def joined(self, sums: Longs) -> Floats:
-        """Sums of products of numbers, from those of words, int64 `[2, ...]`."""
-        found: Floats = (sums[0] + sums[1] * 2.0**-self.g) * 2.0 ** (-2 * self.f)
-        return found
-
-
-def _fits(rows: int, f: int) -> bool:
-    """Whether neither sum can pass `he.HALF`: each word has a root of its sum of squares."""
-    root = math.sqrt(rows)
-    high, low = root * (2**f + 0.5), root * (2 ** (f - 1) + 0.5)
-    return bool(max(high * high, 2 * high * low) * (1 + 1e-9) <= he.HALF)
-
-
-def _check(link: Link, block: Floats, inner: Floats) -> None:
-    """Refuse what cannot be correlations."""
-    if np.abs(block).max() > _NEAR or not _plausible(inner):
+    found = wire.tensor(link, message, "matrix", np.float64, (size, size))
+    here = places[session.me]
+    if not _plausible(found) or not np.allclose(found[here, here], inner, atol=1e-9):
         raise BadMessage(f"{link.partner} sent what cannot be correlations")
+    columns: list[str] = []
+    for party, count in mine.counts.items():
+        if party == session.me:
+            columns += scaled.names
+        else:
+            told = link.recv("correlation.names", timeout=PATIENCE)
+            columns += wire.names(link, told, count)
+    owners = tuple(party for party, count in mine.counts.items() for _ in range(count))
+    return Correlation(rows, owners, tuple(columns), _tuples(found))
 
 
-def _plausible(inner: Floats) -> bool:
+def _share(session: Session, shown: Mapping[str, tuple[str, ...]], found: Floats) -> None:
+    for party in session.feature_parties:
+        link = session.link(party)
+        link.send("correlation.shared", {"matrix": found})
+        for other, names in shown.items():
+            if other != party:
+                link.send("correlation.names", {"names": wire.shown_names(names)})
+
+
+def _places(counts: Mapping[str, int]) -> tuple[dict[str, slice], int]:
+    """Where each party's columns are in the matrix, and how many there are in all."""
+    ends = np.cumsum(list(counts.values())).tolist()
+    starts = [0, *ends[:-1]]
+    return {p: slice(a, b) for p, a, b in zip(counts, starts, ends, strict=True)}, ends[-1]
+
+
+def _inner(scaled: Scaled) -> Floats:
+    found: Floats = scaled.values.T @ scaled.values / len(scaled.values)
+    return found
+
+
+def _plausible(found: Floats) -> bool:
     """Whether a matrix could be that of correlations."""
     return bool(
-        np.abs(inner).max() <= _NEAR
-        and np.allclose(inner, inner.T, atol=1e-9)
-        and np.allclose(np.diag(inner), 1, atol=1e-6)
-    )
-
-
-def _joined(
-    me: str, scaled: Scaled, partner: str, names: tuple[str, ...], block: Floats, inner: Floats
-) -> Correlation:
-    rows, own = scaled.values.shape
-    mine = scaled.values.T @ scaled.values / rows
-    values = np.block([[mine, block.T], [block, inner]])
-    return Correlation(
-        rows, (me,) * own + (partner,) * len(names), scaled.names + names, _tuples(values)
+        np.abs(found).max() <= _NEAR
+        and np.allclose(found, found.T, atol=1e-9)
+        and np.allclose(np.diag(found), 1, atol=1e-6)
     )
 
 

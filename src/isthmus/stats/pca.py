@@ -1,24 +1,24 @@
-r"""Principal components of both parties' columns: axes from the joint correlations, scores split.
+"""Principal components of all parties' columns: axes from the joint correlations, scores split.
 
-The label party finds the eigenvectors of the correlation matrix (`correlation`) and sends the
+The label party finds the eigenvectors of the correlation matrix (`correlation`) and sends each
 feature party the part that belongs to its columns. Each multiplies its own standardised columns
-with its own part of the axes: the two halves of the scores add up to the scores, and stay where
-they are unless a caller sends one.
+with its own part of the axes: the parts of the scores add up to the scores, and stay where they are
+unless a caller sends one.
 
 The same as scikit-learn's `PCA` of standardised columns up to sign. Signs are fixed: each axis has
 its component of greatest size positive.
 
-What each side learns besides what `correlation` says: the feature party its own part of the axes
-and the variance of each; as axes are orthonormal, that tells it the label party's part up to a
-rotation of that party's columns. Of a single column that would be all but its sign, so both parties
-refuse a label party with one column, unless the correlations are shared (`share`). With
-`covariance`, both parties' deviations are known to the label party, and axes are those of the
-covariance matrix.
+What each side learns besides what `correlation` says: a feature party its own part of the axes and
+the variance of each; as axes are orthonormal, that tells it the others' part up to a rotation of
+their columns. Of a single column that would be all but its sign, so two parties of which the label
+party has one column refuse, unless the correlations are shared (`share`). With `covariance`, the
+label party learns the others' deviations, and axes are those of the covariance matrix.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -56,7 +56,7 @@ class SplitPca:
         return self.variance / self.total_variance
 
     def scores(self, table: Table) -> Floats:
-        """The own half of the scores, float64 `[rows, components]`: the sum of all is the scores.
+        """The own part of the scores, float64 `[rows, components]`: the sum of all is the scores.
 
         Raises:
             DataError: columns are not those of the fit, or have gaps.
@@ -144,23 +144,23 @@ def fit_pca(
     share: bool = False,
     threads: int = 1,
 ) -> SplitPca:
-    """Principal components of both parties' columns; see the module.
+    """Principal components of all parties' columns; see the module.
 
-    Both parties call it at the same time with their own aligned columns.
+    All parties call it at the same time with their own aligned columns.
 
     Args:
-        session: of the label party, or of its only feature party.
+        session: the party's session.
         table: numbers without gaps, rows in the aligned order.
-        components: how many; the same on both sides, and no more than all columns.
-        covariance: columns are centred only, not scaled; the same on both sides.
-        share: whether the feature party gets the correlations too; the same on both sides.
+        components: how many; the same at all parties, and no more than all columns.
+        covariance: columns are centred only, not scaled; the same at all parties.
+        share: whether feature parties get the correlations too; the same at all parties.
         threads: that SEAL may use.
 
     Raises:
         DataError: as in `correlation`, or there are fewer columns than components, or the label
-            party has one column and the correlations are not shared.
-        JobError: the parties want different things, or there are more than two.
-        BadMessage: the partner did not keep to the protocol.
+            party of two has one column and the correlations are not shared.
+        JobError: the parties want different things.
+        BadMessage: a partner did not keep to the protocol.
     """
     if components < 1:
         raise JobError(f"{components} components")
@@ -168,10 +168,11 @@ def fit_pca(
     for link in session.links.values():
         same = {"components": components, "covariance": covariance, "share": share}
         theirs = wire.greet(link, "pca.hello", len(scaled.values), len(scaled.names), same)
-        if not share and (len(scaled.names) if session.is_label_party else theirs) < 2:
+        lone = (len(scaled.names) if session.is_label_party else theirs) < 2
+        if lone and len(session.parties) == 2 and not share:
             raise DataError(
                 f"{session.label_party} has one column, whose correlations the axes would tell",
-                mend="Set share=True at both parties, or add a column there.",
+                mend="Set share=True at both, or add a column there.",
             )
     found = correlation_of(session, scaled, share=share, threads=threads)
     scale = np.ones(scaled.std.size) if covariance else scaled.std
@@ -189,14 +190,20 @@ def _found(
     own, size = len(scaled.names), len(found.columns)
     if components > size:
         raise DataError(f"{components} components of {size} columns")
+    places = {
+        party: slice(found.parties.index(party), found.parties.index(party) + count)
+        for party, count in Counter(found.parties).items()
+        if party != session.me
+    }
     deviations = np.ones(size)
     if covariance:
         deviations[:own] = scaled.std
-        for link in session.links.values():
+        for party, place in places.items():
+            link, count = session.link(party), place.stop - place.start
             message = link.recv("pca.deviations", timeout=PATIENCE)
-            deviations[own:] = wire.tensor(link, message, "std", np.float64, (size - own,))
-            if (deviations <= 0).any():
-                raise BadMessage(f"{link.partner} sent pca.deviations that are not positive")
+            deviations[place] = wire.tensor(link, message, "std", np.float64, (count,))
+            if (deviations[place] <= 0).any():
+                raise BadMessage(f"{party} sent pca.deviations that are not positive")
     rows = found.rows
     matrix_ = found.array() * np.outer(deviations, deviations) * (rows / (rows - 1))
     values, vectors = np.linalg.eigh(matrix_)
@@ -204,9 +211,9 @@ def _found(
     axes = vectors[:, order].T
     axes *= np.sign(axes[np.arange(components), np.abs(axes).argmax(axis=1)])[:, None]
     variance, total = np.maximum(values[order], 0.0), float(np.trace(matrix_))
-    for link in session.links.values():
-        about = {"axes": axes[:, own:], "variance": variance, "total": np.array([total])}
-        link.send("pca.axes", about)
+    for party, place in places.items():
+        about = {"axes": axes[:, place], "variance": variance, "total": np.array([total])}
+        session.link(party).send("pca.axes", about)
     return axes[:, :own].copy(), variance, total
 
 
