@@ -1,7 +1,8 @@
 """`align`: both sides' tables in, the common rows in one agreed order out.
 
 What crosses, whatever the protocol: the number of distinct ids and of key columns, a digest of the
-agreed order, and with entity keys the entity of each sample. The intersection itself is found by
+agreed order, and with entity keys, or where all of the label party's rows are samples, the common
+id of each sample. The intersection itself is found by
 one of `PROTOCOLS`, each of which says in its own module what it lets a party learn.
 """
 
