@@ -110,6 +110,9 @@ class LinearSpec(Part):
     """A column of the label party that is added to the linear predictor."""
     exposure: str | None = None
     """A column of the label party whose logarithm is the offset: years insured, impressions."""
+    least_columns: Count = 2
+    """A feature party with fewer independent columns refuses: with `vectors` it shows as many
+    combinations of them, and one of a single column is the column."""
 
     @model_validator(mode="after")
     def _one_offset(self) -> Self:

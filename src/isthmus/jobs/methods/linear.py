@@ -118,6 +118,7 @@ def options_of(spec: JobSpec) -> LinearOptions:
         tolerance=wanted.tolerance,
         rounds=wanted.rounds,
         standard_errors=wanted.standard_errors,
+        least_columns=wanted.least_columns,
     )
 
 
@@ -171,7 +172,8 @@ def _fit(
             offset=_at(offset_of(context, own), train),
         )
     except DataError as error:
-        raise DataError(_named(error.message, design), mend=error.mend) from error
+        mend = error.mend.replace("least_columns", "linear.least_columns")
+        raise DataError(_named(error.message, design), mend=mend) from error
 
 
 def _named(message: str, design: Design) -> str:
