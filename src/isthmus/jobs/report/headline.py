@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from isthmus.jobs.report.looks_words import looks_verdict, only_looked, strongest
 from isthmus.jobs.report.model import (
     Report,
 )
@@ -52,6 +53,8 @@ def verdict(report: Report) -> str:
     job, metrics = report.job, report.metrics
     if job.applies is not None:
         return _applied(report, job.applies)
+    if only_looked(report):
+        return looks_verdict(report)
     if job.role == "feature":
         return _took_part(report)
     if metrics.federation is None:
@@ -190,6 +193,10 @@ def _facts(report: Report) -> list[Tile]:
         Tile("crossed the line", as_bytes(traffic.bytes), both_ways),
         Tile("time", as_seconds(report.seconds), _pace(report)),
     ]
+    best = strongest(report.looks)
+    if best is not None:
+        whose = "" if best.party == report.job.party else f" of {best.party}"
+        facts.append(Tile("greatest IV", as_figure(best.iv, 3), f"{best.column}{whose}"))
     gain = report.uplift.over_label_party_alone
     if gain is not None:
         interval = f"{as_difference(gain.low)} to {as_difference(gain.high)}"

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from isthmus.jobs.report import words
 from isthmus.jobs.report.charts import Chart, accuracy_charts, learning_charts
 from isthmus.jobs.report.headline import tiles, verdict
+from isthmus.jobs.report.looks_charts import looks_page
 from isthmus.jobs.report.model import Report
 from isthmus.jobs.report.recall import recall_charts
 from isthmus.jobs.report.settings import schedule, settings
@@ -59,6 +60,7 @@ def render_html(report: Report) -> str:
             cutoff_rows=cutoff_rows(report),
             lorenz=lorenz,
             trees=trees,
+            **looks_page(report),
             charts=Markup(script_json([_drawn(chart) for chart in drawn])),
             scripts=[Markup(_asset(name)) for name in _SCRIPTS],
             styles=[Markup(_asset(name)) for name in _STYLES],
@@ -118,5 +120,6 @@ def _environment() -> Environment:
         "times": words.as_times,
         "error": words.as_error,
         "number": words.as_number,
+        "value": words.as_value,
     }
     return environment

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 from rich.text import Text
 
+from isthmus.jobs.report.looks_words import looks_facts
 from isthmus.jobs.report.model import Report, TrainingFacts
 from isthmus.jobs.report.parts import (
     Figures,
@@ -79,6 +80,7 @@ def _ranking(report: Report) -> list[tuple[str, str]]:
 def _facts(report: Report) -> list[tuple[str, str]]:
     pooled = sum(phase.seconds for phase in report.phases if phase.name == "pooled")
     facts = [
+        *looks_facts(report),
         ("rows aligned", as_count(report.alignment.samples)),
         ("bytes that crossed", as_bytes(report.traffic.bytes)),
         ("time, waiting included", as_seconds(report.seconds)),

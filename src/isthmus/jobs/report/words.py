@@ -67,6 +67,15 @@ def as_error(error: float | None) -> str:
     return "–" if error is None else f"{error:.2g}"
 
 
+def as_value(value: float | None) -> str:
+    """A value of a column: four digits, and no exponent for what people write without one."""
+    if value is None:
+        return "–"
+    if 1000 <= abs(value) < 1e9:
+        return f"{value:,.0f}".replace("-", "−")
+    return as_number(value)
+
+
 def as_number(value: float | None) -> str:
     """A coefficient to four digits, whatever its size; a dash where it is unknown."""
     return "–" if value is None else f"{value:.4g}".replace("-", "−")

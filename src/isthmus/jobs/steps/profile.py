@@ -44,6 +44,9 @@ def run(context: Context) -> None:
 def _write_drift(context: Context) -> None:
     whole, rows = tabular.read_cleaned(context), align.load_rows(context)
     aligned = np.unique(rows[rows >= 0])
+    if (kept := tabular.rows_kept(context.job, context.me)) is not None:
+        # Rows that could not be aligned differ by what leaves them out.
+        whole, aligned = whole[kept], np.searchsorted(kept, aligned)
     if whole.width and len(aligned) < whole.height:
         found = drift(whole, aligned)
         write_json(context.step("profile").file(DRIFT), [asdict(column) for column in found])
