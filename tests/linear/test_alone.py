@@ -149,3 +149,35 @@ def test_far_out_rows_are_no_reason_to_refuse():
     pooled = sk.LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000, solver="newton-cholesky")
     np.testing.assert_allclose(found.coefficients, pooled.fit(data, labels).coef_[0], atol=1e-4)
     assert found.coefficients[0] * 500 > 30
+
+
+@pytest.mark.parametrize("l2", [0.0, 0.03])
+def test_lasso_is_scikit_learns(l2):
+    y = X[:, 1] + RNG.normal(size=500)
+    found = fit_alone(X, y, LinearOptions(family="linear", l1=0.2, l2=l2))
+    pooled = sk.ElasticNet(alpha=0.2 + l2, l1_ratio=0.2 / (0.2 + l2), tol=1e-12).fit(X, y)
+    np.testing.assert_allclose(found.coefficients, pooled.coef_, atol=1e-8)
+    assert found.intercept == pytest.approx(pooled.intercept_)
+    labels = (y > np.median(y)).astype(float)
+    with_constant = np.column_stack([X, np.full(500, 3.0)])
+    found = fit_alone(with_constant, labels, LinearOptions(l1=0.02, l2=l2))
+    pooled = sk.LogisticRegression(
+        solver="saga", l1_ratio=0.02 / (0.02 + l2), C=1 / (500 * (0.02 + l2)), tol=1e-9,
+        max_iter=20_000,
+    )  # fmt: skip
+    np.testing.assert_allclose(found.coefficients[:4], pooled.fit(X, labels).coef_[0], atol=1e-5)
+    assert found.coefficients[4] == 0
+    np.testing.assert_array_equal(found.coefficients[:4] == 0, pooled.coef_[0] == 0)
+
+
+@pytest.mark.parametrize("l1", [0.0, 0.01, 1e4])
+def test_a_lasso_leaves_no_better_place_nearby(l1):
+    """Poisson, which scikit-learn has no L1 for: at the optimum the gradient is within it."""
+    found = fit_alone(X, COUNTS, LinearOptions(family="poisson", l1=l1))
+    mean = predict_alone(found, X)
+    gradient = X.T @ (COUNTS - mean) / 500
+    assert (np.abs(gradient) <= l1 + 1e-8).all()
+    inside = found.coefficients != 0
+    signs = np.sign(found.coefficients[inside])
+    np.testing.assert_allclose(gradient[inside], l1 * signs, atol=1e-8)
+    assert inside.any() == (l1 < 1)

@@ -22,10 +22,11 @@ def fit_alone(
     weights: ArrayLike | None = None,
     offset: ArrayLike | None = None,
 ) -> LinearResult:
-    """Fit a model without a session: exactly, by Newton's method.
+    """Fit a model without a session: exactly, by Newton's method, with L1 and L2 penalties.
 
     It is what `fit` comes to with all columns at the label party, by the same code, whatever
-    protocol the options name. It needs no encryption.
+    protocol the options name: with `moments` or `arbiter` too, logistic regression is by its loss
+    itself here, and not by the loss's Taylor series. It needs no encryption.
 
     Args:
         data: real numbers, [rows, columns]; None for an intercept alone.

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from isthmus.errors import TrainError
 from isthmus.linear.families import Family
+from isthmus.linear.lasso import lasso_step
 from isthmus.linear.options import LinearOptions
 
 Floats = NDArray[np.float64]
@@ -59,7 +60,10 @@ class LocalModel:
         self._scale = np.where(used, scale, 1.0)
         first = np.ones((len(data), int(options.intercept)))
         self._design: Floats = np.column_stack([first, np.where(used, centred / self._scale, 0.0)])
-        self._penalty = np.diag(np.r_[np.zeros(first.shape[1]), options.l2 / self._scale**2])
+        free = np.zeros(first.shape[1])
+        self._penalty = np.diag(np.r_[free, options.l2 / self._scale**2])
+        # Of the own columns alone: partners' directions have none (`LinearOptions.check_split`).
+        self._lasso: Floats = np.r_[free, options.l1 / self._scale]
         self._shifts = self._mean / self._scale
         self._weights: Floats = np.zeros(self._design.shape[1])
         if options.intercept:
@@ -106,7 +110,7 @@ class LocalModel:
     @property
     def penalised(self) -> bool:
         """Whether there is a penalty."""
-        return self._options.l2 > 0
+        return self._options.l2 > 0 or self._options.l1 > 0
 
     def gram(self, partner: str) -> Floats:
         """The partner's directions' mean products times `curvature`."""
@@ -121,7 +125,7 @@ class LocalModel:
         return np.eye(len(columns)) - self.curvature * shown.T @ shown / len(shown)
 
     def solve(self) -> None:
-        """Newton's method with halving, from where the last one ended.
+        """Newton's method with halving, from where the last one ended; proximal with L1.
 
         Raises:
             TrainError: there is no optimum, or it was not reached.
@@ -174,15 +178,24 @@ class LocalModel:
 
     def _objective(self, weights: Floats) -> float:
         eta = self.target.offset + self._design @ weights
-        return self.target.loss(eta) + float(weights @ self._penalty @ weights) / 2.0
+        penalty = float(weights @ self._penalty @ weights) / 2.0
+        return self.target.loss(eta) + penalty + self._lasso_of(weights)
+
+    def _lasso_of(self, weights: Floats) -> float:
+        """The L1 penalty, beside the mean loss."""
+        return float(self._lasso @ np.abs(weights[: len(self._lasso)]))
 
     def _newton(self) -> tuple[Floats, float]:
         target, rows, eta = self.target, len(self._design), self.eta
         gradient = self._design.T @ self.residual() / rows - self._penalty @ self._weights
         curvature = target.weights * target.family.curvature(target.labels, eta)
         hessian = (self._design.T * curvature) @ self._design / rows + self._penalty
-        step = np.linalg.lstsq(hessian, gradient, rcond=None)[0]
-        return step, float(gradient @ step)
+        if not self._options.l1:
+            step = np.linalg.lstsq(hessian, gradient, rcond=None)[0]
+            return step, float(gradient @ step)
+        step = lasso_step(hessian, gradient, self._weights, self._lasso)
+        saved = self._lasso_of(self._weights) - self._lasso_of(self._weights + step)
+        return step, float(gradient @ step) + saved
 
     def _descend(self, step: Floats, decrement: float) -> None:
         before, length = self._objective(self._weights), 1.0
