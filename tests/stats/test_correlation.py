@@ -400,3 +400,57 @@ def test_what_cannot_be_correlations_is_refused(inner, more):
         )
     assert isinstance(errors[0], BadMessage)
     assert "hostile sent" in str(errors[0])
+
+
+def tampered(who, topic, change):
+    """Three honest programs, of which one sends something else under a topic; who refused it."""
+    given = {name: table for name, table in four(200).items() if name != "dave"}
+    refused = {}
+
+    def program(name, table):
+        def run_(session):
+            if name == who:
+                for link in session.links.values():
+                    link.send = _changing(link.send, topic, change)
+            try:
+                correlation(session, table)
+            except BadMessage as error:
+                refused[name] = str(error)
+                raise
+
+        return run_
+
+    with pytest.raises(BadMessage):
+        run_parties({n: program(n, t) for n, t in given.items()}, label_party="bob")
+    return refused
+
+
+def _changing(send, topic, change):
+    def changing(sent, tensors=None, **options):
+        if sent == topic:
+            tensors = {name: change(np.array(value)) for name, value in tensors.items()}
+        return send(sent, tensors, **options)
+
+    return changing
+
+
+@pytest.mark.parametrize(
+    ("who", "topic", "change", "by"),
+    [
+        ("bob", "correlation.columns", lambda x: x + 1, "alice"),
+        ("bob", "correlation.columns", lambda x: x * [1, 1, -1], "alice"),
+        ("bob", "correlation.key", lambda x: x[:-5], "alice"),
+        ("bob", "correlation.asked", lambda x: x[:1], "alice"),
+        ("bob", "correlation.shared", lambda x: x * 1.5, "alice"),
+        ("bob", "correlation.shared", lambda x: np.eye(len(x)), "alice"),
+        ("bob", "correlation.names", lambda x: x[:-1], "alice"),
+        ("carol", "correlation.answers", lambda x: x[:1], "bob"),
+        ("carol", "correlation.masks", lambda x: x + he.MODULUS, "bob"),
+        ("carol", "correlation.masks", lambda x: np.full_like(x, np.iinfo(np.int64).min), "bob"),
+        ("carol", "correlation.masks", lambda x: -x, "bob"),
+        ("alice", "correlation.opened", lambda x: x.astype(float), "bob"),
+        ("alice", "correlation.key", lambda x: x[:100], "carol"),
+    ],
+)
+def test_a_message_that_cannot_be_is_refused(who, topic, change, by):
+    assert by in tampered(who, topic, change)

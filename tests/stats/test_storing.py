@@ -131,6 +131,7 @@ def longer(values):
 
 CONTRADICTIONS = [
     ("binning", ("columns", 1, "column"), "n"),
+    ("binning", ("rows",), -1),
     ("binning", ("columns", 0, "column"), "k"),
     ("binning", ("columns", 0, "woe"), longer),
     ("binning", ("columns", 0, "table", "woe"), longer),

@@ -151,7 +151,9 @@ class WoeFit:
 
 def _sound(fit: WoeFit) -> bool:
     names = {(column.party, column.column) for column in fit.columns}
-    return len(names) == len(fit.columns) and all(_sound_column(c, fit.rows) for c in fit.columns)
+    if len(names) != len(fit.columns) or fit.rows < 0:
+        return False
+    return all(_sound_column(column, fit.rows) for column in fit.columns)
 
 
 def _sound_column(column: ColumnWoe, rows: int) -> bool:
