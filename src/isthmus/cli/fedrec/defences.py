@@ -47,4 +47,14 @@ SecureSum = Annotated[
         "no more.",
     ),
 ]
+Dropouts = Annotated[
+    float,
+    typer.Option(
+        "--dropouts",
+        metavar="SHARE",
+        help="With --secure-sum: this share of a round's clients is lost in the middle of its sum, "
+        "at most a third; the sum is the others'.",
+        min=0.0,
+    ),
+]
 Delta = Annotated[float, typer.Option(help="The delta at which epsilon is told.")]

@@ -13,7 +13,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from isthmus.cli.fedrec.defences import Clip, ClipRows, Delta, Noise, PseudoItems, SecureSum
+from isthmus.cli.fedrec.defences import (
+    Clip,
+    ClipRows,
+    Delta,
+    Dropouts,
+    Noise,
+    PseudoItems,
+    SecureSum,
+)
 from isthmus.cli.options import Debug, Format, Output, examples
 
 if TYPE_CHECKING:
@@ -84,6 +92,7 @@ def run(
     clip_rows: ClipRows = 0.0,
     noise: Noise = 0.0,
     secure_sum: SecureSum = False,
+    dropouts: Dropouts = 0.0,
     delta: Delta = 1e-5,
     out: Annotated[
         Path | None, typer.Option(help="Folder for result, ranks and checkpoint.")
@@ -102,7 +111,7 @@ def run(
 
     defences = Defences(
         pseudo_items, clip=clip, clip_rows=clip_rows, noise=noise, secure_sum=secure_sum,
-        delta=delta,
+        dropouts=dropouts, delta=delta,
     )  # fmt: skip
     wanted = protocols_of(protocol or ["honest-sampled", "full-ranking"])
     chosen = recipe(algorithm, backbone, parse_sets(sets or []))

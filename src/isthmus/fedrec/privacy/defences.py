@@ -40,11 +40,14 @@ class Defences:
     """The server sees sums alone."""
     masks_left_out: bool = False
     """With `secure_sum`: the same result bit for bit without the masks, to measure sooner."""
+    dropouts: float = 0.0
+    """With `secure_sum`: the share of a round's clients that is lost in the middle of its sum,
+    drawn by seed; the sum is that of the others."""
     delta: float = 1e-5
     """The delta at which epsilon is told."""
 
     def __post_init__(self) -> None:
-        for name in ("pseudo_items", "clip", "clip_rows", "noise"):
+        for name in ("pseudo_items", "clip", "clip_rows", "noise", "dropouts"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise JobError(f"{name} must be a number of at least 0")
@@ -59,6 +62,13 @@ class Defences:
             raise JobError(
                 "with noise all rows are sent, pseudo-items add nothing",
                 mend="Leave --pseudo-items out.",
+            )
+        if self.dropouts > 1 / 3:
+            raise JobError("dropouts of more than a third of the clients are not withstood")
+        if self.dropouts and not self.secure_sum:
+            raise JobError(
+                "dropouts are those of a secure sum",
+                mend="Set --secure-sum as well; without it, let fewer clients take part.",
             )
         if self.pseudo_fresh and not self.pseudo_items:
             raise JobError("pseudo_fresh without pseudo_items does nothing")
@@ -79,7 +89,9 @@ class Defences:
             guards.append(bound)
         sealing = None
         if self.secure_sum:
-            sealing = SecureSum(task, self.noise * self.clip, masked=not self.masks_left_out)
+            sealing = SecureSum(
+                task, self.noise * self.clip, not self.masks_left_out, self.dropouts
+            )
             if self.noise:
                 guards.append(_Alike())
         elif self.noise:
@@ -133,7 +145,13 @@ class Defences:
         if self.secure_sum:
             out.append(
                 "Secure sum: a server that keeps to the protocol sees the sums of a round and no "
-                "client's part of them; a client that drops out stops the round."
+                "client's part of them; "
+                + (
+                    f"{self.dropouts:.3g} of the clients drop out of each, and the sums are the "
+                    "others'."
+                    if self.dropouts
+                    else "a client that drops out stops the round."
+                )
             )
         elif algorithm.leaves in ("tables", "vectors"):
             out.append(f"{algorithm.title} needs each client's own {algorithm.leaves}.")

@@ -29,6 +29,7 @@ def check(algorithm: Algorithm, method: Method) -> None:
     noised = any(isinstance(one, LocalNoise) for one in task.guards)
     if task.sealing is not None:
         _sums_alone(algorithm, method)
+        _all_answer(algorithm, method)
         noised = isinstance(task.sealing, SecureSum) and task.sealing.noise > 0
     if noised and not isinstance(method, SharedTable):
         raise JobError(
@@ -40,6 +41,16 @@ def check(algorithm: Algorithm, method: Method) -> None:
         raise JobError(
             f"{title} also sends {method.beside}, which no guard reaches",
             mend="Take an algorithm that sends item rows and a network alone, such as fedavg.",
+        )
+
+
+def _all_answer(algorithm: Algorithm, method: Method) -> None:
+    sealing = method.task.sealing
+    lossy = isinstance(sealing, SecureSum) and sealing.dropouts > 0
+    if lossy and not isinstance(method, SharedTable):
+        raise JobError(
+            f"the server of {algorithm.title} divides its sums by how many clients were asked",
+            mend="Leave --dropouts out, or take an algorithm with a shared table, such as fedavg.",
         )
 
 

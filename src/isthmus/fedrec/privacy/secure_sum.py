@@ -14,8 +14,9 @@ takes two runs of neighbours/2 traitors in a row; with a share g of traitors pla
 chance is at most `n (n - 1) / 2 * g^neighbours` (`cut_chance`). Keys pass through the server: one
 that forges them, or puts clients on the ring to its liking, is not withstood.
 
-**Not here:** recovery from dropouts (double masks, shares of keys). A client that has agreed on
-keys and then sends nothing stops the round. All clients of a simulation answer.
+**Dropouts.** Without `SecureSum.dropouts` all clients of a round answer; one that has agreed on
+keys and then sends nothing would stop it. With it the sums are those of `secure_server`, which
+survive losses: double masks and shares of keys, at a greater cost.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import math
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +35,8 @@ from isthmus.errors import JobError
 from isthmus.fedrec import randomness
 from isthmus.fedrec.compiled import compiled
 from isthmus.fedrec.population import Longs, offsets
+from isthmus.fedrec.privacy.secure_dropouts import Drops, bytes_up, masked_sum, rules_for
+from isthmus.fedrec.privacy.secure_terms import Rules, cut_chance
 from isthmus.fedrec.task import Task
 from isthmus.fedrec.uploads import Sums, Uploads
 
@@ -41,19 +45,14 @@ STEP = 2.0**-30
 LIMIT = 2.0**32
 """Sums stay below this, so that words modulo 2^64 hold their sign."""
 COHORTS = 32
-TRAITORS, CHANCE = 0.2, 2.0**-40
-"""The neighbours are so many that this share of clients in league with the server cuts the ring
-with this chance at most."""
+CHANCE = 2.0**-40
+"""The neighbours are so many that a share of `secure_terms.TRAITORS`, in league with the server,
+cuts the ring with this chance at most."""
 _SHARES = 1 << 32
 """Noise added in shares has streams of its own."""
 
 Matrix = NDArray[np.float64]
 Words = NDArray[np.uint64]
-
-
-def cut_chance(clients: int, neighbours: int, traitors: float = TRAITORS) -> float:
-    """At most the chance that traitors cut the ring of `clients` in two."""
-    return min(1.0, clients * (clients - 1) / 2 * traitors**neighbours)
 
 
 def neighbours_of(clients: int) -> int:
@@ -124,13 +123,31 @@ class SecureSum:
     """Deviation of normal noise on each number of the sums; each client adds its share."""
     masked: bool = True
     """False leaves the masks out, which cancel modulo 2^64: the same sums bit for bit, sooner."""
+    dropouts: float = 0.0
+    """The share of a round's clients that is lost in the middle of its sum; drawn by seed."""
     _agreed: dict[bytes, list[Masks]] = field(default_factory=dict)
+
+    @property
+    def rules(self) -> Rules:
+        """What sums withstand that survive dropouts."""
+        return rules_for(self.dropouts)
+
+    def drops(self, clients: int, number: int) -> Drops | None:
+        """Who is lost of so many clients of round `number`; None where dropouts are not simulated.
+
+        Raises:
+            JobError: there are fewer than three clients.
+        """
+        if self.dropouts == 0:
+            return None
+        terms = self.rules.terms(clients)
+        return Drops.drawn(self.task.seed, number, self.dropouts, terms)
 
     def seal(self, uploads: list[Uploads], number: int) -> Uploads:
         """All uploads of round `number` as one that has no rows, to be added up with `Sums`."""
         whole = joined(uploads)
-        sealed = Sealed(self, whole, number)
         count = len(whole.clients)
+        sealed = Sealed(self, whole, number, self.drops(count, number))
         return replace(
             whole,
             indptr=np.zeros(count + 1, np.int64),
@@ -151,19 +168,31 @@ class SecureSum:
             self._agreed[key] = agreed(len(clients))
         return self._agreed[key]
 
-    def total(self, vectors: Iterator[Matrix], clients: Longs) -> Matrix:
-        """The sum of a vector of each of `clients`, float64 [k], by masked words."""
+    def total(
+        self, vectors: Iterator[Matrix], clients: Longs, drops: Drops | None = None
+    ) -> Matrix:
+        """The sum of a vector of each of `clients`, float64 [k], by masked words; with `drops` of
+        those that survive.
+        """
+        words = (encoded(vector, len(clients)) for vector in vectors)
+        if drops is not None:
+            return decoded(self._survivors(words, drops))
         masks = self.masks(clients) if self.masked else [None] * len(clients)
         total: Words | None = None
-        for mine, vector in zip(masks, vectors, strict=True):
+        for mine, one in zip(masks, words, strict=True):
             # On the device.
-            words = encoded(vector, len(clients))
             if mine is not None:
-                mine.add_to(words, "round")
+                mine.add_to(one, "round")
             # At the server.
-            total = words if total is None else total + words
+            total = one if total is None else total + one
         assert total is not None
         return decoded(total)
+
+    def _survivors(self, words: Iterator[Words], drops: Drops) -> Words:
+        if self.masked:
+            return masked_sum(words, drops, self.rules)
+        pairs = zip(words, drops.survive, strict=True)
+        return reduce(np.add, (one for one, there in pairs if there))
 
 
 @dataclass(eq=False)
@@ -173,14 +202,19 @@ class Sealed:
     by: SecureSum
     uploads: Uploads
     number: int
+    drops: Drops | None = None
     used: bool = False
 
     @property
     def up(self) -> int:
-        """Bytes from all clients: the masked words, and a public key each."""
+        """Bytes from all clients: the masked words, and a public key each; with dropouts all that
+        the protocol has them send.
+        """
         clients = len(self.uploads.clients)
         items, dim = self.uploads.starts.items.shape[1:]
         words = items * (dim + 1) + self.uploads.network.shape[1] + 1
+        if self.drops is not None:
+            return bytes_up(self.drops, words, self.by.rules.terms(clients))
         return int(clients * (8 * words + 32))
 
     def add(self, sums: Sums, weight: Matrix) -> None:
@@ -202,14 +236,20 @@ class Sealed:
             # A weight would scale what the clip has bounded.
             weight = np.ones(count)
         parts = (self._contribution(place, float(weight[place])) for place in range(count))
-        total = self.by.total(parts, uploads.clients)
+        total = self.by.total(parts, uploads.clients, self.drops)
         at = offsets(np.array([sums.items.size, sums.mass.size, sums.network.size, 1]))
         found = [total[at[k] : at[k + 1]] for k in range(4)]
         sums.items += found[0].reshape(sums.items.shape)
         sums.mass += found[1]
         sums.network += found[2]
         sums.weight += float(found[3][0])
-        sums.clients += count
+        sums.clients += count if self.drops is None else int(self.drops.survive.sum())
+
+    @property
+    def _least(self) -> int:
+        """Clients of the sum, the fewest that it can have: their noise alone must be enough."""
+        count = len(self.uploads.clients)
+        return count if self.drops is None else count - self.by.rules.terms(count).lost
 
     def _contribution(self, place: int, weight: float) -> Matrix:
         """What a client adds to the sums: changes, masses, network, weight."""
@@ -226,7 +266,7 @@ class Sealed:
         if self.by.noise > 0:
             # Which rows were touched would be told without noise.
             mass[:] = weight
-            share = self.by.noise / math.sqrt(len(uploads.clients))
+            share = self.by.noise / math.sqrt(self._least)
             task = self.by.task
             client = int(task.shard.identity[uploads.clients[place]])
             _add_share(changes, network, task.seed, self.number + _SHARES, client, share)
