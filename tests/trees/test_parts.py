@@ -227,6 +227,8 @@ def test_rows_and_columns_are_drawn_in_number():
         {"own_trees": 21},
         {"bits": 41},
         {"seed": -1},
+        {"noise": -1.0},
+        {"noise": 1001.0},
     ],
 )
 def test_options_that_cannot_be_are_named(wrong):

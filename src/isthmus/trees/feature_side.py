@@ -17,6 +17,7 @@ from isthmus.trees import wire
 from isthmus.trees.binning import ColumnBins, fit_bins
 from isthmus.trees.model import TreeModel
 from isthmus.trees.nodes import NodeRows
+from isthmus.trees.noise import Noise, rho_of_tree
 from isthmus.trees.options import TreeOptions
 from isthmus.trees.setup import as_holder
 from isthmus.trees.shape import Bools, Coded, Cut, Longs
@@ -78,6 +79,8 @@ class _Side:
         )
         self._holder: Holder = as_holder(self._link, Layout(self._all.widths), codes)
         self._cuts: list[Cut] = []
+        self._noise = Noise(options)
+        self._rho = 0.0
         self._last = -1
         self._end = 0
 
@@ -88,6 +91,7 @@ class _Side:
             parties=(self._me,),
             bins=self._bins,
             cuts=tuple(self._cuts[: self._end]),
+            rho=self._rho,
         )
 
     def tree(self, message: Message) -> bool:
@@ -97,6 +101,7 @@ class _Side:
             return False
         used, chosen = self._begun(message)
         columns = tuple(np.flatnonzero(chosen).tolist())
+        self._rho += rho_of_tree(self._options, len(columns))
         which = Round(self._last, None if chosen.all() else columns)
         rows = np.flatnonzero(used)
         self._holder.begin(which)
@@ -136,7 +141,8 @@ class _Tree:
     def __init__(self, side: _Side, which: Round, columns: Sequence[int], used: Bools) -> None:
         self._link, self._options = side._link, side._options
         self._holder, self._which, self._columns = side._holder, which, columns
-        self._cuts = side._cuts
+        self._cuts, self._noise = side._cuts, side._noise
+        self._bits = self._options.bits_for(int(used.sum()))
         self._shape = side._all.picked(columns)
         codes = side._codes if which.columns is None else side._codes[:, list(columns)]
         self._coded = Coded(codes, self._shape)
@@ -227,6 +233,5 @@ class _Tree:
 
     def _send(self, sums: list[npt.NDArray[np.uint64]], nodes: Sequence[int]) -> None:
         allowed = np.stack([self._open[node].allowed for node in nodes])
-        self._link.send(
-            "trees.sums", {"sums": np.stack(sums), "allowed": wire.packed(allowed.reshape(-1))}
-        )
+        shown = self._noise.added(np.stack(sums), self._bits)
+        self._link.send("trees.sums", {"sums": shown, "allowed": wire.packed(allowed.reshape(-1))})

@@ -28,9 +28,6 @@ from isthmus.trees.splitting import Scale
 
 Floats = npt.NDArray[np.float64]
 
-_EXACT_BITS = 52
-"""Sums of fewer bits than float64 holds, so that whoever makes them gets the same."""
-
 
 @dataclass(frozen=True, eq=False)
 class Target:
@@ -79,6 +76,7 @@ def fit_as_label(
         start=tuple(boosting.start.tolist()),
         losses=tuple(boosting.losses),
         valid_losses=tuple(boosting.valid_losses),
+        rho=max((partner.rho for partner in partners), default=0.0),
     )
 
 
@@ -94,7 +92,7 @@ def _partners(
         link = session.link(name)
         shape = _shape(link, wire.hear(link, "trees.columns"), options)
         dealer = as_dealer(link, Layout(shape.widths), rows)
-        partners.append(PartnerColumns(link, number + 1, dealer, shape, options.min_rows))
+        partners.append(PartnerColumns(link, number + 1, dealer, shape, options))
     return partners
 
 
@@ -205,8 +203,7 @@ def _fixed_point(
     """Derivatives `[rows, 2]` of the used rows as whole numbers, and their units."""
     if not np.isfinite(derivatives[used]).all():
         raise TrainError("derivatives are not finite", mend="Take a smaller learning_rate.")
-    room = _EXACT_BITS - int(used.sum()).bit_length()
-    bits = min(options.bits, room)
+    bits = options.bits_for(int(used.sum()))
     largest = np.abs(derivatives[used]).max(axis=0)
     units = [math.ldexp(1.0, _exponent(float(one)) - bits) for one in largest]
     values = np.zeros(derivatives.shape, dtype=np.int64)

@@ -72,6 +72,9 @@ class TreeModel:
     """At the label party: the mean loss of the rows learnt from after each round that was made."""
     valid_losses: tuple[float, ...] = field(default=(), repr=False)
     """The same of the rows `valid`, if there were any."""
+    rho: float = 0.0
+    """Of all noisy sums that this party showed, or at the label party the most of a partner: their
+    zero-concentrated differential privacy (`noise`). 0 without noise, where there is none."""
 
     @property
     def rounds(self) -> int:
@@ -209,6 +212,7 @@ class _Saved(BaseModel):
     start: list[float]
     losses: list[float]
     valid_losses: list[float]
+    rho: Annotated[float, Field(ge=0.0)]
 
     @model_validator(mode="after")
     def _check(self) -> _Saved:
@@ -233,6 +237,7 @@ class _Saved(BaseModel):
             start=tuple(self.start),
             losses=tuple(self.losses),
             valid_losses=tuple(self.valid_losses),
+            rho=self.rho,
         )
 
 

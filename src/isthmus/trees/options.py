@@ -12,6 +12,10 @@ from isthmus.errors import JobError
 OBJECTIVES = ("binary", "real", "multiclass", "poisson")
 MOST_BITS = 40
 MOST_DEPTH = 24
+_EXACT_BITS = 52
+"""Sums of fewer bits than float64 holds, so that whoever makes them gets the same."""
+_NOISY_BITS = 30
+"""So that the most noise stays within them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +66,9 @@ class TreeOptions:
     nothing of them."""
     bits: int = MOST_BITS
     """Fixed-point bits of a derivative at the most; fewer show less in the sums of small nodes."""
+    noise: float = 0.0
+    """Standard deviation of the Gaussian noise that a partner adds to each sum that it shows, in
+    times the largest derivative (a power of two above it). 0: the sums are exact."""
     seed: int = 0
     """Of what is drawn, beside the session's."""
 
@@ -90,6 +97,11 @@ class TreeOptions:
         deepest: int = 2**self.depth - 1
         return deepest if self.leaves is None else min(deepest, self.leaves - 1)
 
+    def bits_for(self, rows: int) -> int:
+        """Fixed-point bits such that sums over so many rows are exact in float64, too."""
+        most = _NOISY_BITS if self.noise else MOST_BITS
+        return min(self.bits, most, _EXACT_BITS - rows.bit_length())
+
     def agreed(self) -> dict[str, Any]:
         """For comparing with a partner's, JSON values."""
         return asdict(self) | {"goss": None if self.goss is None else list(self.goss)}
@@ -115,6 +127,7 @@ def _fine(options: TreeOptions) -> Mapping[str, bool]:
         "patience": patience is None or _whole(patience, 1, 10_000),
         "own_trees": _whole(options.own_trees, 0, options.trees),
         "bits": _whole(options.bits, 4, MOST_BITS),
+        "noise": _real(options.noise, 0.0, 1e3),
         "seed": _whole(options.seed, 0, 2**62),
     }
 

@@ -16,6 +16,8 @@ from isthmus.link import Link
 from isthmus.trees import wire
 from isthmus.trees.binning import ColumnBins
 from isthmus.trees.nodes import NodeRows
+from isthmus.trees.noise import rho_of_tree
+from isthmus.trees.options import TreeOptions
 from isthmus.trees.shape import BinShape, Bools, Coded, Cut, Longs
 from isthmus.trees.splitting import Histogram
 
@@ -23,6 +25,7 @@ NODES_BYTES = 1 << 26
 """Of sums in a message."""
 NUMBERS_BYTES = 1 << 23
 """Of masked numbers in a message."""
+_MOST_NOISY = 1 << 52
 
 
 @dataclass(frozen=True)
@@ -169,9 +172,10 @@ class PartnerColumns(Source):
     party: int
     dealer: Dealer
     all_shape: BinShape
-    least: int
-    """Rows of a leaf."""
+    options: TreeOptions
     cuts: int = 0
+    rho: float = 0.0
+    """See `TreeModel.rho`."""
     _nodes: NodeRows = field(init=False, repr=False)
     _numbers: Numbers = field(init=False, repr=False)
 
@@ -185,6 +189,7 @@ class PartnerColumns(Source):
         chosen = np.isin(np.arange(self.all_columns), columns)
         self.shape = self.all_shape.picked(columns)
         self._numbers, self._nodes = numbers, nodes
+        self.rho += rho_of_tree(self.options, len(columns))
         everything = len(columns) == self.all_columns
         self._round = Round(numbers.tree, None if everything else tuple(columns))
         self.link.send(
@@ -224,7 +229,7 @@ class PartnerColumns(Source):
         found = np.split(bits, np.cumsum(sizes)[:-1])
         for node, left in zip(nodes, found, strict=True):
             used = self._numbers.used[self._nodes.rows(node)]
-            if min((left & used).sum(), (~left & used).sum()) < self.least:
+            if min((left & used).sum(), (~left & used).sum()) < self.options.min_rows:
                 raise BadMessage(f"{self.link.partner} split a node into too few rows")
         return found
 
@@ -284,7 +289,12 @@ class PartnerColumns(Source):
         columns = np.add.reduceat(sums, self.shape.starts)
         most = len(rows) << self._numbers.bits
         beyond = (sums > most) | (sums < [-most, 0])  # second derivatives are not below 0
-        if (columns != whole).any() or beyond.any():
+        if self.options.noise:
+            # Nothing adds up then; what is left is that nothing overflows.
+            wrong = bool((sums > _MOST_NOISY).any() or (sums < -_MOST_NOISY).any())
+        else:
+            wrong = bool((columns != whole).any() or beyond.any())
+        if wrong:
             raise BadMessage(f"{self.link.partner} sent sums that do not add up")
         return Histogram(sums, allowed)
 
