@@ -17,6 +17,7 @@ from isthmus.data.times import times_of
 from isthmus.errors import DataError, JobError
 from isthmus.jobs import tabular
 from isthmus.jobs.classes import check_both_classes
+from isthmus.jobs.cleaning import check_cleaning
 from isthmus.jobs.exposure import read_offset
 from isthmus.jobs.histories import (
     check_own_labels,
@@ -29,6 +30,7 @@ from isthmus.jobs.histories import (
 )
 from isthmus.jobs.job import Job
 from isthmus.jobs.learners import learner_of
+from isthmus.jobs.looks import check_looks
 from isthmus.jobs.network import check_family
 from isthmus.jobs.rankings import groups_of
 from isthmus.jobs.retrieval.catalogue import check_retrieval
@@ -74,7 +76,8 @@ def check_settings(job: Job) -> None:
 
 
 def check_choices(job: Job) -> None:
-    """See that there are such guards and such a schedule. Raises JobError."""
+    """See that what the job chooses is there, and goes together. Raises JobError."""
+    check_looks(job)
     # They take seconds to load, which a job without them need not wait for here.
     if (learner := learner_of(job.spec)) is not None:
         learner.check(job)
@@ -109,7 +112,9 @@ def check_values(job: Job, party: str) -> None:
         for target in targets.values():
             read_labels(frame, target.expression, target.kind, may_miss=True, source=source)
     if spec.is_tabular:
+        check_cleaning(job, party, tabular.columns_of(job, party))
         tabular.read(job, party)
+        tabular.rows_kept(job, party)
     if spec.learns != "network":
         return
     features = features_of(job, party)

@@ -195,6 +195,7 @@ class JobSpec(Analysis):
         self._items_are_described()
         self._guards_have_a_cut()
         self._sum_hides()
+        self._cleaning_has_an_effect()
         check_prediction(self)
         check_alignment(self)
         return self
@@ -282,6 +283,12 @@ class JobSpec(Analysis):
         if self.parties[self.label.party].guards != PartyGuardsSpec():
             place = ("parties", self.label.party, "guards")
             raise misplaced(place, "the label party's tensors do not cross: nothing to guard")
+
+    def _cleaning_has_an_effect(self) -> None:
+        for name, about in self.parties.items():
+            if about.clean and self.learns == "network":
+                said = "has no effect on a network, whose encoder scales and fills by itself"
+                raise misplaced(("parties", name, "clean"), said)
 
     def _sum_hides(self) -> None:
         if not self.train.secure_sum:

@@ -8,7 +8,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt
 
 from isthmus.jobs.report.parts import Part, Share
 
-Correlated = Annotated[float, Field(ge=-1.000001, le=1.000001)]
+Correlated = Annotated[float, Field(ge=-1.001, le=1.001)]
 
 
 class CleanedColumn(Part):

@@ -195,6 +195,12 @@ def as_overrides(values: Mapping[str, Any]) -> tuple[str, ...]:
 
 def is_comparable(job: Job) -> None:
     """See that a training of the job ends in a validation metric. Raises JobError."""
+    if (learns := job.spec.learns) != "network":
+        said = "this one trains none" if learns == "nothing" else f"this one trains {learns}"
+        raise JobError(
+            f"{job.path}: a search is for jobs that train a network, and {said}",
+            mend="Run it with `isthmus run`.",
+        )
     if not job.spec.split.valid:
         raise JobError(
             f"{job.where('split')}: there are no validation samples, by which trials are compared",
