@@ -82,7 +82,7 @@ class LinearLearner:
             fitted = _mean(context, own, result, parts, train)
             write_bytes(folder.file(FITTED), save({"scores": fitted}))
         seconds = context.clock() - began
-        write_json(folder.file(RESULT), _facts(result, design, shown, seconds))
+        write_json(folder.file(RESULT), _facts(context, result, design, shown, seconds))
         context.log.info("trained", rounds=result.rounds, converged=result.converged)
 
     def scores(self, context: Context, samples: NDArray[np.int64]) -> Scores | None:
@@ -126,7 +126,7 @@ def design_of(
     context: Context, own: Own, train: Rows, options: LinearOptions, party: str = ""
 ) -> Design:
     """How a party's columns become numbers. Raises DataError."""
-    binned = context.spec.bin is not None and context.spec.bin.transform
+    binned = _binned(context)
     design = fit_design(
         own.table,
         train,
@@ -139,6 +139,11 @@ def design_of(
         mend = "Lower bin.least_iv." if binned else "Name some in its features."
         raise DataError(f"no column of {context.me} is left to learn from", mend=mend)
     return design
+
+
+def _binned(context: Context) -> bool:
+    """Whether models learn from WOE."""
+    return context.spec.bin is not None and context.spec.bin.transform
 
 
 def _check_moments(job: Job) -> None:
@@ -245,9 +250,10 @@ def _at(values: Floats | None, rows: Rows) -> Floats | None:
 
 
 def _facts(
-    result: LinearResult, design: Design, shown: dict[str, float], seconds: float
+    context: Context, result: LinearResult, design: Design, shown: dict[str, float], seconds: float
 ) -> dict[str, Any]:
     """For reading: of a numeric column the coefficient by unit and by standard deviation."""
+    scaled = not _binned(context)
     errors, p_values = result.standard_errors, None
     if errors is not None:
         p_values = result.p_values()
@@ -256,7 +262,7 @@ def _facts(
             "column": term.column,
             "level": term.level,
             "coefficient": value / term.deviation,
-            "by_deviation": value if term.level is None else None,
+            "by_deviation": value if scaled and term.level is None else None,
             "standard_error": None if errors is None else float(errors[n]) / term.deviation,
             "p_value": None if p_values is None else float(p_values[n]),
         }

@@ -120,6 +120,7 @@ def _environment() -> Environment:
         "times": words.as_times,
         "error": words.as_error,
         "number": words.as_number,
+        "chance": words.as_chance,
         "value": words.as_value,
     }
     return environment

@@ -65,7 +65,13 @@ def lorenz_charts(report: Report) -> tuple[Chart, ...]:
         return ()
     grid = np.linspace(0, 1, 51)
     series = tuple(
-        Series(label, colour, _on(grid, points), dashed=colour == "pooled")
+        Series(
+            label,
+            colour,
+            _on(grid, points),
+            dashed=colour == "pooled",
+            wide=colour == "federation" and curves.pooled is not None,
+        )
         for label, colour, points in known
     )
     chart = Chart(

@@ -25,8 +25,19 @@ _NAMES = {
     "columns": "share of columns a tree",
     "goss": "GOSS, shares of rows",
     "patience": "trees of patience",
+    "least_columns": "columns of a feature party at least",
     "own_trees": "first trees of own columns alone",
 }
+
+_NEUTRAL = {
+    "min_gain": 0.0,
+    "subsample": 1.0,
+    "columns": 1.0,
+    "own_trees": 0,
+    "standard_errors": False,
+    "least_columns": 2,
+}
+"""What need not be said."""
 
 
 def fitted_facts(report: Report) -> tuple[tuple[str, str], ...]:
@@ -39,7 +50,7 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     assert fitted is not None
     yield "learns", fitted.family
     for name, value in fitted.settings.items():
-        if value is not None:
+        if value is not None and _NEUTRAL.get(name) != value:
             yield _NAMES.get(name, name.replace("_", " ")), _text(value)
     if fitted.rounds is not None:
         yield "encrypted gradients", as_count(fitted.rounds)
@@ -48,7 +59,7 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     yield "training took", as_seconds(fitted.seconds)
     if fitted.loss is not None:
         yield "mean training loss", as_figure(fitted.loss)
-    if fitted.dispersion is not None:
+    if fitted.dispersion is not None and fitted.family not in ("logistic", "poisson"):
         yield "dispersion", as_number(fitted.dispersion)
     if fitted.stability is not None:
         yield "PSI of scores, training to test", as_figure(fitted.stability.psi)

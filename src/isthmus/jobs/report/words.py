@@ -79,3 +79,10 @@ def as_value(value: float | None) -> str:
 def as_number(value: float | None) -> str:
     """A coefficient to four digits, whatever its size; a dash where it is unknown."""
     return "–" if value is None else f"{value:.4g}".replace("-", "−")
+
+
+def as_chance(value: float | None) -> str:
+    """A p-value to four places; a dash where it is unknown."""
+    if value is None:
+        return "–"
+    return "< 0.0001" if value < 0.0001 else f"{value:.4f}"
