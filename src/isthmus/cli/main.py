@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from isthmus.cli import data, demo, doctor, fedrec, identity, job, party, report, run, tune
+from isthmus.cli import (
+    data,
+    demo,
+    doctor,
+    fedrec,
+    identity,
+    job,
+    overlap,
+    party,
+    report,
+    run,
+    tune,
+)
 from isthmus.cli.failure import show_failure
 from isthmus.cli.stopping import Interrupted, stop_on_signals
 
@@ -26,6 +38,7 @@ app.add_typer(job.app, name="job")
 app.add_typer(fedrec.app, name="fedrec")
 app.command("run", epilog=run.EXAMPLES)(run.run)
 app.command("party", epilog=party.EXAMPLES)(party.party)
+app.command("overlap", epilog=overlap.EXAMPLES)(overlap.overlap)
 app.command("demo", epilog=demo.EXAMPLES)(demo.demo)
 app.command("tune", epilog=tune.EXAMPLES)(tune.tune)
 app.command("report", epilog=report.EXAMPLES)(report.report)

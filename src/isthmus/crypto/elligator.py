@@ -40,7 +40,7 @@ def map_to_curve(gmpy: ModuleType, digests: Sequence[bytes]) -> list[int]:
 
 
 def _point(gmpy: ModuleType, r: Any, a: Any, p: Any) -> tuple[Any, Any]:
-    """A point as u = x / z by Elligator 2 (Bernstein, Hamburg, Krasnova and Lange, CCS 2013, section 5)."""
+    """The u = x / z of r by Elligator 2 (Bernstein, Hamburg, Krasnova and Lange, CCS 2013)."""
     # u = -A / (1 + 2 r^2) if that is on the curve, and -A - u otherwise. With z = 1 + 2 r^2,
     # u^3 + A u^2 + u is -A (A^2 - A^2 z + z^2) / z^3: a square when it is one times z^4.
     z = (2 * r * r + 1) % p
