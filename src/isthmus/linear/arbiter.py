@@ -18,7 +18,7 @@ epoch, B says whether its steps have come to rest (`linear.settled`), and L whet
 coefficients' sum times its columns' means (`linear.shift`).
 
 **Security model: semi-honest, and the arbiter colludes with nobody**: with L it could open what B
-sends. What each side learns:
+sends, with B what L sends. What each side learns:
 
 - C: the numbers of rows, columns, steps and epochs. What it decrypts is uniform (`products`).
 - L: of each B the number of columns, a bit per epoch, one mean; and its own gradients, so how its
@@ -145,7 +145,10 @@ class Sums:
 
     def opened(self, link: Link, message: Message) -> Floats:
         """The products, float64 [columns], from what the arbiter opened. Raises BadMessage."""
-        sums = take_sums(link, message, self.count)
+        return self.unmasked(take_sums(link, message, self.count))
+
+    def unmasked(self, sums: Longs) -> Floats:
+        """The products, float64 [columns], of masked sums, int64 [columns]."""
         return np.ldexp(products.unmasked(sums, self._off) * self._units, -self._plan.bits)
 
 
