@@ -145,6 +145,13 @@ def test_first_trees_of_own_columns_alone_show_partners_nothing(tables):
     assert found["federation"]["auc"] == found["label_party_alone"]["auc"]
 
 
+def test_noise_on_partners_sums_is_accounted_for(tables):
+    reports = tables.run(tables.job(TREES.replace("{", "{noise: 4.0, ")))
+    for party in ("alice", "bob"):
+        assert reports[party]["fitted"]["rho"] > 0
+    assert reports["bob"]["metrics"]["federation"]["auc"] > 0.5
+
+
 def test_patience_needs_validation_samples(tables):
     job = tables.job(DRAWN, "split.valid=0.0", "split.test=0.3", third=True)
     with pytest.raises(JobError, match=r"trees\.patience: there are no validation samples"):

@@ -91,6 +91,7 @@ def _trees(found: dict[str, Any]) -> dict[str, Any]:
     return {
         "family": found["objective"],
         "trees": found["trees"],
+        "rho": found["rho"],
         "importance": tuple(Importance(**one) for one in found["importance"]),
         "curve": tuple(TreePoint(**one) for one in found["curve"]),
     }

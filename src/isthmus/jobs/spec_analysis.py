@@ -156,6 +156,9 @@ class TreesSpec(Part):
     """Stop after so many trees without gain on the validation samples; None: never."""
     own_trees: Annotated[int, Field(ge=0)] = 0
     """So many first trees are of the label party's columns alone, which shows partners less."""
+    noise: Annotated[float, Field(ge=0.0, le=1000.0)] = 0.0
+    """Standard deviation of what feature parties add to each sum that they show, in times the
+    largest derivative. 0: sums are exact."""
 
 
 class ScorecardSpec(Part):

@@ -120,6 +120,7 @@ def options_of(spec: JobSpec, classes: int | None) -> TreeOptions:
         goss=wanted.goss,
         patience=wanted.patience,
         own_trees=wanted.own_trees,
+        noise=wanted.noise,
     )
 
 
@@ -204,6 +205,7 @@ def _facts(context: Context, model: TreeModel, seconds: float) -> dict[str, Any]
         "objective": model.options.objective,
         "trees": model.rounds if here else None,
         "cuts": len(model.cuts),
+        "rho": model.rho if model.options.noise else None,
         "start": list(model.start),
         "importance": [
             {

@@ -110,6 +110,9 @@ class Fitted(Part):
     """At the label party."""
     trees: NonNegativeInt | None = None
     """That were kept."""
+    rho: NonNegativeFloat | None = None
+    """What noise on feature parties' sums is worth for a row of theirs, in zero-concentrated
+    differential privacy over all sums; None without noise."""
     importance: tuple[Importance, ...] = ()
     curve: tuple[TreePoint, ...] = ()
     """At the label party."""

@@ -25,6 +25,7 @@ _NAMES = {
     "columns": "share of columns a tree",
     "goss": "GOSS, shares of rows",
     "patience": "trees of patience",
+    "noise": "noise on partners' sums",
     "least_columns": "columns of a feature party at least",
     "own_trees": "first trees of own columns alone",
 }
@@ -34,6 +35,7 @@ _NEUTRAL = {
     "subsample": 1.0,
     "columns": 1.0,
     "own_trees": 0,
+    "noise": 0.0,
     "standard_errors": False,
     "least_columns": 2,
 }
@@ -56,6 +58,8 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
         yield "encrypted gradients", as_count(fitted.rounds)
     if fitted.trees is not None:
         yield "trees kept", as_count(fitted.trees)
+    if fitted.rho is not None:
+        yield "privacy of a row in the sums (zCDP)", as_number(fitted.rho)
     yield "training took", as_seconds(fitted.seconds)
     if fitted.loss is not None:
         yield "mean training loss", as_figure(fitted.loss)
