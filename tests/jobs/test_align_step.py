@@ -8,6 +8,9 @@ import pytest
 
 from isthmus.crypto import gmp
 from isthmus.errors import AlignError, JobError
+from isthmus.jobs.artefacts import PartyFolder
+from isthmus.jobs.outcome import write_party_report
+from isthmus.jobs.pooled import add_pooled
 from isthmus.jobs.precheck import check_own_side, check_settings
 from isthmus.jobs.steps import encode
 
@@ -90,3 +93,31 @@ def test_by_blind_signatures(workshop, monkeypatch):
     with pytest.raises(JobError, match="rsa-blind needs the package gmpy2") as caught:
         check_settings(job)
     assert "align.protocol" in caught.value.message
+
+
+def test_kept_rows_of_three_parties_train_as_the_pooled_table_does(workshop):
+    people = pl.read_csv(workshop.table("alice"))
+    (workshop.folder / "carol").mkdir()
+    some = people.select("ID", "Trait2").sample(fraction=0.6, seed=1)
+    some.write_csv(workshop.folder / "carol" / "traits.csv")
+    workshop.spoil("alice", lambda t: t.head(300))
+    workshop.change(", Trait2: categorical}", "}")
+    workshop.change(
+        "label:", "  carol: {table: carol/traits.csv, features: {Trait2: categorical}}\nlabel:"
+    )
+    workshop.change("align: {key: ID}", "align: {key: ID, rows: label, protocol: kkrt}")
+    job = workshop.job("evaluate.pooled=true")
+    assert not [page for page in workshop.run(job).values() if isinstance(page, Exception)]
+    unmatched = {
+        party: alignment(workshop, job, party)[1]["summary"]["unmatched"]
+        for party in job.spec.order
+    }
+    assert unmatched["bob"] == 0
+    assert 0 < unmatched["alice"] != unmatched["carol"] > 0
+    add_pooled(job, workshop.out / job.folder_name)
+    write_party_report(job, "bob", PartyFolder(workshop.results(job, "bob")))
+    report = json.loads((workshop.results(job, "bob") / "report.json").read_text())
+    metrics = report["metrics"]
+    assert metrics["pooled"]["log_loss"] == pytest.approx(
+        metrics["federation"]["log_loss"], abs=1e-5
+    )
