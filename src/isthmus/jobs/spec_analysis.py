@@ -113,6 +113,9 @@ class LinearSpec(Part):
     least_columns: Count = 2
     """A feature party with fewer independent columns refuses: with `vectors` it shows as many
     combinations of them, and one of a single column is the column."""
+    rows_per_column: Count = 20
+    """The label party refuses a partner with fewer training samples for each of its independent
+    columns: their sums would tell it labels."""
 
     @model_validator(mode="after")
     def _one_offset(self) -> Self:

@@ -119,6 +119,7 @@ def options_of(spec: JobSpec) -> LinearOptions:
         rounds=wanted.rounds,
         standard_errors=wanted.standard_errors,
         least_columns=wanted.least_columns,
+        rows_per_column=wanted.rows_per_column,
     )
 
 
@@ -177,7 +178,7 @@ def _fit(
             offset=_at(offset_of(context, own), train),
         )
     except DataError as error:
-        mend = error.mend.replace("least_columns", "linear.least_columns")
+        mend = re.sub(r"\b(least_columns|rows_per_column)\b", r"linear.\1", error.mend)
         raise DataError(_named(error.message, design), mend=mend) from error
 
 

@@ -27,6 +27,7 @@ _NAMES = {
     "patience": "trees of patience",
     "noise": "noise on partners' sums",
     "least_columns": "columns of a feature party at least",
+    "rows_per_column": "rows for each column at least",
     "own_trees": "first trees of own columns alone",
 }
 
@@ -38,6 +39,7 @@ _NEUTRAL = {
     "noise": 0.0,
     "standard_errors": False,
     "least_columns": 2,
+    "rows_per_column": 20,
 }
 """What need not be said."""
 
