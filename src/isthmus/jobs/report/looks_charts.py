@@ -70,16 +70,20 @@ class Pair:
 
 def looks_page(report: Report) -> dict[str, object]:
     """What the page's template takes for the tables; little where the job looks at none."""
-    looks = report.looks
+    looks, me = report.looks, report.job.party
     if looks is None:
         return {}
     return {
         "cards": cards(looks.bins),
         "open_cards": OPEN_CARDS,
         "most_open": OPEN_BINS,
-        "pairs": pairs(looks.correlation, report.job.party),
+        "pairs": (
+            ("Most alike, or most opposed", pairs(looks.correlation, me, across=False)),
+            ("The same across parties", pairs(looks.correlation, me, across=True)),
+        ),
         "most_in_heat": MOST_IN_HEAT,
         "histogram": histogram,
+        "middle": middle,
         "strength": strength,
         "heat": heat,
         "short": short,
@@ -106,6 +110,14 @@ def histogram(column: ProfileColumn) -> tuple[Rect, ...]:
         )
         for at, count in enumerate(counts)
     )
+
+
+def middle(column: ProfileColumn) -> float | None:
+    """The mean, or 0 where rounding alone tells it from 0."""
+    mean, deviation = column.mean, column.deviation
+    if mean is None or deviation is None:
+        return mean
+    return 0.0 if abs(mean) < 1e-5 * deviation else mean
 
 
 def cards(facts: BinFacts | None) -> tuple[Card, ...]:
@@ -158,12 +170,13 @@ def short(value: float | None) -> str:
     return text if text == ".00" or value >= 0 else f"−{text}"
 
 
-def pairs(facts: CorrelationFacts | None, whose: str) -> tuple[Pair, ...]:
+def pairs(facts: CorrelationFacts | None, whose: str, *, across: bool) -> tuple[Pair, ...]:
     """The pairs of columns that are most alike, or most opposed.
 
     Args:
         facts: correlations.
         whose: the party whose columns need no name beside them.
+        across: those of two parties alone.
     """
     if facts is None or not facts.matrix:
         return ()
@@ -172,10 +185,10 @@ def pairs(facts: CorrelationFacts | None, whose: str) -> tuple[Pair, ...]:
         for party, name in zip(facts.parties, facts.columns, strict=True)
     ]
     found = [
-        Pair(names[i], names[j], value)
+        Pair(names[j], names[i], value)
         for i, row in enumerate(facts.matrix)
         for j, value in enumerate(row[:i])
-        if value is not None
+        if value is not None and not (across and facts.parties[i] == facts.parties[j])
     ]
     return tuple(sorted(found, key=lambda pair: -abs(pair.value))[:MOST_PAIRS])
 
