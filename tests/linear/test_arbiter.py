@@ -1,5 +1,7 @@
 """Gradient steps under an arbiter's key against the same steps in NumPy, and scikit-learn."""
 
+import threading
+
 import numpy as np
 import pytest
 from sklearn import linear_model as sk
@@ -11,6 +13,7 @@ from isthmus.linear import LinearOptions, fit, predict
 from isthmus.linear.arbiter import MOST, Plan
 from isthmus.linear.span import Span
 from isthmus.linear.taylor import Coordinates, Quadratic, batches
+from isthmus.link import Listener, create_identity, open_links, trust
 from isthmus.session import Session, run_parties
 
 pytest.importorskip("tenseal")
@@ -137,6 +140,51 @@ def test_a_label_party_without_columns_and_a_party_with_constant_ones():
     pooled = sk.LinearRegression().fit(X, REAL)
     np.testing.assert_allclose(found["bob"].coefficients[:-1], pooled.coef_, atol=5e-3)
     assert found["bob"].coefficients[-1] == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("l1", [0.0, 0.05])
+def test_dependent_columns_and_a_label_party_with_a_constant_one(l1):
+    x = np.random.default_rng(7).normal(size=(ROWS, 3)) + 0.2 * X[:, [0, 3, 5]]
+    theirs = np.column_stack([x, x[:, 0] + x[:, 1], np.full(ROWS, 3.0)])
+    tables = {"alice": np.full((ROWS, 1), 2.0), "bob": theirs, "carol": None}
+    found = fitted(tables, REAL, options(family="linear", l1=l1))
+    pooled = sk.Lasso(alpha=l1, tol=1e-10) if l1 else sk.LinearRegression()
+    ours = theirs @ found["bob"].coefficients + found["alice"].intercept
+    assert found["alice"].coefficients == pytest.approx(0.0, abs=1e-9)
+    # L1 is on columns as they are, scikit-learn's too.
+    np.testing.assert_allclose(ours, pooled.fit(theirs, REAL).predict(theirs), atol=0.02)
+
+
+def test_over_tls_it_is_the_same(tmp_path):
+    names = ("alice", "bob", "carol")
+    made = {name: create_identity(tmp_path / name, name) for name in names}
+    for name in ("bob", "carol"):
+        trust(tmp_path / "alice", made[name].certificate_path)
+        trust(tmp_path / name, made["alice"].certificate_path)
+    listener, found = Listener(tmp_path / "alice", "alice"), {}
+    opts = options(epochs=3)
+
+    def party(me):
+        partners = names[1:] if me == "alice" else ("alice",)
+        addresses = dict.fromkeys(partners, None if me == "alice" else listener.address)
+        listen = {"listen": listener} if me == "alice" else {}
+        links = open_links(tmp_path / me, me, addresses, context="job", **listen)
+        session = Session(me=me, parties=names, label_party="alice", links=links)
+        found[me] = fit(session, TABLES.get(me), BINARY if me == "alice" else None, opts)
+        for link in links.values():
+            link.close()
+
+    others = [threading.Thread(target=party, args=(name,)) for name in names[1:]]
+    for other in others:
+        other.start()
+    party("alice")
+    for other in others:
+        other.join()
+    listener.close()
+    here = fitted(with_carol(TABLES), BINARY, opts)
+    for name in names:
+        # Masks and keys are fresh in every run, and have no part in the result.
+        np.testing.assert_array_equal(found[name].coefficients, here[name].coefficients)
 
 
 def test_batches_are_the_same_in_every_epoch_and_have_all_rows_once():

@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 def fit_as_feature(session: Session, data: Floats, options: LinearOptions) -> LinearResult:
     """See `fit`."""
     span = Span(data, options)
-    key, start = greet(session, span, len(data), options)
+    key, start = greet(session, span.rank, len(data), options)
     span.whiten(wire.positive(session.hub, start, "curvature"))
     side = _Side(session, span, key, Precision.of(len(data)), options)
     with session.progress.task("fit", span.rank) as task:
@@ -32,13 +32,13 @@ def fit_as_feature(session: Session, data: Floats, options: LinearOptions) -> Li
 
 
 def greet(
-    session: Session, span: Span, rows: int, options: LinearOptions
+    session: Session, columns: int, rows: int, options: LinearOptions
 ) -> tuple[he.HePublic, Message]:
     """The label party's key and its `linear.start`, once both have seen that they agree."""
-    if span.rank > wire.MOST_COLUMNS:
-        raise DataError(f"{span.rank} columns are more than {wire.MOST_COLUMNS}")
+    if columns > wire.MOST_COLUMNS:
+        raise DataError(f"{columns} columns are more than {wire.MOST_COLUMNS}")
     agreed, link = options.agreed() | {"rows": rows}, session.hub
-    link.send("linear.hello", header={"agreed": agreed, "columns": span.rank})
+    link.send("linear.hello", header={"agreed": agreed, "columns": columns})
     hello = link.recv("linear.hello", timeout=PATIENCE)
     wire.same(link, hello, agreed)
     key = he.HePublic(hello.tensors.get("key", np.empty(0, np.uint8)))

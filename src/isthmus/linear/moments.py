@@ -97,7 +97,7 @@ def fit_moments_as_label(
 def fit_moments_as_feature(session: Session, data: Floats, options: LinearOptions) -> LinearResult:
     """See `fit`."""
     span = Span(data, options)
-    key, start = greet_as_feature(session, span, len(data), options)
+    key, start = greet_as_feature(session, span.rank, len(data), options)
     link, rows = session.hub, len(data)
     span.whiten(Quadratic.of(options.family).curvature)
     vectors = wire.whole(link, start, "vectors", 1, max(1, rows // options.rows_per_column))

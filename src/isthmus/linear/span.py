@@ -49,11 +49,8 @@ class Span:
         """Of each column, its root mean square about its mean; 1 of a constant column."""
         self.used: NDArray[np.bool_] = used
         """Which columns are not constant."""
-        self.standardised: Floats = np.where(used, centred / self.scale, 0.0)
-        """float64 [rows, columns], 0 where the column is constant."""
-        self._values, self._vectors = np.linalg.eigh(
-            self.standardised.T @ self.standardised / len(data)
-        )
+        standardised = self.standardised
+        self._values, self._vectors = np.linalg.eigh(standardised.T @ standardised / len(data))
         self._kept = self._values > _NOTHING * max(float(self._values.max(initial=0.0)), 1.0)
         self._check_leverage(options)
         if self.rank < least:
@@ -61,6 +58,11 @@ class Span:
                 f"{self.rank} independent columns are fewer than {least}",
                 mend="A party with so few shows them; lower least_columns if that is meant.",
             )
+
+    @property
+    def standardised(self) -> Floats:
+        """float64 [rows, columns], 0 where the column is constant."""
+        return np.where(self.used, (self._data - self._mean) / self.scale, 0.0)
 
     @property
     def rank(self) -> int:

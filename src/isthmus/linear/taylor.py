@@ -63,6 +63,11 @@ class Coordinates:
     to_columns: Floats
     """float64 [columns, coordinates]."""
 
+    @staticmethod
+    def count(span: Span, options: LinearOptions) -> int:
+        """How many there are."""
+        return int(span.used.sum()) if options.l1 else span.rank
+
     @classmethod
     def of(cls, span: Span, options: LinearOptions, curvature: float, scale: float) -> Coordinates:
         """Whitened, or standardised where an L1 penalty must know single columns.
