@@ -191,6 +191,9 @@ BOB_LIES = {
         changing("sums", lambda v: v.astype(np.float64)),
         changing("allowed", all_set),
         changing("allowed", lambda v: v[:-1]),
+        changing("ends", lambda v: 0 * v),
+        changing("ends", all_set),
+        changing("ends", lambda v: v[1:]),
     ],
     "trees.sides": [
         changing("left", all_set),

@@ -158,6 +158,40 @@ def test_left_sums_counts_and_sides_agree():
     assert 0 < allowed.sum() < SHAPE.cuts.sum()
 
 
+@given(st.integers(0, 10**6), st.integers(2, 30), st.integers(1, 2))
+def test_groups_have_enough_rows_in_every_node(seed, least, nodes):
+    rng = np.random.default_rng(seed)
+    counts = [rng.integers(0, 25, SHAPE.total) for _ in range(nodes)]
+    before = rng.random(SHAPE.total) < 0.8
+    lasts = SHAPE.starts + np.array(SHAPE.widths) - 1
+    before[lasts] = True
+    ends = SHAPE.ends(counts, before, least)
+    assert not (ends & ~before).any()
+    assert ends[lasts].all()
+    for each in counts:
+        shares = np.stack([each, -each], axis=1).astype(np.uint64)
+        grouped = SHAPE.grouped(shares, ends).view(np.int64)
+        assert (grouped[~ends] == 0).all()
+        np.testing.assert_array_equal(
+            np.add.reduceat(grouped, SHAPE.starts),
+            np.add.reduceat(shares.view(np.int64), SHAPE.starts),
+        )
+        for column, (start, last) in enumerate(zip(SHAPE.starts, lasts, strict=True)):
+            some = grouped[start : last + 1, 0][ends[start : last + 1]]
+            assert len(some) == 1 or some.min() >= least, column
+        # A cut between groups has the same sums on its left by groups as by bins.
+        between = SHAPE.cuts & SHAPE.between(ends)
+        np.testing.assert_array_equal(SHAPE.left(grouped[:, 0])[between], SHAPE.left(each)[between])
+
+
+def test_no_more_is_put_together_than_has_to_be():
+    shape = BinShape((4, 3), (True, False))
+    everything = np.ones(8, bool)
+    ends = shape.ends([np.array([5, 1, 5, 9, 4, 6, 6, 6])], everything, 5)
+    assert ends.tolist() == [True, False, True, False, True, True, True, True]
+    assert shape.between(ends)[1].tolist()[:5] == [False] * 5  # missing rows are not apart
+
+
 def test_missing_rows_go_where_the_cut_says():
     codes = np.array([0, 1, 2, 3], np.int16)
     assert goes_left(codes, Cut(0, 1, True), 3).tolist() == [True, True, False, True]
@@ -227,6 +261,7 @@ def test_rows_and_columns_are_drawn_in_number():
         {"own_trees": 21},
         {"bits": 41},
         {"seed": -1},
+        {"cell": 0},
         {"noise": -1.0},
         {"noise": 1001.0},
     ],

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from isthmus.crypto.blocks import Words
 from isthmus.crypto.onehot import Holder, Layout, Round
 from isthmus.errors import BadMessage, DataError
 from isthmus.link import Message
@@ -56,6 +57,10 @@ class _Open:
     """Rows by bin that the tree learns from, int64 `[total]`."""
     allowed: Bools
     """bool `[2, total]`."""
+    ends: Bools
+    """The last bins of the groups that are shown, bool `[total]`."""
+    share: Words
+    """Of its sums by bin, uint64 `[total, 2]`."""
 
 
 class _Side:
@@ -152,8 +157,9 @@ class _Tree:
     def grow(self) -> None:
         """Send sums and sides as long as nodes are split."""
         rows = self._nodes.learnt(0)
-        self._enter(0, self._coded.counts(rows))
-        self._send([self._holder.sums(self._which, rows)], [0])
+        bins = np.ones(self._shape.total, dtype=np.bool_)
+        self._enter({0: (self._coded.counts(rows), self._holder.sums(self._which, rows))}, bins)
+        self._send([0])
         while self._step():
             pass
 
@@ -163,12 +169,11 @@ class _Tree:
         if not nodes:
             return False
         sides = self._sides(nodes, cuts)
-        lefts, counts = [], {}
+        parents = {}
         for node in nodes:
             left, _ = self._nodes.split(node, sides[node])
-            lefts.append(left)
-            counts[left] = self._open.pop(node).counts
-        self._send_children(self._nodes.wanted(lefts, self._options), counts)
+            parents[left] = self._open.pop(node)
+        self._send_children(self._nodes.wanted(list(parents), self._options), parents)
         return True
 
     def _asked(self, message: Message) -> tuple[list[int], list[Cut | None]]:
@@ -213,25 +218,44 @@ class _Tree:
             sides |= zip(others, np.split(bits, np.cumsum(sizes)[:-1]), strict=True)
         return sides
 
-    def _send_children(self, pairs: Sequence[int], parents: dict[int, Longs]) -> None:
+    def _send_children(self, pairs: Sequence[int], parents: dict[int, _Open]) -> None:
         size = pairs_a_message(self._shape.total)
         for start in range(0, len(pairs), size):
-            sums, children = [], []
-            for left in pairs[start : start + size]:
+            some = pairs[start : start + size]
+            for left in some:
                 smaller, larger = self._nodes.smaller(left)
-                rows = self._nodes.learnt(smaller)
+                rows, parent = self._nodes.learnt(smaller), parents[left]
                 counts = self._coded.counts(rows)
-                sums.append(self._holder.sums(self._which, rows))
-                self._enter(smaller, counts)
-                self._enter(larger, parents[left] - counts)
-                children += [left, left + 1]
-            self._send(sums, children)
+                share = self._holder.sums(self._which, rows)
+                rest = (parent.counts - counts, parent.share - share)
+                self._enter({smaller: (counts, share), larger: rest}, parent.ends)
+            self._send([left + side for left in some for side in range(2)])
 
-    def _enter(self, node: int, counts: Longs) -> None:
-        allowed = self._shape.allowed(counts, self._options.min_rows)
-        self._open[node] = _Open(counts, allowed)
+    def _enter(self, nodes: dict[int, tuple[Longs, Words]], before: Bools) -> None:
+        """Open a pair of nodes, or the root, with counts and shares; groups are the same in both.
 
-    def _send(self, sums: list[npt.NDArray[np.uint64]], nodes: Sequence[int]) -> None:
-        allowed = np.stack([self._open[node].allowed for node in nodes])
-        shown = self._noise.added(np.stack(sums), self._bits)
-        self._link.send("trees.sums", {"sums": shown, "allowed": wire.packed(allowed.reshape(-1))})
+        Were they not, the sums of one and of their parent would give those of the other by bin.
+        """
+        ends = before
+        if self._options.cell > 1:
+            rows = [counts for counts, _ in nodes.values()]
+            ends = self._shape.ends(rows, before, self._options.cell)
+        for node, (counts, share) in nodes.items():
+            allowed = self._shape.allowed(counts, self._options.min_rows, ends)
+            self._open[node] = _Open(counts, allowed, ends, share)
+
+    def _send(self, nodes: Sequence[int]) -> None:
+        known = [self._open[node] for node in nodes]
+        shares = np.stack([self._shape.grouped(one.share, one.ends) for one in known])
+        ends = np.stack([one.ends for one in known])
+        shown = self._noise.added(shares, self._bits)
+        # Noise where there is no sum would only add up.
+        shown[~ends] = 0
+        self._link.send(
+            "trees.sums",
+            {
+                "sums": shown,
+                "ends": wire.packed(ends.reshape(-1)),
+                "allowed": wire.packed(np.stack([one.allowed for one in known]).reshape(-1)),
+            },
+        )

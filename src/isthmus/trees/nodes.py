@@ -24,8 +24,8 @@ class NodeRows:
         self._used = used
         self._rows: list[Longs] = [np.arange(len(used))]
         self.depths = [0]
-        self.left: list[int | None] = [None]
-        """Each node's left child, whose neighbour is the right one; None for a leaf."""
+        self.parent: dict[int, int] = {}
+        """Of each left child."""
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -46,8 +46,7 @@ class NodeRows:
         self._rows += [rows[goes_left], rows[~goes_left]]
         self._rows[node] = rows[:0]
         self.depths += [self.depths[node] + 1] * 2
-        self.left[node] = left
-        self.left += [None, None]
+        self.parent[left] = node
         return left, left + 1
 
     def smaller(self, left: int) -> tuple[int, int]:

@@ -8,11 +8,11 @@ gives (rho + 2 sqrt(rho log(1 / delta)), delta)-differential privacy for every d
 **What is counted.** Tables are neighbours where one row has other values in the partner's columns.
 Its g and h, at most 1 in units of the noise, then go from one bin of each column to another: four
 numbers a column, D^2 = 4 columns. In a tree the row is in the root and in one node of each further
-level, whose sums are shown or not: `depth` times at the most.
+level whose sums are shown: `depth` times at the most.
 
 **What is not.** The sides of the rows at the partner's splits, and which cuts leave enough rows,
-are shown exactly, and the nodes depend on them. So the fit as a whole is not differentially private:
-the noise hides a row's bins in the sums, not its side at the splits.
+are shown exactly, and the nodes depend on them. So the fit as a whole is not differentially
+private: the noise hides a row's bins in the sums, not its side at the splits.
 """
 
 from __future__ import annotations

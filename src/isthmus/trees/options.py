@@ -66,6 +66,9 @@ class TreeOptions:
     nothing of them."""
     bits: int = MOST_BITS
     """Fixed-point bits of a derivative at the most; fewer show less in the sums of small nodes."""
+    cell: int = 1
+    """The fewest rows of a sum that a partner shows: bins with fewer are put together, in every
+    node. 1: each bin is shown, and a model of several parties is that of the pooled table."""
     noise: float = 0.0
     """Standard deviation of the Gaussian noise that a partner adds to each sum that it shows, in
     times the largest derivative (a power of two above it). 0: the sums are exact."""
@@ -127,6 +130,7 @@ def _fine(options: TreeOptions) -> Mapping[str, bool]:
         "patience": patience is None or _whole(patience, 1, 10_000),
         "own_trees": _whole(options.own_trees, 0, options.trees),
         "bits": _whole(options.bits, 4, MOST_BITS),
+        "cell": _whole(options.cell, 1, 10**9),
         "noise": _real(options.noise, 0.0, 1e3),
         "seed": _whole(options.seed, 0, 2**62),
     }

@@ -85,17 +85,61 @@ class BinShape:
         gaps = np.where(self.missing, sums[self.starts + self.widths - 1], 0)
         return np.stack([without, without + gaps[self.column]])
 
-    def allowed(self, counts: Longs, least: int) -> Bools:
+    def allowed(self, counts: Longs, least: int, ends: Bools | None = None) -> Bools:
         """The cuts that leave `least` rows on both sides, bool `[2, total]`.
 
         Args:
             counts: rows by bin, int64 `[total]`.
             least: at least 1.
+            ends: the last bins of groups, bool `[total]`: cuts are between these.
         """
         left = self.left(counts)
         rows = int(counts[: self.widths[0]].sum())
         found: Bools = self.cuts & (left >= least) & (rows - left >= least)
+        return found if ends is None else found & self.between(ends)
+
+    def between(self, ends: Bools) -> Bools:
+        """The cuts whose sums are of whole groups, bool `[2, total]`.
+
+        Args:
+            ends: the last bins of groups, bool `[total]`.
+        """
+        apart = ends[self.starts + np.array(self.values) - 1]
+        return np.stack([ends, ends & apart[self.column]])
+
+    def ends(self, counts: Sequence[Longs], before: Bools, least: int) -> Bools:
+        """Groups of neighbouring bins with enough rows in each of several nodes.
+
+        Args:
+            counts: rows by bin of each node, int64 `[total]`.
+            before: the last bins of the groups to put together, bool `[total]`.
+            least: rows of a group, unless all of the column are fewer.
+
+        Returns:
+            The last bins of the groups, bool `[total]`.
+        """
+        rows = [each.tolist() for each in counts]
+        found = np.zeros(self.total, dtype=np.bool_)
+        for start, width in zip(self.starts.tolist(), self.widths, strict=True):
+            held, last = [0] * len(rows), start + width - 1
+            end = -1
+            for place in range(start, last + 1):
+                held = [some + each[place] for some, each in zip(held, rows, strict=True)]
+                if before[place] and min(held) >= least:
+                    found[place], end, held = True, place, [0] * len(rows)
+            if start <= end < last:
+                found[end] = False  # what is left over joins the group before
+            found[last] = True
         return found
+
+    def grouped(self, sums: npt.NDArray[np.uint64], ends: Bools) -> npt.NDArray[np.uint64]:
+        """Sums by bin `[total, 2]` with those of a group all at its last bin."""
+        places = np.flatnonzero(ends)
+        running = np.cumsum(sums, axis=0)[places]  # modulo 2^64
+        out = np.zeros_like(sums)
+        out[places] = running
+        out[places[1:]] -= running[:-1]
+        return out
 
     def cut(self, direction: int, place: int) -> Cut:
         """The cut at a place of arrays `[2, total]`."""

@@ -178,6 +178,8 @@ class PartnerColumns(Source):
     """See `TreeModel.rho`."""
     _nodes: NodeRows = field(init=False, repr=False)
     _numbers: Numbers = field(init=False, repr=False)
+    _ours: dict[int, Words] = field(init=False, repr=False)
+    """Our shares of the sums of nodes that may be split, uint64 `[total, 2]`."""
 
     @property
     def all_columns(self) -> int:
@@ -240,60 +242,60 @@ class PartnerColumns(Source):
 
     def root(self) -> Histogram:
         """See `Source`."""
-        ours = self.dealer.sums(self._round, self._nodes.learnt(0))
-        (sums,), (allowed,) = self._shares([ours], 1)
-        return self._histogram(0, sums, allowed)
+        self._ours = {0: self.dealer.sums(self._round, self._nodes.learnt(0))}
+        return self._heard([0])[0]
 
     def children(self, pairs: Sequence[int], parents: Sequence[Histogram]) -> list[Histogram]:
         """See `Source`."""
+        del parents
         found = []
         size = pairs_a_message(self.shape.total)
         for start in range(0, len(pairs), size):
             some = pairs[start : start + size]
-            order = [self._nodes.smaller(left) for left in some]
-            ours = [self.dealer.sums(self._round, self._nodes.learnt(node)) for node, _ in order]
-            sums, allowed = self._shares(ours, 2 * len(some))
-            for place, left in enumerate(some):
-                smaller = order[place][0]
-                rest = parents[start + place].sums - sums[place]
-                two = (sums[place], rest) if smaller == left else (rest, sums[place])
-                found += [
-                    self._histogram(node, one, allowed[2 * place + side])
-                    for side, (node, one) in enumerate(zip((left, left + 1), two, strict=True))
-                ]
+            for left in some:
+                smaller, larger = self._nodes.smaller(left)
+                share = self.dealer.sums(self._round, self._nodes.learnt(smaller))
+                whole = self._ours.pop(self._nodes.parent[left])
+                self._ours |= {smaller: share, larger: whole - share}
+            found += self._heard([left + side for left in some for side in range(2)])
         return found
 
-    def _shares(self, ours: list[Words], nodes: int) -> tuple[list[Longs], list[Bools]]:
-        """The partner's sums less ours, and the cuts that it allows at so many nodes."""
-        message = wire.hear(self.link, "trees.sums")
-        total = self.shape.total
-        theirs, packed = wire.take(
+    def _heard(self, nodes: Sequence[int]) -> list[Histogram]:
+        """The nodes' histograms: the partner's shares less ours. Raises BadMessage."""
+        message, total = wire.hear(self.link, "trees.sums"), self.shape.total
+        bins = len(nodes) * total
+        theirs, ends, allowed = wire.take(
             self.link,
             message,
             {
-                "sums": (np.uint64, (len(ours), total, 2)),
-                "allowed": (np.uint8, (wire.packed_bytes(nodes * 2 * total),)),
+                "sums": (np.uint64, (len(nodes), total, 2)),
+                "ends": (np.uint8, (wire.packed_bytes(bins),)),
+                "allowed": (np.uint8, (wire.packed_bytes(2 * bins),)),
             },
         )
-        bits = wire.unpacked(self.link, message, packed, nodes * 2 * total)
-        allowed = list(bits.reshape(nodes, 2, total))
-        if any((one & ~self.shape.cuts).any() for one in allowed):
-            raise BadMessage(f"{self.link.partner} allowed cuts that there are not")
-        sums = [(their - our).view(np.int64) for their, our in zip(theirs, ours, strict=True)]
-        return sums, allowed
+        groups = wire.unpacked(self.link, message, ends, bins).reshape(-1, total)
+        cuts = wire.unpacked(self.link, message, allowed, 2 * bins).reshape(-1, 2, total)
+        return [
+            self._histogram(node, theirs[place], groups[place], cuts[place])
+            for place, node in enumerate(nodes)
+        ]
 
-    def _histogram(self, node: int, sums: Longs, allowed: Bools) -> Histogram:
+    def _histogram(self, node: int, theirs: Words, ends: Bools, allowed: Bools) -> Histogram:
         """Checked: each row is in one bin of every column, so that all columns add up alike."""
+        shape = self.shape
+        last = shape.starts + np.array(shape.widths) - 1
+        if not ends[last].all() or (allowed & ~(shape.cuts & shape.between(ends))).any():
+            raise BadMessage(f"{self.link.partner} allowed cuts that there are not")
+        sums = (theirs - shape.grouped(self._ours[node], ends)).view(np.int64)
         rows = self._nodes.learnt(node)
-        whole = self._numbers.values[rows].sum(axis=0)
-        columns = np.add.reduceat(sums, self.shape.starts)
-        most = len(rows) << self._numbers.bits
-        beyond = (sums > most) | (sums < [-most, 0])  # second derivatives are not below 0
         if self.options.noise:
             # Nothing adds up then; what is left is that nothing overflows.
             wrong = bool((sums > _MOST_NOISY).any() or (sums < -_MOST_NOISY).any())
         else:
-            wrong = bool((columns != whole).any() or beyond.any())
+            whole = self._numbers.values[rows].sum(axis=0)
+            most = len(rows) << self._numbers.bits
+            beyond = (sums > most) | (sums < [-most, 0])  # second derivatives are not below 0
+            wrong = bool((np.add.reduceat(sums, shape.starts) != whole).any() or beyond.any())
         if wrong:
             raise BadMessage(f"{self.link.partner} sent sums that do not add up")
         return Histogram(sums, allowed)
@@ -311,4 +313,4 @@ def rows_a_message(columns: int) -> int:
 
 def pairs_a_message(bins: int) -> int:
     """Pairs of children in a message of sums; the same at both parties."""
-    return max(1, NODES_BYTES // (16 * bins))
+    return max(1, NODES_BYTES // (32 * bins))
