@@ -7,6 +7,7 @@ from tests.fedrec.conftest import made_up
 from typer.testing import CliRunner
 
 from isthmus.cli.main import app
+from isthmus.errors import StorageError
 
 
 @pytest.fixture
@@ -61,3 +62,71 @@ def test_a_data_set_that_is_not_there_is_told():
     result = fedrec("run", "--data", "ml-99", "--algorithm", "ease")
     assert result.exit_code != 0
     assert "neither a table nor a public data set" in str(result.exception)
+
+
+def test_mistakes_with_columns_say_what_to_write(table):
+    def refused(*words):
+        error = fedrec("run", "--data", table, "--algorithm", "ease", *words).exception
+        return f"{error} {error.mend}"
+
+    assert "Its columns are: listener, song, time." in refused()
+    assert "'user' is not of the form WHAT=NAME" in refused("--column", "user")
+    assert "'listener' is none of user, item" in refused("--column", "listener=user")
+    assert "Its columns are: listener, song, time." in refused("--column", "user=lstener")
+    both = ("--column", "user=song", "--column", "item=song")
+    assert "'song' stands for user and item" in refused(*both)
+
+
+def test_a_result_that_could_not_be_written_is_told_before_training(table, tmp_path):
+    blocked = tmp_path / "blocked"
+    blocked.write_text("a file")
+    words = ("--data", table, *COLUMNS, "--rounds", 1)
+    for verb, out in (
+        (("run", "--algorithm", "fedavg"), blocked),
+        (("compare", "--algorithms", "fedavg"), blocked),
+        (("attack", "--kind", "touched-rows"), blocked / "found.json"),
+    ):
+        result = fedrec(*verb, *words, "--out", out)
+        assert isinstance(result.exception, StorageError), result.output
+        assert "round 1" not in result.output
+        assert "begins" not in result.output
+    result = fedrec("attack", *words, "--out", tmp_path)
+    assert "is a folder" in str(result.exception)
+
+
+def test_going_on_needs_a_folder_and_says_where_nothing_is(table, tmp_path):
+    words = ("run", "--data", table, *COLUMNS, "--algorithm", "fedavg", "--rounds", 1, "--resume")
+    assert "no folder to go on from" in str(fedrec(*words).exception)
+    result = fedrec(*words, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "holds no checkpoint" in result.output
+
+
+def test_a_method_of_one_round_has_one(table):
+    result = fedrec("run", "--data", table, *COLUMNS, "--algorithm", "ease", "--rounds", 50)
+    assert "One-round EASE is done in one round" in result.output
+    assert "round 1/1:" in result.output
+    assert "50" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--algorithm", "fedavg"), "Without one it sees"),
+        (("--algorithm", "fedavg", "--secure-sum"), "a secure sum can hide"),
+        (("--algorithm", "fedca"), "needs each client's own item table"),
+        (("--algorithm", "local-only"), "Nothing leaves the device."),
+        (("--algorithm", "ials"), "they are pooled"),
+    ],
+)
+def test_what_leaves_the_device_is_told_for_what_is_sent(table, words, told):
+    result = fedrec("run", "--data", table, *COLUMNS, *words, "--rounds", 1)
+    assert result.exit_code == 0, result.output
+    assert told in result.output
+    assert ("Without one" in result.output) == (words == ("--algorithm", "fedavg"))
+
+
+def test_a_protocol_that_is_named_twice_counts_once(table):
+    twice = ("--protocol", "authors", "--protocol", "authors")
+    words = ("--data", table, *COLUMNS, "--algorithm", "ease", *twice)
+    assert "(authors): 1 round\n" in fedrec("run", *words).output

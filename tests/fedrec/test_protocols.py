@@ -1,6 +1,7 @@
 """What is held out, drawn and ranked; and the metrics, by hand."""
 
 import math
+from datetime import date
 
 import numpy as np
 import polars as pl
@@ -165,6 +166,35 @@ def test_bad_tables_are_refused():
         from_frame(frame, "t", least=1, columns={"item": "nothing"})
     with pytest.raises(DataError, match="no client"):
         from_frame(frame, "t", least=2, columns={"item": "thing"})
+
+
+@pytest.mark.parametrize(
+    ("times", "order"),
+    [
+        ([3, 1, 2], "time"),
+        ([date(2026, 1, 3), date(2026, 1, 1), date(2026, 1, 2)], "time"),
+        (["3", "1", "2"], "time"),
+        ([3.0, float("nan"), 2.0], "none"),
+    ],
+)
+def test_times_may_be_numbers_or_dates(times, order):
+    frame = pl.DataFrame({"user": [1, 1, 1], "item": ["a", "b", "c"], "time": times})
+    data = from_frame(frame, "t", least=1)
+    assert (data.order, data.item.tolist()) == (order, [1, 2, 0] if order == "time" else [0, 1, 2])
+
+
+def test_ratings_and_times_that_are_no_numbers_are_told_without_a_value():
+    frame = pl.DataFrame({"user": [1, 1], "item": [3, 4], "when": ["2026-01-01", "secret"]})
+    for what in ("time", "rating"):
+        with pytest.raises(SchemaError, match=f"2 rows.*it stands for {what}") as caught:
+            from_frame(frame, "t", least=1, columns={what: "when"})
+        assert "secret" not in f"{caught.value} {caught.value.mend}"
+        assert f"--column {what}=NAME" in caught.value.mend
+
+
+def test_rows_without_a_number_for_rating_do_not_count():
+    frame = pl.DataFrame({"user": [1, 1, 1], "item": [3, 4, 5], "rating": [1.0, float("nan"), 2.0]})
+    assert len(from_frame(frame, "t", least=1).user) == 2
 
 
 def test_an_unknown_protocol_lists_the_known():

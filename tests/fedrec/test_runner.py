@@ -181,6 +181,9 @@ def test_settings_are_checked():
     ):
         with pytest.raises(JobError, match=words):
             recipe("fedca", None, sets)
+    for share in (7, 0, "nan"):
+        with pytest.raises(JobError, match="share must lie above 0"):
+            recipe("fedavg", None, {"share": share})
     with pytest.raises(JobError, match="no algorithm"):
         recipe("nobody")
     with pytest.raises(JobError, match="does not work with"):

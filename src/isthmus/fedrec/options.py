@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -59,6 +59,9 @@ def recipe(
     own = {one.name for one in fields(found.settings)}
     settings = _made(found.settings, {}, {k: v for k, v in changes.items() if k in own})
     training = None
+    share = getattr(settings, "share", 1.0)
+    if not 0 < share <= 1:
+        raise JobError(f"share must lie above 0 and be at most 1: it is {share:g}")
     rest = {k: v for k, v in changes.items() if k not in own}
     if chosen is not None:
         usual = found.training.get(chosen, LocalTraining())
@@ -77,7 +80,7 @@ def recipe(
 def _backbone(found: Algorithm, wanted: str | None) -> str | None:
     if not found.backbones:
         if wanted is not None:
-            raise JobError(f"{found.name} takes no backbone")
+            raise JobError(f"{found.name} takes no backbone", mend="Leave --backbone out.")
         return None
     if wanted is not None and wanted not in found.backbones:
         raise JobError(
@@ -97,16 +100,26 @@ def _made(kind: type[Any], known: dict[str, Any], changes: dict[str, Any]) -> An
         raise JobError(f"the value of {field or 'a field'} does not fit: {first['msg']}") from error
 
 
-def parse_sets(texts: list[str]) -> dict[str, object]:
-    """`NAME=VALUE` texts as a dict.
+def parse_sets(texts: Iterable[str]) -> dict[str, object]:
+    """`FIELD=VALUE` texts as a dict.
 
     Raises:
         JobError: a text has no `=`.
     """
-    found: dict[str, object] = {}
-    for text in texts:
-        name, sign, value = text.partition("=")
-        if not sign:
-            raise JobError(f"{text!r} is not of the form FIELD=VALUE")
-        found[name.strip()] = value.strip()
-    return found
+    return dict(_parted(text, "FIELD=VALUE", "epochs=3") for text in texts)
+
+
+def parse_columns(texts: Iterable[str]) -> dict[str, str]:
+    """The `WHAT=NAME` texts of `--column` as a dict.
+
+    Raises:
+        JobError: a text has no `=`.
+    """
+    return dict(_parted(text, "WHAT=NAME", "user=listener") for text in texts)
+
+
+def _parted(text: str, form: str, example: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not sign:
+        raise JobError(f"{text!r} is not of the form {form}", mend=f"Such as {example}.")
+    return name.strip(), value.strip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,7 @@ from isthmus.fedrec.protocols import PARTS, EvalProtocol, Exam, Part, exams, mak
 from isthmus.fedrec.results import Judgement, Outcome, RoundRecord, RunResult
 from isthmus.fedrec.task import Task
 from isthmus.fedrec.uploads import Guard
-from isthmus.files import write_json
+from isthmus.files import storage_error, write_json
 
 Told = Callable[[RunResult], None]
 """Called after every judged round with the result so far."""
@@ -48,6 +49,34 @@ class RunOptions:
     defences: Defences = field(default_factory=Defences)
     """What honest clients do to their uploads."""
 
+    def see_folder(self) -> None:
+        """See that there is a folder that can be written, before anything is trained.
+
+        Raises:
+            JobError: there is nothing to go on from.
+            StorageError: the folder cannot be made or written.
+        """
+        if self.folder is not None:
+            see_writable(self.folder)
+        elif self.resume:
+            raise JobError(
+                "there is no folder to go on from", mend="Name that of the earlier run: --out."
+            )
+
+
+def see_writable(folder: Path) -> None:
+    """Make `folder` and write into it, so that a mistake is told before training, not after it.
+
+    Raises:
+        StorageError: the folder cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise storage_error(folder, error) from error
+
 
 def run(
     data: Interactions,
@@ -66,11 +95,13 @@ def run(
         told: called after each judged round.
 
     Raises:
-        JobError: the protocols have different grounds, or a checkpoint is of another run.
+        JobError: the protocols have different grounds, or a checkpoint is of another run or
+            asked for without a folder.
         NotFinite: training diverged.
         StorageError: a file cannot be written.
     """
     options = options or RunOptions()
+    options.see_folder()
     if len({one.ground for one in protocols}) != 1:
         raise JobError("these protocols need trainings of their own: run them one by one")
     task = make_task(

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from isthmus.data.columns import as_numbers, as_text, check_numbers, columns_hint
 from isthmus.data.sources import get, load_tables
 from isthmus.data.tables import load_table
 from isthmus.errors import DataError, SchemaError
@@ -105,15 +106,23 @@ def cleaned(frame: pl.DataFrame, least: int, named: dict[str, str]) -> pl.DataFr
     """The rows that count: `user` and `item` as text, `rating`, `time` (null where there is none).
 
     Raises:
-        SchemaError: there is no column for users or items.
+        SchemaError: there is no column for users or items, one stands for both, or ratings or
+            times are not numbers.
     """
+    _check_named(frame, named)
     user, item = (_column(frame, named, what, known) for what, known in _REQUIRED)
     rating, time = (_column(frame, named, what, known) for what, known in _OPTIONAL)
-    rows = frame.select(
-        pl.col(str(user)).cast(pl.String).alias("user"),
-        pl.col(str(item)).cast(pl.String).alias("item"),
-        (pl.col(rating) if rating else pl.lit(1.0)).cast(pl.Float64).alias("rating"),
-        (pl.col(time) if time else pl.lit(None)).cast(pl.Float64).alias("time"),
+    if user == item:
+        raise SchemaError(
+            f"the column {user!r} stands for user and item", mend=columns_hint(frame.columns)
+        )
+    rows = pl.DataFrame(
+        {
+            "user": as_text(frame[str(user)], "the table"),
+            "item": as_text(frame[str(item)], "the table"),
+            "rating": _numbers(frame, "rating", rating, 1.0),
+            "time": _numbers(frame, "time", time, None),
+        }
     ).drop_nulls(["user", "item"])
     rows = rows.filter(pl.col("rating") > 0)
     rows = rows.filter(pl.len().over("user") >= least)
@@ -122,6 +131,38 @@ def cleaned(frame: pl.DataFrame, least: int, named: dict[str, str]) -> pl.DataFr
 
 _REQUIRED = (("user", _USER), ("item", _ITEM))
 _OPTIONAL = (("rating", _RATING), ("time", _TIME))
+
+
+def _check_named(frame: pl.DataFrame, named: dict[str, str]) -> None:
+    kinds = [what for what, _ in (*_REQUIRED, *_OPTIONAL)]
+    for what, name in named.items():
+        if what not in kinds:
+            raise SchemaError(
+                f"--column {what}={name}: {what!r} is none of {', '.join(kinds)}",
+                mend=f"Write what it is first, then its name in the table: --column user={what}.",
+            )
+        if name not in frame.columns:
+            raise SchemaError(
+                f"the table has no column {name!r} for {what}", mend=columns_hint(frame.columns)
+            )
+
+
+def _numbers(frame: pl.DataFrame, what: str, name: str | None, usual: float | None) -> pl.Series:
+    """The column as Float64, null where missing; `usual` where there is no such column."""
+    if name is None:
+        return pl.Series([usual], dtype=pl.Float64).new_from_index(0, len(frame))
+    column = frame[name]
+    if what == "time" and column.dtype.is_temporal():
+        return column.to_physical().cast(pl.Float64)
+    try:
+        check_numbers(column, "the table")
+    except SchemaError as error:
+        hint = "Times count by their order alone: write seconds. " if what == "time" else ""
+        raise SchemaError(
+            f"{error.message}; it stands for {what}",
+            mend=f"{hint}Another column: --column {what}=NAME.",
+        ) from error
+    return as_numbers(column)
 
 
 def _numbered(column: pl.Series) -> Longs:
@@ -136,15 +177,13 @@ def _column(
     frame: pl.DataFrame, named: dict[str, str], what: str, known: tuple[str, ...]
 ) -> str | None:
     if what in named:
-        if named[what] not in frame.columns:
-            raise SchemaError(f"the table has no column {named[what]!r} for {what}")
         return named[what]
     lower = {column.lower(): column for column in frame.columns}
     found = next((lower[name] for name in known if name in lower), None)
     if found is None and what in ("user", "item"):
         raise SchemaError(
             f"no column of the table is known to hold the {what}",
-            mend=f"Name it: --column {what}=NAME.",
+            mend=f"Name it: --column {what}=NAME. {columns_hint(frame.columns)}",
         )
     return found
 

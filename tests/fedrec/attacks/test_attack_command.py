@@ -46,3 +46,17 @@ def test_defences_of_clients_do_not_go_with_hostile_clients(table):
     result = attack(table, "--kind", "explicit", "--clip", 1)
     assert result.exit_code != 0
     assert "do not keep to defences" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--kind", "touched-rows", "--bound-rows", 1), "is by the server"),
+        (("--kind", "membership"), "first uploads alone"),
+        (("--kind", "explicit", "--backbone", "fedncf"), "product of row and vector"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_training(table, words, told):
+    result = attack(table, *words)
+    assert told in str(result.exception)
+    assert "round" not in result.output

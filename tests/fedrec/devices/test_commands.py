@@ -116,3 +116,31 @@ def test_spans_of_shards_are_checked(identities):
     for text in ("ann=", "ann=1", "ann=1-x", "ann=1-14"):
         with pytest.raises(JobError, match="not understood"):
             _places([text], census)
+
+
+@pytest.mark.parametrize("names", [("all",), ("honest-sampled", "authors")])
+def test_parts_are_cut_for_one_ground(table, tmp_path, names):
+    words = [word for name in names for word in ("--protocol", name)]
+    result = fedrec("split", "--data", table, "--parts", 2, "--out", tmp_path / "p", *words)
+    assert "not for both" in str(result.exception)
+    assert not (tmp_path / "p").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--shard", "ann=9-3"), "--shard ann=9-3 is not understood"),
+        (("--begin-with", 13), "the population has 12 clients"),
+        (("--resume",), "no folder to go on from"),
+        (("--out", "census.json"), "cannot write census.json"),
+    ],
+)
+def test_the_server_refuses_before_it_listens(table, tmp_path, monkeypatch, words, told):
+    monkeypatch.chdir(tmp_path)
+    fedrec("split", "--data", table, "--parts", 2, "--out", ".")
+    result = fedrec(
+        "serve", "--census", "census.json", "--algorithm", "fedavg", "--as", "hub",
+        "--listen", "127.0.0.1:0", *words,
+    )  # fmt: skip
+    assert told in str(result.exception)
+    assert "listens" not in result.output

@@ -177,3 +177,15 @@ def test_the_command(tmp_path):
     assert "pfedmoe" in result.output
     assert "local-only" in result.output
     assert len(json.loads(out.read_text())) == 2
+
+
+def test_an_unknown_method_is_refused_before_training():
+    result = CliRunner().invoke(app, ["fedrec", "images", "--algorithm", "nobody"])
+    assert "no method 'nobody'" in str(result.exception)
+    assert "seed 0" not in result.output
+
+
+def test_shards_have_a_strength_of_their_own():
+    words = ["--algorithm", "local-only", "--skew", "shards", "--clients", "5", "--rounds", "1"]
+    result = CliRunner().invoke(app, ["fedrec", "images", *words])
+    assert result.exit_code == 0, result.output

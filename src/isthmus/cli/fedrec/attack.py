@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from isthmus.cli.fedrec.defences import Clip, ClipRows, Noise, PseudoItems, SecureSum
-from isthmus.cli.fedrec.run import Columns, Data, Least
+from isthmus.cli.fedrec.run import Columns, Data, Least, see_file
 from isthmus.cli.options import Debug, examples
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def attack(
     from isthmus.errors import JobError
     from isthmus.fedrec import interactions, recipe
     from isthmus.fedrec.attacks.promoting import Plan
-    from isthmus.fedrec.options import parse_sets
+    from isthmus.fedrec.options import parse_columns, parse_sets
     from isthmus.fedrec.privacy import Defences
     from isthmus.files import write_json
 
@@ -110,11 +110,20 @@ def attack(
             f"{kind} is by clients, who do not keep to defences of clients",
             mend="Take --bound-rows, or --algorithm trimmed-mean.",
         )
+    if kind in BY_SERVER and bound_rows:
+        raise JobError(
+            f"--bound-rows is against hostile clients, {kind} is by the server",
+            mend="Leave it out, or take a defence of clients: --pseudo-items, --clip and --noise.",
+        )
+    if kind is AttackKind.membership and rounds is not None:
+        raise JobError("membership looks at first uploads alone", mend="Leave --rounds out.")
+    if out is not None:
+        see_file(out)
     plan = None
     if kind not in BY_SERVER:
         plan = Plan(kind.value, malicious, targets, boost, public=public)  # type: ignore[arg-type]
     numbers = (rounds, every, seed, threads, memory << 20)
-    named = {what: str(name) for what, name in parse_sets(column or []).items()}
+    named = parse_columns(column or [])
     found = interactions(data, least=min_interactions, columns=named, say=_say)
     if plan is None:
         result = _by_server(kind, found, chosen, defences, numbers)
@@ -171,7 +180,8 @@ def _by_clients(
         disable=not console.is_terminal,
         transient=True,
     ) as bar:
-        for one in (replace(plan, kind="none"), plan):
+        # The attack first: one that does not fit the algorithm is refused before any training.
+        for one in (plan, replace(plan, kind="none")):
             line = bar.add_task(one.kind, total=total)
 
             def told(found: Promotion, line: Any = line) -> None:
@@ -186,12 +196,12 @@ def _by_clients(
                     memory=memory, server=server, told=told,
                 )
             )  # fmt: skip
-    _show(results, bound)
-    return {"bound_rows": bound, "clean": results[0].to_json(), "attacked": results[1].to_json()}
+    hit, clean = results
+    _show(clean, hit, bound)
+    return {"bound_rows": bound, "clean": clean.to_json(), "attacked": hit.to_json()}
 
 
-def _show(results: list[Promotion], bound: float) -> None:
-    clean, hit = results
+def _show(clean: Promotion, hit: Promotion, bound: float) -> None:
     plural = "s" * (len(hit.targets) > 1)
     have = ", ".join(map(str, hit.target_clients))
     typer.echo(

@@ -70,11 +70,13 @@ def compare(
     from isthmus.fedrec.compare import CompareOptions, entries, wanted_protocols
     from isthmus.fedrec.compare import compare as go
     from isthmus.fedrec.compare.page import write_report
-    from isthmus.fedrec.options import parse_sets
+    from isthmus.fedrec.options import parse_columns
+    from isthmus.fedrec.runner import see_writable
 
     rules = wanted_protocols(_words(protocols))
     rows, failures = entries(_words(algorithms))
-    named = {what: str(name) for what, name in parse_sets(column or []).items()}
+    see_writable(out)
+    named = parse_columns(column or [])
     found = interactions(data, least=min_interactions, columns=named, say=_say)
     options = CompareOptions(
         out, tuple(range(seeds)), rounds, every, threads, memory << 20, metric, reference

@@ -38,6 +38,16 @@ Noise = Annotated[
         min=0.0,
     ),
 ]
+OwnNoise = Annotated[
+    float,
+    typer.Option(
+        "--noise",
+        metavar="Z",
+        help="Differential privacy: normal noise of Z clips on each client's whole table. Needs "
+        "--clip.",
+        min=0.0,
+    ),
+]
 SecureSum = Annotated[
     bool,
     typer.Option(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from isthmus.cli.fedrec.defences import Clip, ClipRows, Delta, Noise, PseudoItems
+from isthmus.cli.fedrec.defences import Clip, ClipRows, Delta, OwnNoise, PseudoItems
 from isthmus.cli.fedrec.run import Columns, Data, Least, protocols_of, say, show, told_in_lines
 from isthmus.cli.options import (
     DEFAULT_IDENTITY,
@@ -22,6 +22,7 @@ from isthmus.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from isthmus.fedrec import EvalProtocol
     from isthmus.fedrec.devices import Census, Served
     from isthmus.fedrec.population import Longs
 
@@ -74,10 +75,10 @@ def split(
     from isthmus.fedrec import interactions
     from isthmus.fedrec.devices import Census, evenly
     from isthmus.fedrec.devices import split as cut
-    from isthmus.fedrec.options import parse_sets
+    from isthmus.fedrec.options import parse_columns
 
-    rules = protocols_of(protocol or ["honest-sampled"])[0]
-    named = {what: str(name) for what, name in parse_sets(column or []).items()}
+    rules = _one_ground(protocol or ["honest-sampled"])
+    named = parse_columns(column or [])
     found = interactions(data, least=min_interactions, columns=named, say=say)
     groups = evenly(found.users, min(parts, found.users))
     for number, part in enumerate(cut(found, rules, seed, groups), 1):
@@ -104,11 +105,11 @@ def part(
     del debug
     from isthmus.fedrec.devices import Census
     from isthmus.fedrec.devices.own_data import own_part, read_catalogue
-    from isthmus.fedrec.options import parse_sets
+    from isthmus.fedrec.options import parse_columns
     from isthmus.fedrec.sources import read_table
 
     facts = Census.load(census)
-    named = {what: str(name) for what, name in parse_sets(column or []).items()}
+    named = parse_columns(column or [])
     names = read_catalogue(catalogue, facts)
     found, people = own_part(
         read_table(table), facts, names, first, least=min_interactions or 1, columns=named
@@ -153,7 +154,7 @@ def serve(
     pseudo_items: PseudoItems = 0,
     clip: Clip = 0.0,
     clip_rows: ClipRows = 0.0,
-    noise: Noise = 0.0,
+    noise: OwnNoise = 0.0,
     delta: Delta = 1e-5,
     out: Annotated[Path | None, typer.Option(help="Folder for result and checkpoint.")] = None,
     resume: Annotated[
@@ -167,6 +168,7 @@ def serve(
 ) -> None:
     """Train with clients on other machines: the server. Shards `join` it."""
     del debug
+    from isthmus.errors import JobError
     from isthmus.fedrec import RunOptions, recipe
     from isthmus.fedrec.devices import Census, Limits, Plan
     from isthmus.fedrec.devices import serve as run
@@ -182,6 +184,10 @@ def serve(
     usual = ["authors"] if facts.leaks else ["honest-sampled", "full-ranking"]
     chosen = recipe(algorithm, backbone, parse_sets(sets or []))
     plan = Plan(facts, chosen, tuple(protocols_of(protocol or usual)), options)
+    if begin_with is not None and begin_with > facts.clients:
+        raise JobError(f"--begin-with {begin_with}: the population has {facts.clients:,} clients")
+    places = _places(shard, facts)
+    options.see_folder()
     limits = Limits(
         round=deadline, wait=wait, reconnect=reconnect, begin_with=begin_with,
         min_clients=min_clients,
@@ -190,7 +196,7 @@ def serve(
     with Listener(identity, me, listen) as listener:
         say(f"{me} listens at {listener.address}")
         served = run(
-            plan, identity, me, listener, shards=_places(shard, facts), limits=limits, told=told,
+            plan, identity, me, listener, shards=places, limits=limits, told=told,
             say=say,
         )  # fmt: skip
     show_served(served, output)
@@ -226,7 +232,7 @@ def join(
     pseudo_items: PseudoItems = 0,
     clip: Clip = 0.0,
     clip_rows: ClipRows = 0.0,
-    noise: Noise = 0.0,
+    noise: OwnNoise = 0.0,
     wait: Wait = 600.0,
     reconnect: Reconnect = 10.0,
     debug: Debug = False,
@@ -270,6 +276,19 @@ def show_served(served: Served, output: Format) -> None:
         typer.echo(f"{name} was refused: {why}")
 
 
+def _one_ground(names: list[str]) -> EvalProtocol:
+    """One of the protocols, if all of them hold out the same items and train alike."""
+    from isthmus.errors import JobError
+
+    rules = protocols_of(names)
+    if len({one.ground for one in rules}) > 1:
+        raise JobError(
+            "parts are cut for authors or for the honest protocols, not for both",
+            mend="Cut them twice, into two folders.",
+        )
+    return rules[0]
+
+
 def _places(texts: list[str] | None, census: Census) -> dict[str, Longs | None] | None:
     import numpy as np
 
@@ -281,7 +300,9 @@ def _places(texts: list[str] | None, census: Census) -> dict[str, Longs | None] 
     for text in texts:
         name, sign, span = text.partition("=")
         first, _, last = span.partition("-")
-        if sign and not (first.isdigit() and last.isdigit() and int(last) < census.clients):
+        if sign and not (
+            first.isdigit() and last.isdigit() and int(first) <= int(last) < census.clients
+        ):
             raise JobError(
                 f"--shard {text} is not understood",
                 mend=f"Write NAME or NAME=FIRST-LAST, clients of 0 to {census.clients - 1}.",

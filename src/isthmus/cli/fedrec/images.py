@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from isthmus.cli.fedrec.run import see_file
 from isthmus.cli.options import Debug, examples
 
 EXAMPLES = examples(
@@ -35,8 +36,11 @@ def images(
     clients: Annotated[int, typer.Option(help="Clients.", min=2)] = 20,
     skew: Annotated[Skew, typer.Option(help="How images are dealt out.")] = Skew.dirichlet,
     strength: Annotated[
-        float, typer.Option(help="Dirichlet's parameter, less is more skew; or shards a client.")
-    ] = 0.3,
+        float | None,
+        typer.Option(
+            help="Dirichlet's parameter, less is more skew (0.3 if unset); or shards a client (2)."
+        ),
+    ] = None,
     rounds: Annotated[int, typer.Option(help="Rounds.", min=1)] = 50,
     rate: Annotated[float, typer.Option(help="Learning rate.", min=0.0)] = 0.1,
     seed: Annotated[int, typer.Option(help="The first seed.", min=0)] = 0,
@@ -46,10 +50,17 @@ def images(
 ) -> None:
     """Train methods and local-only beside them; accuracy is each client's on its own images."""
     del debug
+    from isthmus.errors import JobError
     from isthmus.fedrec import randomness
     from isthmus.fedrec.images import METHODS, Found, Settings, deal, load, run
     from isthmus.files import write_json
 
+    if algorithm not in ("all", *METHODS):
+        raise JobError(f"there is no method {algorithm!r}", mend=f"Known: {', '.join(METHODS)}.")
+    if out is not None:
+        see_file(out)
+    if strength is None:
+        strength = 2.0 if skew is Skew.shards else 0.3
     names = METHODS if algorithm == "all" else tuple(dict.fromkeys(("local-only", algorithm)))
     pictures, found = load(data), list[Found]()
     for number in range(seed, seed + seeds):

@@ -39,6 +39,13 @@ EXAMPLES = examples(
     "--algorithm ease",
 )
 ALL = "all"
+LEAVES = {
+    "nothing": "Nothing leaves the device.",
+    "sums": "The server needs sums over clients alone, so a secure sum can hide single uploads.",
+    "tables": "The server needs each client's own item table.",
+    "vectors": "The server needs each client's own item rows and its user's vector.",
+    "interactions": "The interactions leave the device: they are pooled.",
+}
 SHOWN = ("hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr@10")
 
 Data = Annotated[
@@ -105,8 +112,8 @@ def run(
 ) -> None:
     """Train one algorithm and judge it; the result does not depend on threads or memory."""
     del debug
-    from isthmus.fedrec import RunOptions, interactions, recipe
-    from isthmus.fedrec.options import parse_sets
+    from isthmus.fedrec import RunOptions, checkpoint, interactions, recipe
+    from isthmus.fedrec.options import parse_columns, parse_sets
     from isthmus.fedrec.privacy import Defences
 
     defences = Defences(
@@ -115,11 +122,14 @@ def run(
     )  # fmt: skip
     wanted = protocols_of(protocol or ["honest-sampled", "full-ranking"])
     chosen = recipe(algorithm, backbone, parse_sets(sets or []))
-    named = {what: str(name) for what, name in parse_sets(column or []).items()}
+    named = parse_columns(column or [])
     found = interactions(data, least=min_interactions, columns=named, say=say)
+    rounds = rounds_of(chosen, rounds)
     results = []
     for rules in _by_ground(wanted):
         folder = out / ("authors" if rules[0].leaks else "honest") if out else None
+        if resume and folder and not (folder / checkpoint.FILE).is_file():
+            say(f"{folder} holds no checkpoint: this begins with round 1")
         options = RunOptions(
             seed, rounds, every, threads, memory << 20, folder=folder, resume=resume,
             defences=defences,
@@ -136,11 +146,40 @@ def say(text: str) -> None:
     typer.echo(text, err=True)
 
 
+def see_file(path: Path) -> None:
+    """See that a result can be written to `path`, before the work that it is the result of.
+
+    Raises:
+        JobError: it is a folder.
+        StorageError: its folder cannot be written.
+    """
+    from isthmus.errors import JobError
+    from isthmus.fedrec.runner import see_writable
+
+    if path.is_dir():
+        raise JobError(f"--out {path} is a folder", mend="Name a file, such as found.json.")
+    see_writable(path.parent)
+
+
 def protocols_of(names: list[str]) -> list[EvalProtocol]:
     """The protocols of these names, or all. Raises JobError for one that is not there."""
     from isthmus.fedrec import PROTOCOLS, protocol
 
-    return list(PROTOCOLS.values()) if ALL in names else [protocol(name) for name in names]
+    wanted = PROTOCOLS if ALL in names else dict.fromkeys(names)
+    return [protocol(name) for name in wanted]
+
+
+def rounds_of(chosen: Recipe, wanted: int | None) -> int:
+    """The rounds that a run has: those wanted, the algorithm's own number, or one is all."""
+    usual = chosen.algorithm.rounds
+    if usual == 1 and (wanted or 1) > 1:
+        say(f"{chosen.algorithm.title} is done in one round")
+    return 1 if usual == 1 else wanted or usual
+
+
+def counted(rounds: int) -> str:
+    """`1 round`, `20 rounds`."""
+    return f"{rounds} round{'s' * (rounds > 1)}"
 
 
 def _by_ground(wanted: list[EvalProtocol]) -> list[list[EvalProtocol]]:
@@ -159,8 +198,9 @@ def _train(
     total = options.rounds or chosen.algorithm.rounds
     console = Console(stderr=True)
     names = ", ".join(one.name for one in rules)
+    title = chosen.algorithm.called(chosen.backbone)
     if not console.is_terminal:
-        say(f"{chosen.algorithm.called(chosen.backbone)} on {data.name} ({names}): {total} rounds")
+        say(f"{title} on {data.name} ({names}): {counted(total)}")
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -171,7 +211,6 @@ def _train(
         disable=not console.is_terminal,
         transient=True,
     ) as bar:
-        title = chosen.algorithm.called(chosen.backbone)
         line = bar.add_task(f"{title} · {names}", total=total, note="compiling")
 
         def told(result: RunResult) -> None:
@@ -226,7 +265,7 @@ def show(results: list[RunResult]) -> None:
     Console(file=sys.stdout, width=None if sys.stdout.isatty() else 120).print(table)
     for result in results:
         typer.echo(_cost(result))
-    typer.echo(f"Leaves the device: {first.leaves}.")
+    typer.echo(_leaves(first))
     for sentence in first.privacy.get("protects", ()):
         typer.echo(sentence)
     if any("authors" in result.outcomes for result in results):
@@ -236,6 +275,14 @@ def show(results: list[RunResult]) -> None:
         )
 
 
+def _leaves(result: RunResult) -> str:
+    """What the server learns: sums being enough does not mean that sums alone are sent."""
+    text = LEAVES.get(result.leaves, f"Leaves the device: {result.leaves}.")
+    if result.leaves == "sums" and not result.privacy.get("secure_sum"):
+        text += " Without one it sees these uploads."
+    return text
+
+
 def _cost(result: RunResult) -> str:
     rounds = result.rounds
     seconds = sorted(one.seconds for one in rounds)[len(rounds) // 2]
@@ -243,6 +290,6 @@ def _cost(result: RunResult) -> str:
     down = sum(one.down for one in rounds) / max(1, sum(one.clients for one in rounds))
     names = ", ".join(result.outcomes)
     return (
-        f"{names}: {len(rounds)} round{'s' * (len(rounds) > 1)} of {seconds:.3f} s (median), "
+        f"{names}: {counted(len(rounds))} of {seconds:.3f} s (median), "
         f"{up / 1024:,.1f} KiB up and {down / 1024:,.1f} KiB down a client and round"
     )
