@@ -20,12 +20,12 @@ block of AES for each row, column and bin. For each feature party B::
                              missing values
     B -> L   trees.sides     the rows that go left at B's splits, a bit each
     L -> B   trees.rows      the same for others' splits
-    B -> L   trees.sums      shares of the sums of the smaller of each two children (the other's is
-                             the difference); which cuts of both leave enough rows
+    B -> L   trees.sums      its shares of each two children's sums, of which it adds up the smaller
+                             child's (the other's is the difference); the cuts allowed in both
 
 L takes its own share off, which gives the exact sums in fixed point, of 40 bits or fewer: so few
 that a sum is exact in float64 as well. So a model of several parties is equal to that of the same
-columns in one table, to the last bit.
+columns in one table, to the last bit, unless `cell` or `noise` ask for less.
 
 **Security model: semi-honest.** What each side learns:
 
@@ -34,8 +34,10 @@ columns in one table, to the last bit.
   sides; the side of each row at the splits that it chose of B's. It is what SecureBoost's active
   party learns. L knows the g and h it sums: in a node of few rows the exact sum of a bin can be
   taken apart into the rows it is of (a subset sum, or by differences between trees), and tells L
-  these rows' bins. `min_rows` and a small `depth` keep nodes large, `bits` makes g and h coarse,
-  and the first `own_trees` ask B nothing.
+  these rows' bins. With `cell` no sum is of fewer rows: B puts neighbouring bins together, alike in
+  siblings and by whole groups of their parent, so that no fewer follow from a column's sums in a
+  tree. `bits` makes g and h coarse, a small `depth` keeps nodes large, `noise` hides sums, and the
+  first `own_trees` ask B nothing.
 - B: the rows of each node, from which it learns which rows the label party and other partners
   found alike, and which splits of its own served; rows held out for `valid`. Nothing of g, h or the
   labels: these are masked as the primitive says.
