@@ -171,10 +171,10 @@ def check_whole(column: pl.Series, party: str) -> None:
 
 def _number(column: pl.Series) -> NumberColumn:
     values = column.to_numpy()
-    mean, deviation = float(values.mean()), float(values.std())
-    # Rounding leaves a constant column with a tiny deviation.
-    varies = deviation > 1e-12 * max(abs(mean), 1e-300)
-    return NumberColumn(column.name, mean, deviation if varies else 1.0)
+    if values.min() == values.max():
+        # Its mean is off by a rounding.
+        return NumberColumn(column.name, float(values[0]))
+    return NumberColumn(column.name, float(values.mean()), float(values.std()) or 1.0)
 
 
 def _levels(column: pl.Series, least: int, party: str) -> LevelsColumn:

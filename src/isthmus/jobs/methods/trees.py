@@ -57,9 +57,9 @@ class TreesLearner:
     def train(self, context: Context) -> None:
         """Raises DataError, TrainError, LinkError, StorageError."""
         began = context.clock()
+        options = options_of(context.spec, _agree_on_classes(context))
         own = own_of(context)
         split = split_of(context, own)
-        options = options_of(context.spec, _agree_on_classes(context))
         model = _fit(context.session, context, own, _columns(own), split, options)
         folder = context.step("train")
         model.save(folder.file(MODEL))

@@ -79,7 +79,8 @@ def _of_targets(report: Report) -> str:
     job, known = report.job, [one for one in report.targets if one.federation is not None]
     if not known:
         return ""
-    first = known[0]
+    # Of counts and costs a mean error is mostly noise: what counts is their order.
+    first = next((one for one in known if one.metric == "Gini"), known[0])
     if first.kind == "retrieval":
         return _of_retrieval(report, first)
     said = (
@@ -105,7 +106,7 @@ def _of_retrieval(report: Report, recall: TargetFigures) -> str:
     return f"{said}; {job.label_party} alone has {as_percent(recall.label_party_alone, 2)}."
 
 
-_METRICS = {"RMSE": "a root mean square error", "accuracy": "an accuracy"}
+_METRICS = {"RMSE": "a root mean square error", "accuracy": "an accuracy", "Gini": "a Gini index"}
 
 
 def cautions(metrics: Metrics) -> tuple[str, ...]:

@@ -79,8 +79,8 @@ def lorenz_charts(report: Report) -> tuple[Chart, ...]:
         title="Lorenz curve",
         caption=(
             "The test samples from the lowest prediction up: the share of all that came true that "
-            "is theirs. The further below the diagonal, the better; Gini's coefficient is twice "
-            "the area between."
+            "is theirs. The further below the diagonal, the better; Gini's index is twice the "
+            "area between."
         ),
         x_label="share of samples, lowest predictions first",
         y_label="share of the total",
