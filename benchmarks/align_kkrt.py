@@ -58,16 +58,22 @@ def _measure(sizes: list[int], repeats: int) -> Result:
     runs: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        made = {name: create_identity(folder / name, name, days=2) for name in (HERE, THERE)}
-        trust(folder / HERE, made[THERE].certificate_path)
-        trust(folder / THERE, made[HERE].certificate_path)
+        make_identities(folder)
         for count in sizes:
             for protocol, times in (("kkrt", repeats), ("ecdh", 1)):
-                runs += [_run(protocol, count, folder) for _ in range(times)]
+                runs += [run_pair(protocol, count, folder) for _ in range(times)]
     return _result(runs, max(sizes), machine)
 
 
-def _run(protocol: str, count: int, folder: Path) -> dict[str, Any]:
+def make_identities(folder: Path) -> None:
+    """Two parties that trust each other."""
+    made = {name: create_identity(folder / name, name, days=2) for name in (HERE, THERE)}
+    trust(folder / HERE, made[THERE].certificate_path)
+    trust(folder / THERE, made[HERE].certificate_path)
+
+
+def run_pair(protocol: str, count: int, folder: Path) -> dict[str, Any]:
+    """Align once in two processes over TLS; what it took."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -152,7 +158,7 @@ def _result(runs: list[dict[str, Any]], largest: int, machine: dict[str, Any]) -
         rows=[_row(run) for run in medians.values()],
         raw={"runs": runs},
         machine=machine,
-        versions=versions("cryptography", "numpy", "pynacl"),
+        versions=versions("cryptography", "gmpy2", "numpy", "pynacl"),
     )
 
 
