@@ -1,0 +1,331 @@
+"""Jobs that look at tables: they find what one table would tell, and each party sees its own."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import StandardScaler
+from tests.jobs.tables import made_up
+
+from isthmus.errors import DataError, IsthmusError
+from isthmus.jobs import tabular
+from isthmus.jobs.artefacts import PartyFolder
+from isthmus.jobs.context import Context
+from isthmus.jobs.local import run_one
+from isthmus.session import Session, run_parties
+from isthmus.stats import (
+    BinningOptions,
+    CleanRule,
+    Correlation,
+    ProfilePolicy,
+    SplitPca,
+    TableProfile,
+    WoeFit,
+    drift,
+    fit_cleaning,
+    fit_woe,
+    profile,
+    shown_profile,
+)
+
+pytest.importorskip("tenseal")
+
+LOOKS = """\
+profile: {least: 30, bins: 8}
+bin: {bins: 4, least: 20, tell: woe}
+correlation: {}
+pca: {components: 3}
+"""
+CLEAN = "parties.alice.clean={a0: {missing: mean, standardise: true}, town: {missing: mode}}"
+ALICE, BOB = ["a0", "a1", "town"], ["b0", "b1", "colour"]
+
+
+@pytest.fixture
+def tables(tmp_path):
+    found = made_up(tmp_path, 700)
+    # Some rows are at one party alone, and some values nowhere.
+    found.frames["bob"] = found.frames["bob"].filter(pl.col("id") < 600)
+    gap = pl.col("id") % 17 == 3
+    found.spoil("bob")
+    found.spoil("alice", a0=pl.when(gap).then(None).otherwise("a0"))
+    found.spoil("alice", town=pl.when(pl.col("id") % 50 == 7).then(None).otherwise("town"))
+    return found
+
+
+def view(tables, job, party):
+    session = Session(me=party, parties=job.spec.order, label_party="bob", seed=job.spec.seed)
+    return Context(job=job, session=session, folder=PartyFolder(tables.at(job, party)))
+
+
+def samples(tables, job, party):
+    """The party's own rows in the agreed order, and which of them are training samples."""
+    rows = np.load(tables.at(job, party, "align", "rows.npy"))
+    split = np.fromfile(tables.at(job, party, "encode", "split.npy"), np.uint8)[-len(rows) :]
+    return tables.frames[party][rows], np.flatnonzero(split == 0)
+
+
+def steps_of(tables, job, party):
+    lines = tables.at(job, party, "log.jsonl").read_text().splitlines()
+    return [(one["event"], one.get("step")) for one in map(json.loads, lines)]
+
+
+def test_all_looks_are_those_of_one_table(tables):
+    job = tables.job(LOOKS, CLEAN)
+    reports = tables.run(job)
+    alice, train = samples(tables, job, "alice")
+    bob, _ = samples(tables, job, "bob")
+    assert (alice["id"] == bob["id"]).all()
+    assert len(bob) == 600
+    rules = {"a0": CleanRule(missing="mean", standardise=True), "town": CleanRule(missing="mode")}
+    cleaning = fit_cleaning(alice.select(ALICE), rules, train)
+    mine = tabular.load(view(tables, job, "alice"))
+    assert_frame_equal(mine, cleaning.apply(alice.select(ALICE)))
+    assert mine["a0"].gather(train.tolist()).mean() == pytest.approx(0, abs=1e-12)
+
+    own = TableProfile.load(tables.at(job, "alice", "profile", "own.json"))
+    assert own == profile(mine, bins=8)
+    seen = TableProfile.load(tables.at(job, "bob", "profile", "partners", "alice.json"))
+    assert seen == shown_profile(mine, ProfilePolicy(least=30, bins=8))
+    assert seen == TableProfile.load(tables.at(job, "alice", "profile", "shown.json"))
+    whole, rows = tables.frames["alice"], np.load(tables.at(job, "alice", "align", "rows.npy"))
+    told = json.loads(tables.at(job, "alice", "profile", "drift.json").read_text())
+    expected = drift(cleaning.apply(whole.select(ALICE)), rows)
+    assert [one["psi"] for one in told] == pytest.approx([one.psi for one in expected])
+    assert not tables.at(job, "bob", "profile", "drift.json").exists()
+
+    joined = pl.concat([bob.select(BOB), mine], how="horizontal")
+    alone = Session(me="bob", parties=("bob",), label_party="bob")
+    pooled = fit_woe(
+        alone, joined[train], label=bob["y"].to_numpy()[train], options=BinningOptions(bins=4)
+    )
+    woe = {column.column: column for column in pooled.columns}
+    found = WoeFit.load(tables.at(job, "bob", "bin", "bins.json"))
+    assert sorted(woe) == sorted(column.column for column in found.columns)
+    for column in found.columns:
+        assert column.table == woe[column.column].table
+    for column in WoeFit.load(tables.at(job, "alice", "bin", "bins.json")).columns:
+        np.testing.assert_allclose(column.woe, woe[column.column].woe, atol=1e-12)
+        assert column.table is None
+
+    numbers = joined.select("b0", "b1", "a0", "a1").to_numpy()
+    for party in ("alice", "bob"):
+        matrix = Correlation.load(tables.at(job, party, "correlate", "correlation.json"))
+        np.testing.assert_allclose(matrix.array(), np.corrcoef(numbers, rowvar=False), atol=1e-8)
+    scaled = StandardScaler().fit_transform(numbers)
+    components = PCA(3).fit(scaled)
+    axes = np.hstack(
+        [SplitPca.load(tables.at(job, p, "pca", "pca.json")).axes for p in ("bob", "alice")]
+    )
+    sign = np.sign((axes * components.components_).sum(axis=1))
+    np.testing.assert_allclose(axes, components.components_ * sign[:, None], atol=1e-6)
+    halves = [np.load(tables.at(job, p, "pca", "scores.npy")) for p in ("bob", "alice")]
+    np.testing.assert_allclose(sum(halves), components.transform(scaled) * sign, atol=1e-4)
+
+    looks = reports["bob"]["looks"]
+    ivs = [column["iv"] for column in looks["bins"]["columns"]]
+    assert ivs == sorted(ivs, reverse=True)
+    assert looks["correlation"]["left_out"] == {"colour": "it has categories"}
+    assert reports["alice"]["looks"]["correlation"]["left_out"] == {"town": "it has categories"}
+    assert reports["alice"]["looks"]["profile"]["own"][0]["drift_psi"] == told[0]["psi"]
+
+
+def test_a_feature_partys_report_holds_what_it_was_told(tables):
+    text = "bin: {bins: 4, tell: keep, least_iv: 0.05}\ncorrelation: {share: false}\n"
+    job = tables.job(text, CLEAN)
+    reports = tables.run(job)
+    theirs = reports["alice"]["looks"]
+    assert {column["party"] for column in theirs["bins"]["columns"]} == {"alice"}
+    for column in theirs["bins"]["columns"]:
+        assert column["iv"] is None
+        assert {(one["positives"], one["woe"]) for one in column["bins"]} == {(None, None)}
+        assert sum(one["rows"] for one in column["bins"]) == 420
+    assert theirs["correlation"]["matrix"] == []
+    assert not tables.at(job, "alice", "correlate", "correlation.json").exists()
+    assert reports["alice"]["data"]["positive_rate"] is None
+    mine = reports["bob"]["looks"]
+    kept = {(c["party"], c["column"]) for c in mine["bins"]["columns"] if c["keep"]}
+    assert ("alice", "a1") not in kept
+    assert ("alice", "a0") in kept
+    # What follows is without columns of little IV, at their owners.
+    for party in ("alice", "bob"):
+        names = {name for owner, name in kept if owner == party}
+        assert set(tabular.model_table(view(tables, job, party)).columns) == names
+    assert reports["alice"]["looks"]["correlation"]["left_out"]["a1"] == "its IV is too small"
+
+
+def test_woe_in_place_of_values(tables):
+    job = tables.job(LOOKS, "bin.transform=true")
+    reports = tables.run(job)
+    for party, names in (("alice", ALICE), ("bob", BOB)):
+        context = view(tables, job, party)
+        found = WoeFit.load(tables.at(job, party, "bin", "bins.json"))
+        own, _ = samples(tables, job, party)
+        table = tabular.model_table(context)
+        assert table.equals(found.transform(own.select(names)))
+        assert table.columns == names
+        assert all(kind == pl.Float64 for kind in table.dtypes)
+    assert len(reports["bob"]["looks"]["correlation"]["columns"]) == 6
+    assert reports["bob"]["looks"]["correlation"]["left_out"] == {}
+
+
+def test_rows_without_a_value_take_no_part(tables):
+    job = tables.job("profile: {}\n", "parties.alice.clean={a0: {missing: drop}}")
+    reports = tables.run(job)
+    gone = tables.frames["alice"].filter(pl.col("a0").is_null())
+    left = set(range(600)) - set(gone["id"].to_list())
+    for party in ("alice", "bob"):
+        assert set(samples(tables, job, party)[0]["id"].to_list()) == left
+    assert reports["alice"]["looks"]["rows_dropped"] == len(gone)
+    assert reports["alice"]["alignment"]["own_rows"] == 700
+    assert reports["alice"]["alignment"]["own_keys"] == 700 - len(gone)
+    assert reports["bob"]["alignment"]["partner_keys"] == {"alice": 700 - len(gone)}
+    assert reports["bob"]["looks"]["rows_dropped"] == 0
+    assert reports["alice"]["looks"]["profile"]["own"][0]["missing"] == 0
+    # The rest that drift compares with is of rows that could have been aligned.
+    table = tables.frames["alice"].filter(pl.col("a0").is_not_null())
+    inside = np.flatnonzero((table["id"] < 600).to_numpy())
+    assert reports["alice"]["looks"]["profile"]["own"][0]["drift_psi"] == pytest.approx(
+        drift(table.select("a0"), inside)[0].psi
+    )
+
+
+def test_resuming_skips_what_is_finished_and_makes_the_damaged_anew(tables):
+    job = tables.job(LOOKS, CLEAN)
+    before = tables.run(job)["bob"]["looks"]
+    names = ["align", "encode", "profile", "bin", "correlate", "pca"]
+    assert [step for event, step in steps_of(tables, job, "bob") if event == "step.end"] == names
+    assert tables.run(job, resume=True)["bob"]["looks"] == before
+    skipped = [step for event, step in steps_of(tables, job, "bob") if event == "step.skip"]
+    assert skipped == names
+    path = tables.at(job, "alice", "correlate", "correlation.json")
+    path.write_text("{}")
+    assert tables.run(job, resume=True)["bob"]["looks"] == before
+    done = [step for event, step in steps_of(tables, job, "bob") if event == "step.end"]
+    assert done == [*names, "correlate", "pca"]
+    assert Correlation.load(path).rows == 600
+
+
+def test_three_parties(tables):
+    job = tables.job(LOOKS, CLEAN, third=True)
+    reports = tables.run(job)
+    bob, train = samples(tables, job, "bob")
+    carol, _ = samples(tables, job, "carol")
+    matrix = Correlation.load(tables.at(job, "bob", "correlate", "correlation.json"))
+    assert matrix.parties == ("bob", "bob", "alice", "alice", "carol", "carol")
+    mine = tabular.load(view(tables, job, "alice"))
+    parts = [bob.select("b0", "b1"), mine.select("a0", "a1"), carol.select("c0", "c1")]
+    numbers = np.hstack([part.to_numpy() for part in parts])
+    np.testing.assert_allclose(matrix.array(), np.corrcoef(numbers, rowvar=False), atol=1e-8)
+    columns = reports["bob"]["looks"]["bins"]["columns"]
+    assert len(columns) == 8
+    alone = Session(me="bob", parties=("bob",), label_party="bob")
+    pooled = fit_woe(
+        alone,
+        carol.select("c0", "c1")[train],
+        label=bob["y"].to_numpy()[train],
+        options=BinningOptions(bins=4),
+    )
+    ivs = {column["column"]: column["iv"] for column in columns if column["party"] == "carol"}
+    assert ivs == {column.column: pytest.approx(column.iv) for column in pooled.columns}
+    partners = [one["party"] for one in reports["bob"]["looks"]["profile"]["partners"]]
+    assert partners == ["alice", "carol"]
+    assert [one["party"] for one in reports["carol"]["looks"]["profile"]["partners"]] == ["bob"]
+    scores = [np.load(tables.at(job, p, "pca", "scores.npy")) for p in job.spec.order]
+    found = SplitPca.load(tables.at(job, "bob", "pca", "pca.json"))
+    np.testing.assert_allclose(sum(scores).var(axis=0, ddof=1), found.variance, rtol=1e-3)
+
+
+def test_noise_is_drawn_for_partners_alone(tables):
+    job = tables.job("profile: {least: 30, epsilon: 0.5}\n")
+    report = tables.run(job)["bob"]
+    profile_ = report["looks"]["profile"]
+    assert profile_["epsilon"] == 0.5
+    assert profile_["shown"] is None
+    assert not tables.at(job, "bob", "profile", "shown.json").exists()
+    (alice,) = profile_["partners"]
+    assert {one["mean"] for one in alice["columns"]} == {None}
+    assert profile_["own"][0]["mean"] is not None
+
+
+def test_a_job_may_look_before_it_trains_a_network(tables):
+    text = "profile: {}\nbin: {}\n"
+    small = "train={epochs: 1, batch_size: 128, model: {dim: 2, bottom: [4], top: [4]}}"
+    report = tables.run(tables.job(text, small))["bob"]
+    names = [phase["name"] for phase in report["phases"]]
+    assert names[-6:] == ["encode", "profile", "bin", "train", "evaluate", "predict"]
+    assert report["metrics"]["federation"]["auc"] > 0
+    assert report["looks"]["bins"]["columns"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said", "mend"),
+    [
+        (
+            (),
+            "'a0' is missing in 36 of 600 aligned rows of alice",
+            "parties.alice.clean.a0.missing",
+        ),
+        (
+            ("bin={least_iv: 5}", "parties.alice.clean={a0: {missing: mean}}"),
+            "alice has no column of numbers (a0: its IV is too small",
+            "leave out correlation and pca",
+        ),
+        (
+            ("parties.bob.clean={b1: {clip: [50, 60], standardise: true}}",),
+            "parties.bob.clean.b1: column 'b1' does not vary in the training rows",
+            "do not standardise it",
+        ),
+        (
+            ("correlation.share=false", "pca={}", "parties.bob.features={b0: numeric}", CLEAN),
+            "bob has one column of numbers, whose correlations the axes would tell",
+            "`correlation` with `share: true`",
+        ),
+    ],
+)
+def test_what_cannot_be_looked_at_is_named(tables, change, said, mend):
+    with pytest.raises(DataError) as caught:
+        tables.run(tables.job("correlation: {}\n", *change))
+    assert said in caught.value.message
+    assert mend in caught.value.mend
+
+
+def test_a_constant_is_left_out_of_correlations(tables):
+    tables.spoil("bob", b1=pl.lit(3.5))
+    report = tables.run(tables.job("correlation: {}\n", CLEAN))["bob"]
+    assert report["looks"]["correlation"]["left_out"]["b1"] == "it does not vary"
+    assert report["looks"]["correlation"]["columns"] == ["b0", "a0", "a1"]
+
+
+def test_an_applied_model_cleans_as_it_was_trained(tables):
+    rules = "parties.alice.clean={a0: {missing: mean, standardise: true}, town: {missing: mode}}"
+    rest = ("evaluate.alone=false", rules, "predict.rows=all")
+    first = tables.job("linear: {}\n", *rest)
+    tables.run(first)
+    statistics = tables.at(first, "alice", "encode", "cleaning.json").read_text()
+    tables.spoil("alice", a0=pl.col("a0") * 3)
+    later = tables.job("linear: {}\n", *rest, f"predict.model={first.folder_name}")
+    tables.run(later)
+    assert tables.at(later, "alice", "encode", "cleaning.json").read_text() == statistics
+    values = tabular.load(view(tables, later, "alice"))["a0"]
+    assert abs(values.mean()) > 1
+    assert len(pl.read_parquet(tables.at(later, "bob", "predict", "predictions.parquet"))) == 600
+
+
+def test_a_partner_is_told_no_column(tables):
+    job = tables.job("correlation: {}\n")
+    out = tables.folder / "runs"
+
+    def program(session):
+        try:
+            run_one(session, job)
+        except IsthmusError as error:
+            return error
+
+    found = run_parties(
+        dict.fromkeys(job.spec.order, program), label_party="bob", folder=out / job.folder_name
+    )
+    assert "'a0'" in found["alice"].message
+    assert "a0" not in str(found["bob"])
