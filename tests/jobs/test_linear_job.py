@@ -209,7 +209,10 @@ def test_the_model_is_applied_to_another_table(logistic, tmp_path):
         "parties.alice.table=new-alice.csv",
         "parties.bob.table=new-bob.csv",
     )
-    tables.run(later)
+    reports = tables.run(later)
+    assert 0 < reports["bob"]["fitted"]["stability"]["psi"] < 0.5
+    assert reports["alice"]["fitted"]["stability"] is None
+    assert "training to these rows" in tables.at(later, "bob", "report.html").read_text()
     found = predictions(tables, later)
     both = found.join(predictions(tables, job), on="id")
     assert len(both) > 5

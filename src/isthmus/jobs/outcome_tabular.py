@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import polars as pl
 from safetensors.numpy import load_file
 
 from isthmus.errors import StorageError
-from isthmus.jobs.artefacts import PartyFolder
+from isthmus.jobs.artefacts import PartyFolder, StepFolder
 from isthmus.jobs.job import Job
-from isthmus.jobs.measured import Measured
+from isthmus.jobs.measured import Measured, Scores
 from isthmus.jobs.report import figures_of
 from isthmus.jobs.report.parts import Scalar
 from isthmus.jobs.report.tabular import (
@@ -24,6 +25,7 @@ from isthmus.jobs.report.tabular import (
     TreePoint,
 )
 from isthmus.jobs.steps import encode
+from isthmus.jobs.steps.predict import PREDICTIONS
 from isthmus.jobs.steps.train import RESULT
 from isthmus.jobs.targets import load_targets
 from isthmus.metrics import binary_metrics
@@ -43,27 +45,33 @@ ARTEFACTS = {
 
 
 def fitted_facts(job: Job, folder: PartyFolder, measured: Measured | None) -> Fitted | None:
-    """What was learnt in place of a network; None of a network, of nothing, and where an earlier
-    model is applied.
+    """What was learnt in place of a network, here or in the job whose model is applied; None of a
+    network, and of nothing.
 
     Raises:
         StorageError: a file is missing or is none of this training.
     """
-    spec = job.spec
-    if spec.learns not in ("linear", "trees") or spec.applies:
+    spec, trained = job.spec, folder
+    if spec.learns not in ("linear", "trees"):
         return None
-    step = folder.step("train")
+    if spec.predict.model is not None:
+        trained = PartyFolder(folder.path.parent.parent / spec.predict.model / folder.path.name)
+    step = trained.step("train")
     found = step.read_json(RESULT)
     stability = None
-    if measured is not None and step.file(FITTED).exists():
-        stability = _stability(folder, measured)
+    if step.file(FITTED).exists():
+        before = load_file(step.file(FITTED))["scores"]
+        if spec.applies:
+            stability = _drift(folder, before)
+        elif measured is not None:
+            stability = _stability(folder, measured, before)
     try:
         facts = _linear(found) if spec.learns == "linear" else _trees(found)
         return Fitted(
             kind=spec.learns,
             settings=_settings(job),
             seconds=found["seconds"],
-            card=_card(job, folder),
+            card=_card(job, step),
             stability=stability,
             **facts,
         )
@@ -108,11 +116,11 @@ def _settings(job: Job) -> dict[str, Scalar]:
     return chosen
 
 
-def _card(job: Job, folder: PartyFolder) -> CardFacts | None:
-    spec, path = job.spec.scorecard, folder.step("train").file(CARD)
+def _card(job: Job, step: StepFolder) -> CardFacts | None:
+    spec = job.spec.scorecard
     if spec is None:
         return None
-    card = Scorecard.load(path)
+    card = Scorecard.load(step.file(CARD))
     return CardFacts(
         base=card.base,
         points=spec.points,
@@ -125,12 +133,11 @@ def _card(job: Job, folder: PartyFolder) -> CardFacts | None:
     )
 
 
-def _stability(folder: PartyFolder, measured: Measured) -> Stability | None:
-    """The federation's scores of the training samples beside those of the test samples."""
+def _stability(folder: PartyFolder, measured: Measured, before: Scores) -> Stability | None:
+    """The federation's scores of the training samples, `before`, beside the test samples'."""
     inputs = folder.step("encode").path
     labels, targets = encode.load_labels(inputs), load_targets(inputs)
     train = encode.load_split(inputs, len(labels)).train
-    before = load_file(folder.step("train").file(FITTED))["scores"]
     if before.ndim > 1 or "federation" not in measured.scores:
         return None
     if len(before) != len(train):
@@ -140,3 +147,13 @@ def _stability(folder: PartyFolder, measured: Measured) -> Stability | None:
         training = figures_of(binary_metrics(targets.column(labels[train], 0), before))
     after = np.asarray(measured.scores["federation"], np.float64)
     return Stability(psi=psi_of_scores(before, after), training=training)
+
+
+def _drift(folder: PartyFolder, before: Scores) -> Stability | None:
+    """The scores of the training samples, `before`, beside those that were predicted here."""
+    path = folder.step("predict").file(PREDICTIONS)
+    if before.ndim > 1 or not path.exists():
+        return None
+    table = pl.read_parquet(path)
+    name = "probability" if "probability" in table.columns else "value"
+    return Stability(psi=psi_of_scores(before, table[name].to_numpy()))

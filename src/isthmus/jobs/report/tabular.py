@@ -74,7 +74,9 @@ class CardFacts(Part):
 
 
 class Stability(Part):
-    """The model on its training samples beside the test samples; only at the label party."""
+    """The model on its training samples beside the test samples, or those that an earlier model is
+    applied to; only at the label party.
+    """
 
     psi: NonNegativeFloat
     """Population stability index of the scores, over tenths of those of the training samples."""

@@ -68,7 +68,8 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
     if fitted.dispersion is not None and fitted.family not in ("logistic", "poisson"):
         yield "dispersion", as_number(fitted.dispersion)
     if fitted.stability is not None:
-        yield "PSI of scores, training to test", as_figure(fitted.stability.psi)
+        rows = "test" if report.job.applies is None else "these rows"
+        yield f"PSI of scores, training to {rows}", as_figure(fitted.stability.psi)
         if (training := fitted.stability.training) is not None:
             yield "AUC on training samples", as_figure(training.auc)
             yield "KS on training samples", as_figure(training.ks)
