@@ -107,8 +107,11 @@ class SharedTable(Method):
             )
         fleet = self.task.fleet
         loss = tally.mean if fleet is None else fleet.loss()
+        # Of devices under masks some may have been lost since they trained.
+        trained = tally.clients if fleet is None else fleet.took_part()
         down = tally.clients * (self.shared.items.nbytes + self.shared.network.nbytes)
-        return RoundReport(loss, tally.clients, tally.up, down)
+        up = tally.up if tally.sealed is None else tally.sealed.up
+        return RoundReport(loss, trained, up, down)
 
     def _trained(self, work: Work, clients: Longs) -> Iterator[Uploads]:
         """The round's uploads, from here or from where the clients are."""
@@ -136,7 +139,7 @@ class SharedTable(Method):
             return
         whole = self.task.sealing.seal(chunks, number)
         assert whole.sealed is not None
-        tally.sealed, tally.up = whole.sealed, whole.sealed.up
+        tally.sealed = whole.sealed
         yield whole
 
     def score(self, clients: Longs, candidates: Candidates) -> Floats:
@@ -210,6 +213,7 @@ class Tally:
         """Count a chunk: touched rows with their item numbers, and the networks."""
         self.up += sent.rows.nbytes + sent.items.nbytes + sent.network.nbytes
         self.clients += len(sent.clients)
+        self.sealed = sent.sealed
         self._units += loss_units(loss)
 
     @property

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from isthmus.cli.main import app
 from isthmus.errors import JobError
-from isthmus.fedrec.devices import Line, Part
+from isthmus.fedrec.devices import Conduct, Line, Part
 from isthmus.fedrec.devices import join as join_run
 from isthmus.link import Listener
 
@@ -144,3 +144,29 @@ def test_the_server_refuses_before_it_listens(table, tmp_path, monkeypatch, word
     )  # fmt: skip
     assert told in str(result.exception)
     assert "listens" not in result.output
+
+
+def test_a_run_under_masks(table, tmp_path, identities):
+    parts = tmp_path / "parts"
+    assert fedrec("split", "--data", table, "--parts", 3, "--out", parts).exit_code == 0
+    with Listener(identities / "hub", "hub") as listener:
+        address = listener.address
+
+    def join(name, number):
+        line = Line(identities / name, name, "hub", address, wait=60)
+        join_run(Part.load(parts / f"{number}.part"), line, Conduct(sums_only=True))
+
+    names = list(enumerate(("ann", "ben", "cat"), 1))
+    threads = [threading.Thread(target=join, args=(b, a), daemon=True) for a, b in names]
+    for one in threads:
+        one.start()
+    served = fedrec(
+        "serve", "--census", parts / "census.json", "--algorithm", "fedavg", "--as", "hub",
+        "--identity", identities / "hub", "--listen", address, "--rounds", 1, "--set", "dim=4",
+        "--wait", 60, "--secure-sum",
+    )  # fmt: skip
+    assert served.exit_code == 0, served.output
+    for one in threads:
+        one.join(30)
+    assert "no client's part" in " ".join(served.output.split())
+    assert "one by one" not in served.output

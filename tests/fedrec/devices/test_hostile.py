@@ -154,7 +154,9 @@ def test_a_shard_takes_no_module_nor_unknown_names_from_the_server(federation):
         {"values": {"nonsense": 1}},
         {"algorithm": "fedca", "values": {}},
         {"defences": {"noise": 1.0}},
-        {"defences": {"secure_sum": True}},
+        {"defences": {"secure_sum": True, "clip": 1.0, "noise": 1.0}},
+        {"defences": {"secure_sum": True, "dropouts": 0.1}},
+        {"algorithm": "fedatt", "values": {}, "defences": {"secure_sum": True}},
     ):
         with pytest.raises((JobError, BadMessage)):
             orders(federation, **changes)

@@ -409,9 +409,12 @@ def test_neighbours_are_each_others_and_shares_go_by_place(terms: Terms):
 
 def test_the_stated_numbers():
     """Those on the page on privacy."""
-    assert Rules().terms(943) == Terms(943, 74, 45, 95, 188)
+    assert Rules().terms(943) == Terms(943, 74, 45, 94, 188)
     assert Rules().terms(10_000) == Terms(10_000, 90, 55, 1000, 2000)
     assert Rules().terms(943).two_faced == 16
+    assert Rules().terms(10) == Terms(10, 9, 8, 1, 2)
+    assert Rules(lost=1 / 3).terms(5) == Terms(5, 4, 3, 1, 1)
+    assert Rules(lost=1 / 3).terms(10) == Terms(10, 9, 6, 3, 2)
 
 
 def test_the_tail_is_that_of_draws():

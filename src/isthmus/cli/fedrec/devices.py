@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from isthmus.cli.fedrec.defences import Clip, ClipRows, Delta, OwnNoise, PseudoItems
+from isthmus.cli.fedrec.defences import (
+    Clip,
+    ClipRows,
+    Delta,
+    OwnNoise,
+    PseudoItems,
+    SecureSum,
+)
 from isthmus.cli.fedrec.run import Columns, Data, Least, protocols_of, say, show, told_in_lines
 from isthmus.cli.options import (
     DEFAULT_IDENTITY,
@@ -155,6 +162,7 @@ def serve(
     clip: Clip = 0.0,
     clip_rows: ClipRows = 0.0,
     noise: OwnNoise = 0.0,
+    secure_sum: SecureSum = False,
     delta: Delta = 1e-5,
     out: Annotated[Path | None, typer.Option(help="Folder for result and checkpoint.")] = None,
     resume: Annotated[
@@ -179,7 +187,10 @@ def serve(
     facts = Census.load(census)
     options = RunOptions(
         facts.seed, rounds, every, folder=out, resume=resume, checkpoint_every=checkpoint_every,
-        defences=Defences(pseudo_items, clip=clip, clip_rows=clip_rows, noise=noise, delta=delta),
+        defences=Defences(
+            pseudo_items, clip=clip, clip_rows=clip_rows, noise=noise, secure_sum=secure_sum,
+            delta=delta,
+        ),
     )  # fmt: skip
     usual = ["authors"] if facts.leaks else ["honest-sampled", "full-ranking"]
     chosen = recipe(algorithm, backbone, parse_sets(sets or []))
@@ -233,6 +244,14 @@ def join(
     clip: Clip = 0.0,
     clip_rows: ClipRows = 0.0,
     noise: OwnNoise = 0.0,
+    sums_only: Annotated[
+        bool,
+        typer.Option(
+            "--sums-only",
+            metavar="",
+            help="Take part only where the server sees sums over shards alone (its --secure-sum).",
+        ),
+    ] = False,
     wait: Wait = 600.0,
     reconnect: Reconnect = 10.0,
     debug: Debug = False,
@@ -250,7 +269,7 @@ def join(
         raise JobError(f"--server {server} names no server", mend="Write --server NAME=HOST:PORT.")
     secret = None if reproducible else own_seed(load_identity(identity, me))
     own = Defences(pseudo_items, clip=clip, clip_rows=clip_rows, noise=noise)
-    conduct = Conduct(secret, threads, memory << 20, tuple(algorithm or ()), own or None)
+    conduct = Conduct(secret, threads, memory << 20, tuple(algorithm or ()), own or None, sums_only)
     line = Line(identity, me, name, address, wait, reconnect)
     stand_for(Part.load(part), line, conduct, folder=keep, say=say)
 
@@ -262,8 +281,8 @@ def show_served(served: Served, output: Format) -> None:
         typer.echo(json.dumps(found, indent=2))
         return
     show([served.result])
-    if served.result.backbone is not None:
-        typer.echo("The server saw each client's rows one by one: no masks between devices yet.")
+    if served.result.backbone is not None and not served.result.privacy.get("secure_sum"):
+        typer.echo("The server saw each client's rows one by one (no --secure-sum).")
     for name, (up, down) in sorted(served.traffic.items()):
         typer.echo(f"{name}: {up / 2**20:,.1f} MiB up, {down / 2**20:,.1f} MiB down")
     short = [one for one in served.rounds if one.left_out or one.absent]

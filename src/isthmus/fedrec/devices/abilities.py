@@ -7,6 +7,7 @@ from isthmus.fedrec.algorithms._one_round import OneRound, gram
 from isthmus.fedrec.algorithms.popularity import popularity
 from isthmus.fedrec.method import Algorithm, Method
 from isthmus.fedrec.population import Floats
+from isthmus.fedrec.privacy import Defences
 from isthmus.fedrec.shared_table import SharedTable
 from isthmus.fedrec.task import Task
 
@@ -31,6 +32,21 @@ def check_method(method: Method, algorithm: Algorithm) -> Method:
         "rows that it trained, or clients keep whole tables",
         mend="Take one with a shared table, such as fedavg, row-wise, pfedrec or fedrap, or ease.",
     )
+
+
+def check_defences(defences: Defences) -> None:
+    """Refuse what is not done between devices.
+
+    Raises:
+        JobError: it is not.
+    """
+    if defences.secure_sum and defences.noise:
+        raise JobError(
+            "noise on the sum is not drawn between devices yet",
+            mend="Leave --secure-sum out: noise of each client's own goes; or leave --noise out.",
+        )
+    if defences.dropouts:
+        raise JobError("dropouts are simulated; between devices they come by themselves")
 
 
 def total(task: Task, what: str) -> Floats:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from isthmus.errors import BadMessage, JobError, TrainError
 from isthmus.fedrec.devices.parts import Census
+from isthmus.fedrec.devices.summing import ShardSums, unpacked
 from isthmus.fedrec.devices.wire import (
     COUNTS,
     Answer,
@@ -30,6 +31,7 @@ from isthmus.fedrec.evaluate import CUTS
 from isthmus.fedrec.method import Arrays as State
 from isthmus.fedrec.method import Method, Score
 from isthmus.fedrec.population import Floats, Longs
+from isthmus.fedrec.privacy.secure_wire import Keys
 from isthmus.fedrec.protocols import PARTS, EvalProtocol, Part
 from isthmus.fedrec.shared_table import LOSS_UNIT, SharedTable
 from isthmus.fedrec.task import Model
@@ -99,6 +101,8 @@ class Crew:
     ready: Callable[[int], None] = lambda number: None
     """Called before each round: may wait for shards."""
     notes: list[RoundNotes] = field(default_factory=list)
+    masked: bool = False
+    """Shards are added up under masks."""
     judging: bool = True
     wall: float = 0.0
     cpu: float = 0.0
@@ -123,29 +127,46 @@ class Crew:
             judge=judged_as_trained and self.judging,
             keep=work.number % self.keep_every == 0,
         )
+        collectors: dict[str, _Trained] = {}
         requests: dict[str, Request] = {}
         for name, own in self.carrier.present().items():
             asked = np.intersect1d(own, clients, assume_unique=True)
             if len(asked):
                 shard = Shard(own, self.census.items, model.sizes)
                 keys = self._keys() if ask.judge else []
-                collector = _Trained(shard, asked, work.tables, keys)
-                requests[name] = Request(ask, pack_work(work, asked), collector)
-        came, note.left_out = self._asked(requests)
-        found = [one for one in came if isinstance(one, _Trained)]
-        self._units = sum(one.units for one in found)
-        whole = joined([chunk for one in found for chunk in one.chunks])
+                kind = _Keyed if self.masked else _Trained
+                collectors[name] = kind(shard, asked, work.tables, keys)
+                requests[name] = Request(ask, pack_work(work, asked), collectors[name])
+        _, note.left_out = self._asked(requests)
+        found = {name: one for name, one in collectors.items() if name not in note.left_out}
+        self._units = sum(one.units for one in found.values())
+        whole = joined([chunk for one in found.values() for chunk in one.chunks])
         note.trained = 0 if whole is None else len(whole.clients)
-        for one in found if ask.judge else ():
+        for one in found.values() if ask.judge else ():
             self._take(one.counts, one.trained)
-        note.absent = len(clients) - sum(
-            len(one.collector.asked) for one in requests.values()
-            if isinstance(one.collector, _Trained)
-        )  # fmt: skip
+        note.absent = len(clients) - sum(len(one.asked) for one in collectors.values())
         if note.trained < min(self.min_clients, len(clients)):
             raise too_few(note, self.min_clients)
-        if whole is not None:
-            yield whole
+        if whole is None:
+            return
+        if self.masked:
+            sealed = self._sealed(note, found)
+            whole = replace(whole, weight=np.full(len(whole.clients), np.nan), sealed=sealed)
+        yield whole
+
+    def _sealed(self, note: RoundNotes, found: dict[str, _Trained]) -> ShardSums:
+        """What adds these shards up; then the round counts those that are in the sum."""
+
+        def settle(survivors: set[str], lost: dict[str, str]) -> None:
+            note.left_out |= lost
+            some = [one for name, one in found.items() if name in survivors]
+            self._units = sum(one.units for one in some)
+            note.trained = sum(one.count for one in some)
+            if note.trained < min(self.min_clients, note.wanted):
+                raise too_few(note, self.min_clients)
+
+        keys = {name: one.keys_sent for name, one in found.items() if one.count}
+        return ShardSums(self.carrier, Request, note.number, keys, settle)
 
     def loss(self) -> float | None:
         """See `Fleet.loss`."""
@@ -266,6 +287,7 @@ class _Trained:
     units: int = 0
     after: int = -1
     count: int = 0
+    keys_sent: bytes = b""
 
     @property
     def trained(self) -> Longs:
@@ -284,6 +306,25 @@ class _Trained:
         self.after = int(chunk.clients[-1])
         self.count += len(chunk.clients)
         self.chunks.append(chunk)
+
+
+@dataclass(eq=False)
+class _Keyed(_Trained):
+    """What a shard sends first under masks: who trained, and its keys of the sum."""
+
+    def add(self, answer: Answer, arrays: Arrays) -> None:
+        _same(answer, "train")
+        if not answer.last:
+            raise BadMessage("it sent rows where a sum under masks was asked")
+        self.shard.places(arrays)
+        clients: Longs = np.array(arrays["clients"])
+        if not np.isin(clients, self.asked).all():
+            raise BadMessage("clients were not asked to train in this round")
+        self.count = len(clients)
+        self.units = check_loss(answer.loss, self.count)
+        self.counts = {key: check_counts(arrays, key, self.count) for key in self.keys}
+        self.keys_sent = Keys.unpack(unpacked(arrays)).pack()
+        self.chunks.append(self.shard.nothing(clients, self.starts))
 
 
 @dataclass(eq=False)

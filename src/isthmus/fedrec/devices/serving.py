@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from isthmus.errors import JobError
-from isthmus.fedrec.devices.abilities import check_method
+from isthmus.fedrec.devices.abilities import check_defences, check_method
 from isthmus.fedrec.devices.crew import Carrier, Crew, RoundNotes, Say
 from isthmus.fedrec.devices.gate import Gate, Limits
 from isthmus.fedrec.devices.parts import Census
@@ -18,6 +18,7 @@ from isthmus.fedrec.devices.wire import Order
 from isthmus.fedrec.method import Arrays
 from isthmus.fedrec.options import Recipe
 from isthmus.fedrec.population import Longs
+from isthmus.fedrec.privacy.fits import sums_alone
 from isthmus.fedrec.protocols import EvalProtocol
 from isthmus.fedrec.results import RunResult
 from isthmus.fedrec.runner import Facts, Run, RunOptions, Told
@@ -47,11 +48,7 @@ class Plan:
             raise JobError(
                 f"the parts were cut with seed {census.seed}, the run has {self.options.seed}"
             )
-        if self.options.defences.secure_sum:
-            raise JobError(
-                "sums under masks are not made between devices yet",
-                mend="Leave --secure-sum out; noise of each client's own goes.",
-            )
+        check_defences(self.options.defences)
 
 
 @dataclass(frozen=True)
@@ -93,11 +90,14 @@ def device_run(plan: Plan, crew: Crew) -> DeviceRun:
     """The run of `plan` with the clients of `crew`.
 
     Raises:
-        JobError: the algorithm cannot run on devices.
+        JobError: the algorithm cannot run on devices, or not under the masks that `plan` asks for.
     """
     census, found = plan.census, plan.recipe.algorithm
     method = plan.recipe.build(unseen_task(census, found.name, crew))
     check_method(method, found)
+    crew.masked = plan.options.defences.secure_sum
+    if crew.masked:
+        sums_alone(found, method)
     if isinstance(method, SharedTable):
         # No client's is here.
         method.own = method.own[:0, :0]

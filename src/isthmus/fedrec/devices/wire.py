@@ -70,7 +70,7 @@ class Order(_Strict):
 class Ask(_Strict):
     """What the shard is to do in a round; arrays beside it."""
 
-    kind: Literal["train", "judge", "total"]
+    kind: Literal["train", "judge", "total", "sum"]
     number: int = Field(ge=0)
     """The round."""
     judge: bool = False
@@ -78,13 +78,13 @@ class Ask(_Strict):
     keep: bool = False
     """`train`: keep the clients' state after this round, the server does so too."""
     what: str = Field(default="", max_length=100)
-    """`total`: which sum."""
+    """`total`: which sum; `sum`: which step of a secure sum."""
 
 
 class Answer(_Strict):
     """The shard's answer to the `Ask` of round `number`, in one message or several."""
 
-    kind: Literal["train", "judge", "total"]
+    kind: Literal["train", "judge", "total", "sum"]
     number: int = Field(ge=0)
     last: bool
     loss: int = 0
@@ -261,6 +261,16 @@ class Shard:
             np.array(clients), np.array(indptr), np.array(items), np.array(rows),
             np.array(network), np.array(weight), starts, nothing, np.zeros(0, np.int32),
             np.zeros(0, np.float32),
+        )  # fmt: skip
+
+    def nothing(self, clients: Longs, starts: Tables) -> Uploads:
+        """Uploads of clients whose rows are not seen."""
+        count = len(clients)
+        empty = np.zeros((count, 0), np.float32)
+        return Uploads(
+            clients, np.zeros(count + 1, np.int64), np.zeros(0, np.int32),
+            np.zeros((0, self.sizes.shared), np.float32), empty, np.zeros(count), starts, empty,
+            np.zeros(0, np.int32), np.zeros(0, np.float32),
         )  # fmt: skip
 
 

@@ -14,9 +14,10 @@ from pydantic import TypeAdapter, ValidationError
 from isthmus.errors import BadMessage, JobError
 from isthmus.fedrec import engine
 from isthmus.fedrec.algorithms import algorithm
-from isthmus.fedrec.devices.abilities import LEARNED, check_method, total
+from isthmus.fedrec.devices.abilities import LEARNED, check_defences, check_method, total
 from isthmus.fedrec.devices.keeping import Keeper, Kept
 from isthmus.fedrec.devices.parts import Part
+from isthmus.fedrec.devices.summing import Summand, packed, unpacked
 from isthmus.fedrec.devices.wire import (
     COUNTS,
     Answer,
@@ -34,7 +35,7 @@ from isthmus.fedrec.method import Score
 from isthmus.fedrec.options import recipe
 from isthmus.fedrec.population import Longs
 from isthmus.fedrec.privacy import Defences
-from isthmus.fedrec.privacy.fits import check
+from isthmus.fedrec.privacy.fits import check, sums_alone
 from isthmus.fedrec.protocols import PARTS, EvalProtocol, Exam, exams, protocol
 from isthmus.fedrec.shared_table import SharedTable, Trained, loss_units
 from isthmus.fedrec.task import Task
@@ -58,6 +59,8 @@ class Conduct:
     """Algorithms of one's own, `module:NAME`, that the server may ask for by their names."""
     defences: Defences | None = None
     """What is done to uploads before they leave; None: what the server asks for."""
+    sums_only: bool = False
+    """Take part only where shards are added up under masks."""
 
 
 class Worker:
@@ -75,15 +78,27 @@ class Worker:
         memory = min(conduct.memory, MESSAGE)
         self.part, self.order = part, order
         plain = part.task(threads=conduct.threads, memory=memory)
-        defences = conduct.defences or _defences(order)
+        asked = _defences(order)
+        own_wish = conduct.defences is not None and conduct.defences.secure_sum
+        if (conduct.sums_only or own_wish) and not asked.secure_sum:
+            raise JobError(
+                "the server would see each client's rows, and this shard gives sums alone",
+                mend="Let the server be started with --secure-sum, or join without --sums-only.",
+            )
+        self._masked = asked.secure_sum
+        # Masks come after all guards, and noise of a shard's own stays a guard under them.
+        defences = replace(conduct.defences or asked, secure_sum=False)
         self.task = defences.protect(plain)
         chosen = recipe(own.get(order.algorithm, order.algorithm), order.backbone, order.values)
         self.method = check_method(chosen.build(self.task), chosen.algorithm)
         check(chosen.algorithm, self.method)
+        if self._masked:
+            sums_alone(chosen.algorithm, self.method)
         seed = plain.seed if conduct.secret is None else conduct.secret
         # All that clients draw; parameters and candidates are drawn alike everywhere.
         self._drawing = defences.protect(replace(plain, seed=seed))
         self._keeper = keeper
+        self._summand: tuple[int, Summand | None] = (0, None)
         self._judge = _Judge(self.task, [protocol(name) for name in order.protocols])
         found = keeper.find(order)
         self.begun_at = found.number if found else 0
@@ -101,6 +116,8 @@ class Worker:
             yield from self._train(ask, arrays)
         elif ask.kind == "judge":
             yield self._judged(ask, arrays)
+        elif ask.kind == "sum":
+            yield self._summed(ask, arrays)
         else:
             found = total(self.task, ask.what)
             yield Answer(kind="total", number=ask.number, last=True), {"total": found}
@@ -110,6 +127,7 @@ class Worker:
         shard = self._shard(method)
         work, places = shard.work(arrays, method.work(ask.number)), shard.places(arrays)
         units, judged = 0, self._judge.nothing() if ask.judge else {}
+        summand = Summand(work.tables) if self._masked else None
         for chunk in engine.train(self._drawing, method.model, work, places):
             if ask.judge:
                 judged = added(
@@ -117,11 +135,25 @@ class Worker:
                 )
             units += loss_units(chunk.loss)
             sent = self._drawing.guarded(chunk, ask.number)
+            if summand is not None:
+                summand.add(sent)
+                continue
             named = replace(sent, clients=self.part.clients[sent.clients])
             yield Answer(kind="train", number=ask.number, last=False), pack_uploads(named)
         if ask.keep:
             self._keep(method, ask.number)
+        if summand is not None:
+            self._summand = ask.number, summand
+            judged |= packed(summand.join())
+            judged["clients"] = self.part.clients[np.concatenate([places[:0], *summand.clients])]
         yield Answer(kind="train", number=ask.number, last=True, loss=units), judged
+
+    def _summed(self, ask: Ask, arrays: Arrays) -> Reply:
+        number, summand = self._summand
+        if summand is None or number != ask.number:
+            raise BadMessage("the server asks for a sum of a round that was not trained")
+        found = packed(summand.answer(ask.what, unpacked(arrays)))
+        return Answer(kind="sum", number=ask.number, last=True), found
 
     def _judged(self, ask: Ask, arrays: Arrays) -> Reply:
         method = self.method
@@ -170,11 +202,7 @@ def _defences(order: Order) -> Defences:
         found: Defences = TypeAdapter(Defences).validate_python(order.defences)
     except ValidationError as error:
         raise BadMessage("the server asks for defences that are none") from error
-    if found.secure_sum:
-        raise JobError(
-            "sums under masks are not made between devices yet",
-            mend="Leave --secure-sum out; noise of each client's own goes.",
-        )
+    check_defences(found)
     return found
 
 

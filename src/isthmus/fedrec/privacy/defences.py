@@ -145,12 +145,12 @@ class Defences:
         if self.secure_sum:
             out.append(
                 "Secure sum: a server that keeps to the protocol sees the sums of a round and no "
-                "client's part of them; "
+                "client's part of them"
                 + (
-                    f"{self.dropouts:.3g} of the clients drop out of each, and the sums are the "
-                    "others'."
+                    f"; {self.dropouts:.3g} of the clients drop out of each, and the sums are "
+                    "the others'."
                     if self.dropouts
-                    else "a client that drops out stops the round."
+                    else "."
                 )
             )
         elif algorithm.leaves in ("tables", "vectors"):

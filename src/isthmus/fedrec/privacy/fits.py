@@ -28,7 +28,7 @@ def check(algorithm: Algorithm, method: Method) -> None:
         )
     noised = any(isinstance(one, LocalNoise) for one in task.guards)
     if task.sealing is not None:
-        _sums_alone(algorithm, method)
+        sums_alone(algorithm, method)
         _all_answer(algorithm, method)
         noised = isinstance(task.sealing, SecureSum) and task.sealing.noise > 0
     if noised and not isinstance(method, SharedTable):
@@ -58,7 +58,12 @@ def _has_pseudo_items(method: Method) -> bool:
     return any(isinstance(one, PseudoItems) for one in method.task.guards)
 
 
-def _sums_alone(algorithm: Algorithm, method: Method) -> None:
+def sums_alone(algorithm: Algorithm, method: Method) -> None:
+    """Refuse a server that needs more than masked sums.
+
+    Raises:
+        JobError: it does.
+    """
     if algorithm.leaves != "sums":
         raise JobError(
             f"the server of {algorithm.title} needs each client's own {algorithm.leaves}, a "

@@ -10,8 +10,9 @@ which, with traitors and losses that do not depend on the order,
 - some client keeps fewer than `threshold` neighbours that answer with a chance of 2^-30 at most:
   then there is no sum, and nothing is told.
 
-The tails are those of the hypergeometric distribution, added up over all clients. Where no ring
-does it, in small cohorts, everybody is everybody's neighbour and all three hold for certain.
+The tails are those of the hypergeometric distribution, added up over all clients. Up to `EVERYBODY`
+clients, and where no ring does it, everybody is everybody's neighbour: as many as may be lost leave
+just the threshold, and all three hold for certain.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from isthmus.errors import JobError
 
 TRAITORS, LOST = 0.2, 0.1
 SECURE, OPENS = 2.0**-40, 2.0**-30
+EVERYBODY = 40
 LEAST = 3
 """Survivors of a sum: of two, each would know what the other sent."""
 
@@ -91,7 +93,7 @@ class Rules:
     traitors: float = TRAITORS
     """In league with the server; at least one."""
     lost: float = LOST
-    """Dropped out; rounded up, as far as three clients are left."""
+    """Dropped out; unless 0, at least one, as far as three clients are left."""
 
     def __post_init__(self) -> None:
         for name in ("traitors", "lost"):
@@ -120,10 +122,9 @@ def cut_chance(clients: int, neighbours: int, gone: float = TRAITORS) -> float:
 @lru_cache(maxsize=256)
 def _terms(clients: int, traitors: float, lost: float) -> Terms:
     bad = max(1, math.floor(traitors * clients))
-    gone = min(math.ceil(lost * clients - 1e-9), clients - LEAST)
-    for neighbours in range(2, clients - 1, 2):
-        few = bad + gone < neighbours
-        if not few and cut_chance(clients, neighbours, (bad + gone) / clients) > SECURE:
+    gone = min(max(math.floor(lost * clients + 1e-9), int(lost > 0)), clients - LEAST)
+    for neighbours in range(2, clients - 1 if clients > EVERYBODY else 2, 2):
+        if cut_chance(clients, neighbours, (bad + gone) / clients) > SECURE:
             continue
         most = _most(clients, bad, neighbours, SECURE)
         threshold = neighbours - _most(clients, gone, neighbours, OPENS)
