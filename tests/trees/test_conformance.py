@@ -3,8 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.trees.made import OPTIONS, PARTS, ROWS, SCORE, TABLE, Y, pooled_model, split_models
+
+from isthmus.trees import TreeOptions, setup, sources
 
 RNG = np.random.default_rng(2)
 COUNTS = RNG.poisson(np.exp(SCORE / 3)).astype(float)
@@ -54,6 +59,50 @@ def test_two_partners_and_the_pooled_table_give_the_same(case):
         assert sorted(node.cut for node in of_party) == list(range(len(parts[party].cuts)))
         assert {one.column for one in parts[party].bins} <= set(PARTS[party])
     assert parts["bob"].trees == ()
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.data())
+def test_whatever_the_tables_are_it_is_the_pooled_model(data):
+    rows = data.draw(st.integers(14, 90))
+    rng = np.random.default_rng(data.draw(st.integers(0, 10**6)))
+    columns = {"sure": pl.Series(np.arange(rows) % 2)}  # a partner must have something to split
+    for number in range(data.draw(st.integers(2, 5))):
+        kinds = data.draw(st.integers(1, 40))
+        values = rng.integers(0, kinds, rows).astype(float)
+        values[rng.random(rows) < data.draw(st.sampled_from([0.0, 0.2, 0.9]))] = np.nan
+        text = data.draw(st.booleans())
+        series = pl.Series(values).fill_nan(None)
+        columns[f"x{number}"] = series.cast(pl.Int64).cast(pl.String) if text else series
+    at = data.draw(st.integers(0, len(columns) - 1))
+    names = list(columns)
+    parts = {"alice": names[1 : at + 1], "bob": names[:1] + names[at + 1 :]}
+    options = TreeOptions(
+        objective="real",
+        trees=3,
+        depth=data.draw(st.integers(1, 6)),
+        bins=data.draw(st.integers(2, 9)),
+        min_rows=data.draw(st.integers(1, 6)),
+        leaves=data.draw(st.sampled_from([None, 2, 5])),
+        subsample=data.draw(st.sampled_from([1.0, 0.7])),
+        columns=data.draw(st.sampled_from([1.0, 0.5])),
+        l2=data.draw(st.sampled_from([0.0, 1.0])),
+    )
+    table, labels = pl.DataFrame(columns), rng.normal(size=rows)
+    found, predicted = split_models(options, labels, parts, table)
+    pooled, reference = pooled_model(options, labels, parts, table)
+    assert structure(found["alice"]) == structure(pooled)
+    np.testing.assert_array_equal(predicted, reference)
+
+
+def test_in_many_small_messages_it_is_the_same(monkeypatch):
+    whole, predicted = split_models(OPTIONS)
+    monkeypatch.setattr(sources, "NUMBERS_BYTES", 3000)
+    monkeypatch.setattr(sources, "NODES_BYTES", 3000)
+    monkeypatch.setattr(setup, "_TRANSFERS", 1000)
+    parts, again = split_models(OPTIONS)
+    assert parts == whole
+    np.testing.assert_array_equal(again, predicted)
 
 
 def test_a_label_party_without_columns():

@@ -77,6 +77,19 @@ def test_one_tree_of_few_values_is_the_same_tree():
     np.testing.assert_allclose(mine, reference, atol=2e-6)
 
 
+@pytest.mark.skipif(not (DATA / "vfl_default_credit").exists(), reason="no vfl_default_credit")
+def test_default_credit_held_out():
+    guest = pl.read_csv(DATA / "vfl_default_credit" / "guest.csv")
+    host = pl.read_csv(DATA / "vfl_default_credit" / "host.csv")
+    x = np.column_stack([guest.drop("id", "y").to_numpy(), host.drop("id").to_numpy()])
+    y = guest["y"].to_numpy().astype(float)
+    train, test = np.split(np.random.default_rng(0).permutation(len(y)), [21_000])
+    options = TreeOptions()
+    mine = auc(y[test], ours(x[train], y[train], options)(x[test]))
+    reference = auc(y[test], theirs(x[train], y[train], options).predict(x[test]))
+    assert abs(mine - reference) < 0.002
+
+
 @pytest.mark.skipif(not (DATA / "vfl_breast").exists(), reason="ISTHMUS_DATA has no vfl_breast")
 def test_breast_in_sample_is_not_below_fate():
     guest = pl.read_csv(DATA / "vfl_breast" / "guest.csv")

@@ -49,6 +49,7 @@ def predict(session: Session, model: TreeModel, table: pl.DataFrame | None) -> F
             raise JobError(f"{session.me} came with the label party's part of the model")
         _answer(session, model, table)
         return None
+    table = None if table is None or not table.width else table
     partners = model.parties[1:]
     if not model.trees or partners != session.feature_parties:
         raise JobError(

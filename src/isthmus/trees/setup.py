@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
-from isthmus.crypto.blocks import KEY_BYTES
+from isthmus.crypto.blocks import KEY_BYTES, Bytes
 from isthmus.crypto.onehot import Dealer, Holder, Layout
-from isthmus.crypto.ot import POINT_BYTES, BadPoint, BaseSender, choose, seal, unseal
+from isthmus.crypto.ot import POINT_BYTES, BadPoint, BaseSender, Choices, choose, seal, unseal
 from isthmus.crypto.ot_extension import WIDTH, OtReceiver, OtSender, random_bits
 from isthmus.errors import BadMessage
 from isthmus.link import Link
@@ -57,15 +58,24 @@ def as_holder(link: Link, layout: Layout, codes: npt.NDArray[np.int16]) -> Holde
         receiver = OtReceiver(base.keys(points))
     except BadPoint as error:
         raise _bad_point(link) from error
+    asked: deque[tuple[slice, Choices, Bytes]] = deque()
     for some in _pieces(layout, len(codes)):
         choices = holder.choices(some)
         corrections, keys = receiver.choose(choices)
         link.send("trees.choices", {"rows": corrections})
-        message = wire.hear(link, "trees.keys")
-        shape = (len(choices), 2, KEY_BYTES)
-        (sealed,) = wire.take(link, message, {"sealed": (np.uint8, shape)})
-        holder.learn(some, unseal(keys, choices, sealed))
+        asked.append((some, choices, keys))
+        if len(asked) > 1:  # one is always under way, so that both sides have work
+            _learn(link, holder, *asked.popleft())
+    for one in asked:
+        _learn(link, holder, *one)
     return holder
+
+
+def _learn(link: Link, holder: Holder, some: slice, choices: Choices, keys: Bytes) -> None:
+    message = wire.hear(link, "trees.keys")
+    shape = (len(choices), 2, KEY_BYTES)
+    (sealed,) = wire.take(link, message, {"sealed": (np.uint8, shape)})
+    holder.learn(some, unseal(keys, choices, sealed))
 
 
 def _pieces(layout: Layout, rows: int) -> Iterator[slice]:
