@@ -186,3 +186,25 @@ def test_gains_end_with_all_positives(label_report):
         assert all(a <= b for a, b in zip(line.values, line.values[1:], strict=False))
     assert named["ks"].mark is not None
     assert all(len(line.values) == 10 for line in named["lift"].series)
+
+
+@pytest.mark.parametrize(
+    ("metric", "said", "hint"),
+    [
+        ("RMSE", "a root mean square error of 0.3959", "less is better"),
+        ("Gini", "a Gini index of 0.3959; bob alone reaches 0.4147", "more is better"),
+    ],
+)
+def test_the_top_of_the_page_where_a_number_is_learnt(label_report, metric, said, hint):
+    figures = {"label_party_alone": 0.4147, "federation": 0.3959}
+    target = r.TargetFigures(name="claims", kind="real", metric=metric, **figures)
+    report = no_network(
+        label_report, fitted=Fitted(**OWN), metrics=r.Metrics(), uplift=r.Uplift(),
+        curves=r.Curves(), targets=(target,),
+    )  # fmt: skip
+    page = body(report)
+    top = page[: page.index("</header>")]
+    assert said in top
+    assert f"{metric} of claims on held-out test samples: {hint}" in top
+    assert top.count("0.3959") == 2
+    assert "AUC" not in top

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from isthmus.jobs.report.looks_words import looks_verdict, only_looked, strongest
@@ -46,6 +47,10 @@ class Tiles:
     models: tuple[Tile, ...]
     """From the label party alone to the pooled model; those that are known."""
     facts: tuple[Tile, ...]
+    targets: tuple[Tile, ...] = ()
+    """In place of `models` where the first target is not binary."""
+    hint: str = ""
+    """What the numbers of `targets` are."""
 
 
 def verdict(report: Report) -> str:
@@ -76,11 +81,9 @@ def verdict(report: Report) -> str:
 
 def _of_targets(report: Report) -> str:
     """The same where the first target is not binary: in its own metric."""
-    job, known = report.job, [one for one in report.targets if one.federation is not None]
-    if not known:
+    job, first = report.job, _first(report)
+    if first is None:
         return ""
-    # Of counts and costs a mean error is mostly noise: what counts is their order.
-    first = next((one for one in known if one.metric == "Gini"), known[0])
     if first.kind == "retrieval":
         return _of_retrieval(report, first)
     said = (
@@ -91,6 +94,15 @@ def _of_targets(report: Report) -> str:
     if first.label_party_alone is None:
         return said + "."
     return f"{said}; {job.label_party} alone reaches {as_figure(first.label_party_alone)}."
+
+
+def _first(report: Report) -> TargetFigures | None:
+    """What stands for the first target where that is not binary."""
+    known = [one for one in report.targets if one.federation is not None]
+    if report.metrics.federation is not None or not known:
+        return None
+    # Of counts and costs a mean error is mostly noise: what counts is their order.
+    return next((one for one in known if one.metric == "Gini"), known[0])
 
 
 def _of_retrieval(report: Report, recall: TargetFigures) -> str:
@@ -129,7 +141,15 @@ def cautions(metrics: Metrics) -> tuple[str, ...]:
 
 def tiles(report: Report) -> Tiles:
     """The numbers of the headline that this party knows."""
-    return Tiles(models=tuple(_models(report)), facts=tuple(_facts(report)))
+    first = _first(report)
+    targets: tuple[Tile, ...] = ()
+    hint = ""
+    if first is not None:
+        better = "less" if first.metric in ("RMSE", "MAE", "log loss") else "more"
+        hint = f"{first.metric} of {first.name} on held-out test samples: {better} is better."
+        values = (first.label_party_alone, first.federation, first.pooled)
+        targets = tuple(_tiles_of(report, values))
+    return Tiles(tuple(_models(report)), tuple(_facts(report)), targets, hint)
 
 
 def _took_part(report: Report) -> str:
@@ -173,16 +193,22 @@ def _worse_probabilities(federation: Figures, alone: Figures) -> str:
 
 
 def _models(report: Report) -> list[Tile]:
-    job, metrics = report.job, report.metrics
+    metrics = report.metrics
+    models = (metrics.label_party_alone, metrics.federation, metrics.pooled)
+    return _tiles_of(report, [None if figures is None else figures.auc for figures in models])
+
+
+def _tiles_of(report: Report, values: Sequence[float | None]) -> list[Tile]:
+    """From the label party alone to the pooled model; those that are known."""
     named = (
-        (f"{job.label_party} alone", "its own columns only", "alone", metrics.label_party_alone),
-        ("federation", "every column stays at its owner", "federation", metrics.federation),
-        ("pooled", "all columns in one place, simulated", "pooled", metrics.pooled),
+        (f"{report.job.label_party} alone", "its own columns only", "alone"),
+        ("federation", "every column stays at its owner", "federation"),
+        ("pooled", "all columns in one place, simulated", "pooled"),
     )
     return [
-        Tile(name, as_figure(figures.auc), remark, colour)
-        for name, remark, colour, figures in named
-        if figures is not None
+        Tile(name, as_figure(value), remark, colour)
+        for (name, remark, colour), value in zip(named, values, strict=True)
+        if value is not None
     ]
 
 
