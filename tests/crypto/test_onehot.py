@@ -67,7 +67,9 @@ def test_a_punctured_tree_has_all_leaves_but_one(leaves, seed):
     assert len(np.unique(whole[..., 0])) == 9 * leaves
     beside = 1 - ggm.path(codes, leaves).astype(int)
     chosen = np.take_along_axis(sums, beside[:, :, None, None], axis=2)[:, :, 0]
-    found = ggm.punctured(codes, chosen, leaves)
+    found, beside = ggm.punctured(codes, chosen, leaves)
+    np.testing.assert_array_equal(ggm.around(codes, beside, leaves), found)
+    np.testing.assert_array_equal(ggm.all_leaves(roots, leaves), whole)
     own = np.arange(leaves) == codes[:, None]
     np.testing.assert_array_equal(found[~own], whole[~own])
     assert (found[own] != whole[own]).all()

@@ -17,13 +17,12 @@ import numpy.typing as npt
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from nacl.bindings import crypto_core_ed25519_from_uniform
 
-from isthmus.crypto.elligator import P, map_to_curve
-from isthmus.crypto.gmp import find_gmpy2
-
 Points = npt.NDArray[np.uint8]
 """uint8 `[n, 32]`, one u-coordinate a row, little-endian."""
 
 POINT_BYTES = 32
+P = 2**255 - 19
+"""The prime of the curve's field."""
 _TAG = b"isthmus.curve25519.elligator2.sha256.v2\x00"
 _SIGN = 1 << 255
 
@@ -42,17 +41,12 @@ def hash_to_points(ids: Sequence[bytes]) -> Points:
 
     libsodium gives a point of the prime-order subgroup in Edwards form (y and a sign); its
     u-coordinate in Montgomery form is (1 + y) / (1 - y) (RFC 7748, section 4.1). Every point is on
-    the curve, never on its twist. Where gmpy2 is installed, `elligator` finds the same points in a
-    third of the time.
+    the curve, never on its twist.
 
     Returns:
         uint8 `[n, 32]`.
     """
-    hashes = [hashlib.sha256(_TAG + value).digest() for value in ids]
-    if (gmpy := find_gmpy2()) is not None:
-        return _points(
-            b"".join(u.to_bytes(POINT_BYTES, "little") for u in map_to_curve(gmpy, hashes))
-        )
+    hashes = (hashlib.sha256(_TAG + value).digest() for value in ids)
     edwards = (
         int.from_bytes(crypto_core_ed25519_from_uniform(digest), "little") for digest in hashes
     )

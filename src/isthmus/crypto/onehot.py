@@ -195,9 +195,14 @@ class Dealer(_Leaves):
     def messages(self, rows: slice) -> Bytes:
         """Both messages of each transfer of these rows, uint8 `[n * choices, 2, 16]`."""
         self._advance(rows)
-        leaves, sums = self._expanded(np.arange(rows.start, rows.stop))
+        roots, leaves = self._roots(np.arange(rows.start, rows.stop))
+        sums = []
+        for width, columns, place in self.layout.parts():
+            found, sides = ggm.expanded(roots[:, columns].reshape(-1, BLOCK_WORDS), width)
+            leaves[:, place] = found.reshape(len(roots), -1, BLOCK_WORDS)
+            sums.append(sides.reshape(len(roots), -1, 2, BLOCK_WORDS))
         self._store(rows, leaves)
-        return sums.reshape(-1, 2, BLOCK_WORDS).view(np.uint8)
+        return np.concatenate(sums, axis=1).reshape(-1, 2, BLOCK_WORDS).view(np.uint8)
 
     def masked(self, which: Round, rows: Codes, numbers: Words) -> Words:
         """The numbers under their masks, for B.
@@ -226,20 +231,19 @@ class Dealer(_Leaves):
         return layout.outside(out)
 
     def _made(self, rows: Codes) -> Words:
-        return self._expanded(rows)[0]
+        roots, leaves = self._roots(rows)
+        for width, columns, place in self.layout.parts():
+            found = ggm.all_leaves(roots[:, columns].reshape(-1, BLOCK_WORDS), width)
+            leaves[:, place] = found.reshape(len(rows), -1, BLOCK_WORDS)
+        return leaves
 
-    def _expanded(self, rows: Codes) -> tuple[Words, Words]:
+    def _roots(self, rows: Codes) -> tuple[Words, Words]:
+        """The roots, uint64 `[n, columns, 2]`, and room for the leaves, `[n, total, 2]`."""
         layout = self.layout
         counters = np.zeros((len(rows), layout.columns, BLOCK_WORDS), dtype=np.uint64)
         counters[..., 0] = rows[:, None] * layout.columns + np.arange(layout.columns)
-        roots = encrypt(self._key, counters)
-        leaves = np.empty((len(rows), layout.total, BLOCK_WORDS), dtype=np.uint64)
-        sums = []
-        for width, columns, place in layout.parts():
-            found, sides = ggm.expanded(roots[:, columns].reshape(-1, BLOCK_WORDS), width)
-            leaves[:, place] = found.reshape(len(rows), -1, BLOCK_WORDS)
-            sums.append(sides.reshape(len(rows), -1, 2, BLOCK_WORDS))
-        return leaves, np.concatenate(sums, axis=1)
+        room = np.empty((len(rows), layout.total, BLOCK_WORDS), dtype=np.uint64)
+        return encrypt(self._key, counters), room
 
 
 class Holder(_Leaves):
@@ -262,7 +266,7 @@ class Holder(_Leaves):
             raise ValueError("there are bins that the layout does not have")
         super().__init__(layout, len(codes), keep)
         self._codes = codes
-        # What puncturing took, for rows whose leaves are not kept.
+        # The nodes beside the paths, for rows whose leaves are not kept.
         self._seeds = np.empty(
             (len(codes) - len(self._kept), layout.choices, BLOCK_WORDS), dtype=np.uint64
         )
@@ -281,11 +285,18 @@ class Holder(_Leaves):
     def learn(self, rows: slice, chosen: Bytes) -> None:
         """Take the chosen messages, uint8 `[n * choices, 16]`, of these rows."""
         self._advance(rows)
-        seeds = np.ascontiguousarray(chosen).view(np.uint64)
-        seeds = seeds.reshape(-1, self.layout.choices, BLOCK_WORDS)
+        sums = np.ascontiguousarray(chosen).view(np.uint64)
+        sums = sums.reshape(-1, self.layout.choices, BLOCK_WORDS)
+        codes = self._codes[rows].astype(np.int64)
+        leaves = np.empty((len(codes), self.layout.total, BLOCK_WORDS), dtype=np.uint64)
+        seeds = np.empty_like(sums)
+        for width, columns, place, some in self._parts():
+            part = sums[:, some].reshape(-1, ggm.levels(width), BLOCK_WORDS)
+            found, beside = ggm.punctured(codes[:, columns].reshape(-1), part, width)
+            leaves[:, place] = found.reshape(len(codes), -1, BLOCK_WORDS)
+            seeds[:, some] = beside.reshape(len(codes), -1, BLOCK_WORDS)
+        self._store(rows, leaves)
         kept = len(self._kept)
-        if rows.start < kept:
-            self._store(rows, self._punctured(np.arange(rows.start, rows.stop), seeds))
         if rows.stop > kept:
             first = max(rows.start, kept)
             self._seeds[first - kept : rows.stop - kept] = seeds[first - rows.start :]
@@ -324,19 +335,21 @@ class Holder(_Leaves):
         return at
 
     def _made(self, rows: Codes) -> Words:
-        return self._punctured(rows, self._seeds[rows - len(self._kept)])
-
-    def _punctured(self, rows: Codes, seeds: Words) -> Words:
-        codes = self._codes[rows].astype(np.int64)
+        codes, seeds = self._codes[rows].astype(np.int64), self._seeds[rows - len(self._kept)]
         leaves = np.empty((len(rows), self.layout.total, BLOCK_WORDS), dtype=np.uint64)
+        for width, columns, place, some in self._parts():
+            part = seeds[:, some].reshape(-1, ggm.levels(width), BLOCK_WORDS)
+            found = ggm.around(codes[:, columns].reshape(-1), part, width)
+            leaves[:, place] = found.reshape(len(rows), -1, BLOCK_WORDS)
+        return leaves
+
+    def _parts(self) -> Iterator[tuple[int, Codes, slice, slice]]:
+        """Each group's width, columns, place among the bins inside, and among the choices."""
         begin = 0
         for width, columns, place in self.layout.parts():
-            depth = ggm.levels(width)
-            part = seeds[:, begin : begin + depth * len(columns)].reshape(-1, depth, BLOCK_WORDS)
-            found = ggm.punctured(codes[:, columns].reshape(-1), part, width)
-            leaves[:, place] = found.reshape(len(rows), -1, BLOCK_WORDS)
-            begin += depth * len(columns)
-        return leaves
+            end = begin + ggm.levels(width) * len(columns)
+            yield width, columns, place, slice(begin, end)
+            begin = end
 
 
 def _picked(layout: Layout, which: Round) -> tuple[Layout, Codes | None]:
