@@ -225,6 +225,39 @@ def test_a_malformed_message_in_the_middle_is_a_loss():
     assert crew.notes[0].trained == 11
 
 
+def test_a_malformed_answer_is_a_loss_that_the_sum_survives():
+    run, crew, carrier = begun(rounds=1)
+    real = carrier.workers["eve"].answer
+
+    def short(ask, arrays):
+        for answer, found in real(ask, arrays):
+            yield (
+                answer,
+                found | ({"message": found["message"][:-1]} if ask.what == "answer" else {}),
+            )
+
+    carrier.workers["eve"].answer = short
+    run.go(lambda result: None)
+    assert "another form or length" in crew.notes[0].left_out["eve"]
+    assert crew.notes[0].trained == 14
+
+
+def test_a_sum_that_cannot_be_is_not_taken():
+    run, _, carrier = begun(rounds=1)
+    real = carrier.workers["eve"].answer
+
+    def wrong(ask, arrays):
+        for answer, found in real(ask, arrays):
+            message = found.get("message")
+            if ask.what == "masked":
+                message = np.append(message[:1], message[1:] ^ np.uint8(0x55))
+            yield answer, found if message is None else found | {"message": message}
+
+    carrier.workers["eve"].answer = wrong
+    with pytest.raises(TrainError, match="a shard sent wrong words"):
+        run.go(lambda result: None)
+
+
 def test_a_shard_does_no_step_out_of_turn():
     run, _, carrier = begun()
     worker = carrier.workers["ann"]

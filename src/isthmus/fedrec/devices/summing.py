@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.errors import BadMessage, JobError, TrainError
-from isthmus.fedrec.devices.wire import Answer, Array, Arrays, Ask, taken
+from isthmus.fedrec.devices.wire import LARGEST, Answer, Array, Arrays, Ask, taken
 from isthmus.fedrec.population import Longs, offsets
 from isthmus.fedrec.privacy.secure_client import Client
 from isthmus.fedrec.privacy.secure_server import Server
@@ -122,6 +122,8 @@ class ShardSums:
     used: bool = False
     up: int = 0
     lost: dict[str, str] = field(default_factory=dict)
+    _names: list[str] = field(default_factory=list)
+    _survivors: list[int] = field(default_factory=list)
 
     def add(self, sums: Sums, weight: NDArray[np.float64]) -> None:
         """Add the sum over the shards that are left to `sums`.
@@ -129,7 +131,8 @@ class ShardSums:
         Raises:
             JobError: the weights are not the clients' own (which are not known here, NaN) nor 1,
                 or it is the second time.
-            TrainError: there are fewer than three shards, or too many were lost.
+            TrainError: there are fewer than three shards, too many were lost, or the sum is
+                impossible.
         """
         own = bool(np.isnan(weight).all())
         if self.used or not (own or bool((weight == 1).all())):
@@ -147,6 +150,9 @@ class ShardSums:
         words = sums.items.size + sums.mass.size + sums.network.size + 1
         try:
             found = decoded(self._total(_OWN if own else _ALIKE, words))
+            at = offsets(np.array([sums.items.size, sums.mass.size, sums.network.size, 1]))
+            items, mass, network, rest = (found[at[k] : at[k + 1]] for k in range(4))
+            _check(items, mass, network, float(rest[0]))
         except TrainError as error:
             why = "; ".join(f"{name} {reason}" for name, reason in self.lost.items())
             raise TrainError(
@@ -154,27 +160,27 @@ class ShardSums:
                 f"had: {error.message}" + (f" ({why})" if why else ""),
                 mend="See to the shards that are missing; --resume goes on from a checkpoint.",
             ) from error
-        at = offsets(np.array([sums.items.size, sums.mass.size, sums.network.size, 1]))
-        sums.items += found[at[0] : at[1]].reshape(sums.items.shape)
-        sums.mass += found[at[1] : at[2]]
-        sums.network += found[at[2] : at[3]]
-        sums.weight += float(found[at[3]])
+        sums.items += items.reshape(sums.items.shape)
+        sums.mass += mass
+        sums.network += network
+        sums.weight += float(rest[0])
+        self.settle({self._names[at] for at in self._survivors}, self.lost)
 
     def _total(self, share: str, words: int) -> NDArray[np.uint64]:
-        names = sorted(self.keys)
+        names = self._names = sorted(self.keys)
         server = Server(RULES, words)
         self.up += sum(map(len, self.keys.values()))
-        seats = server.seat({at: self.keys[name] for at, name in enumerate(names)})
-        boxes = server.deal(self._asked(names, share, seats, words))
-        for at, message in self._asked(names, _MASKED, boxes, words).items():
-            server.take(at, message)
-        lists = server.announce()
-        answers = self._asked(names, _ANSWER, lists, words)
-        for at, why in server.refused.items():
-            self.lost.setdefault(names[at], f"was left out of the sum: {why}")
-        total = server.total(answers)
-        self.settle({names[at] for at in server.survivors}, self.lost)
-        return total
+        try:
+            seats = server.seat({at: self.keys[name] for at, name in enumerate(names)})
+            boxes = server.deal(self._asked(names, share, seats, words))
+            for at, message in self._asked(names, _MASKED, boxes, words).items():
+                server.take(at, message)
+            lists = server.announce()
+            self._survivors = server.survivors
+            return server.total(self._asked(names, _ANSWER, lists, words))
+        finally:
+            for at, why in server.refused.items():
+                self.lost.setdefault(names[at], f"was left out of the sum: {why}")
 
     def _asked(
         self, names: list[str], step: str, messages: Mapping[int, bytes], words: int
@@ -192,3 +198,23 @@ class ShardSums:
         found = {at: one.message for at, one in said.items() if names[at] not in left_out}
         self.up += sum(map(len, found.values()))
         return found
+
+
+def _check(
+    items: NDArray[np.float64],
+    mass: NDArray[np.float64],
+    network: NDArray[np.float64],
+    weight: float,
+) -> None:
+    """Refuse a sum that no clients could have: under masks nobody sees whose words are wrong."""
+    slack = 1e-3
+    most = 2 * LARGEST * weight + slack
+    possible = (
+        weight > 0
+        and -slack <= float(mass.min(initial=0.0))
+        and float(mass.max(initial=0.0)) <= weight + slack
+        and float(np.abs(items).max(initial=0.0)) <= most
+        and float(np.abs(network).max(initial=0.0)) <= most
+    )
+    if not possible:
+        raise TrainError("it is impossible, so that a shard sent wrong words")
