@@ -121,6 +121,18 @@ def test_the_card_scores_another_table(card):
     np.testing.assert_allclose(both["probability"], both["probability_right"], atol=1e-12)
 
 
+def test_a_label_party_with_a_label_alone_has_scores_and_tells_a_partner(card):
+    tables = card[0]
+    job = tables.job(CARD, "parties.bob.features={}", "predict.to=[alice]")
+    reports = tables.run(job)
+    found = scored(tables, job)
+    assert found["reason_1"].drop_nulls().str.starts_with("alice.").all()
+    assert reports["bob"]["fitted"]["card"]["bins"] == []
+    told = pl.read_parquet(tables.at(job, "alice", "predict", "predictions.parquet"))
+    assert told.columns == ["row", "id", "probability"]
+    assert set(told["probability"]) == set(found["probability"])
+
+
 def test_a_party_with_one_column_left_refuses_to_show_it(card):
     tables = card[0]
     job = tables.job(CARD.replace(", least_columns: 1", ""), third=True)

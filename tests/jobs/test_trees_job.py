@@ -145,6 +145,18 @@ def test_first_trees_of_own_columns_alone_show_partners_nothing(tables):
     assert found["federation"]["auc"] == found["label_party_alone"]["auc"]
 
 
+def test_a_label_party_with_a_label_alone_shares_no_figures(tables):
+    job = tables.job(
+        TREES, "parties.bob.features={}", "evaluate.pooled=true", "evaluate.share_metrics=false"
+    )
+    reports = tables.run(job, pooled=True)
+    metrics = reports["bob"]["metrics"]
+    assert metrics["federation"] == metrics["pooled"]
+    assert metrics["label_party_alone"] is None
+    assert reports["alice"]["metrics"]["federation"] is None
+    assert {one["party"] for one in reports["bob"]["fitted"]["importance"]} == {"alice"}
+
+
 def test_noise_on_partners_sums_is_accounted_for(tables):
     reports = tables.run(tables.job(TREES.replace("{", "{noise: 4.0, ")))
     for party in ("alice", "bob"):
