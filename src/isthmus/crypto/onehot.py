@@ -44,7 +44,7 @@ from isthmus.crypto.ot import Choices
 
 Codes = npt.NDArray[np.int64]
 
-KEPT_BYTES = 1 << 29
+KEPT_BYTES = 1 << 30
 """Of leaves that one party keeps; those of further rows are made again each time."""
 _WORKED_BYTES = 1 << 19
 """Of masks at a time: as many as stay in the cache of a core."""
