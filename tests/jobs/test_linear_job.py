@@ -258,6 +258,8 @@ def test_a_missing_package_is_found_before_the_job(tables, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", hidden)
     with pytest.raises(JobError, match=r"pip install 'isthmus\[vertical\]'"):
         check_own_side(tables.job(EXACT), "bob")
+    # To predict, nothing is encrypted.
+    check_own_side(tables.job(EXACT, "predict.model=made-up-12345678"), "bob")
 
 
 @pytest.mark.parametrize(
