@@ -51,6 +51,7 @@ def test_the_list_names_everything():
     facts = json.loads(fedrec("list", "--format", "json").output)
     for one in facts["algorithms"]:
         assert one["name"] in text
+        assert f"the server needs: {one['leaves']}" in text
     assert {"fcf", "fedncf", "pfedrec"} <= set(facts["backbones"])
 
 

@@ -94,7 +94,6 @@ def attack(
 ) -> None:
     """Attack an algorithm in training; hostile clients: with a training without them beside it."""
     del debug
-    from isthmus.errors import JobError
     from isthmus.fedrec import interactions, recipe
     from isthmus.fedrec.attacks.promoting import Plan
     from isthmus.fedrec.options import parse_columns, parse_sets
@@ -105,18 +104,7 @@ def attack(
     defences = Defences(
         pseudo_items, clip=clip, clip_rows=clip_rows, noise=noise, secure_sum=secure_sum
     )
-    if kind not in BY_SERVER and defences:
-        raise JobError(
-            f"{kind} is by clients, who do not keep to defences of clients",
-            mend="Take --bound-rows, or --algorithm trimmed-mean.",
-        )
-    if kind in BY_SERVER and bound_rows:
-        raise JobError(
-            f"--bound-rows is against hostile clients, {kind} is by the server",
-            mend="Leave it out, or take a defence of clients: --pseudo-items, --clip and --noise.",
-        )
-    if kind is AttackKind.membership and rounds is not None:
-        raise JobError("membership looks at first uploads alone", mend="Leave --rounds out.")
+    _check(kind, defences, bound_rows, rounds)
     if out is not None:
         see_file(out)
     plan = None
@@ -131,6 +119,24 @@ def attack(
         result = _by_clients(found, chosen, plan, bound_rows, numbers)
     if out is not None:
         write_json(out, result)
+
+
+def _check(kind: AttackKind, defences: Defences, bound_rows: float, rounds: int | None) -> None:
+    """Refuse what would be left unused."""
+    from isthmus.errors import JobError
+
+    if kind not in BY_SERVER and defences:
+        raise JobError(
+            f"{kind} is by clients, who do not keep to defences of clients",
+            mend="Take --bound-rows, or --algorithm trimmed-mean.",
+        )
+    if kind in BY_SERVER and bound_rows:
+        raise JobError(
+            f"--bound-rows is against hostile clients, {kind} is by the server",
+            mend="Leave it out, or take a defence of clients: --pseudo-items, --clip and --noise.",
+        )
+    if kind is AttackKind.membership and rounds is not None:
+        raise JobError("membership looks at first uploads alone", mend="Leave --rounds out.")
 
 
 def _say(text: str) -> None:
@@ -204,9 +210,10 @@ def _by_clients(
 def _show(clean: Promotion, hit: Promotion, bound: float) -> None:
     plural = "s" * (len(hit.targets) > 1)
     have = ", ".join(map(str, hit.target_clients))
+    people = "client" if have == "1" else "clients"
     typer.echo(
         f"{hit.algorithm} on {hit.data}: {hit.honest:,} honest clients, {hit.hostile:,} hostile; "
-        f"{len(hit.targets)} target{plural}, had by {have} clients; round {hit.last.number}"
+        f"{len(hit.targets)} target{plural}, had by {have} {people}; round {hit.last.number}"
         + (f"; rows bound to {bound:g}" if bound else "")
     )
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -176,7 +176,6 @@ def serve(
 ) -> None:
     """Train with clients on other machines: the server. Shards `join` it."""
     del debug
-    from isthmus.errors import JobError
     from isthmus.fedrec import RunOptions, recipe
     from isthmus.fedrec.devices import Census, Limits, Plan
     from isthmus.fedrec.devices import serve as run
@@ -184,7 +183,7 @@ def serve(
     from isthmus.fedrec.privacy import Defences
     from isthmus.link import Listener
 
-    facts = Census.load(census)
+    facts, chosen = Census.load(census), recipe(algorithm, backbone, parse_sets(sets or []))
     options = RunOptions(
         facts.seed, rounds, every, folder=out, resume=resume, checkpoint_every=checkpoint_every,
         defences=Defences(
@@ -192,23 +191,18 @@ def serve(
             delta=delta,
         ),
     )  # fmt: skip
-    usual = ["authors"] if facts.leaks else ["honest-sampled", "full-ranking"]
-    chosen = recipe(algorithm, backbone, parse_sets(sets or []))
-    plan = Plan(facts, chosen, tuple(protocols_of(protocol or usual)), options)
-    if begin_with is not None and begin_with > facts.clients:
-        raise JobError(f"--begin-with {begin_with}: the population has {facts.clients:,} clients")
-    places = _places(shard, facts)
+    plan = Plan(facts, chosen, tuple(_rules(protocol, facts)), options)
     options.see_folder()
+    places = _places(shard, facts)
     limits = Limits(
-        round=deadline, wait=wait, reconnect=reconnect, begin_with=begin_with,
-        min_clients=min_clients,
+        round=deadline, wait=wait, reconnect=reconnect, min_clients=min_clients,
+        begin_with=_present(begin_with, facts),
     )  # fmt: skip
-    told = told_in_lines(rounds or chosen.algorithm.rounds)
     with Listener(identity, me, listen) as listener:
         say(f"{me} listens at {listener.address}")
         served = run(
-            plan, identity, me, listener, shards=places, limits=limits, told=told,
-            say=say,
+            plan, identity, me, listener, shards=places, limits=limits,
+            told=told_in_lines(rounds or chosen.algorithm.rounds), say=say,
         )  # fmt: skip
     show_served(served, output)
 
@@ -293,6 +287,21 @@ def show_served(served: Served, output: Format) -> None:
         typer.echo(f"  round {one.number}: {one.trained} of {one.wanted}" + (why and f" ({why})"))
     for name, why in served.refused.items():
         typer.echo(f"{name} was refused: {why}")
+
+
+def _rules(names: list[str] | None, census: Census) -> list[EvalProtocol]:
+    """The protocols of these names; those that the parts were cut for if there are none."""
+    usual = ["authors"] if census.leaks else ["honest-sampled", "full-ranking"]
+    return protocols_of(names or usual)
+
+
+def _present(begin_with: int | None, census: Census) -> int | None:
+    """`begin_with`, if there are as many clients."""
+    from isthmus.errors import JobError
+
+    if begin_with is not None and begin_with > census.clients:
+        raise JobError(f"--begin-with {begin_with}: the population has {census.clients:,} clients")
+    return begin_with
 
 
 def _one_ground(names: list[str]) -> EvalProtocol:

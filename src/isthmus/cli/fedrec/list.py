@@ -44,6 +44,6 @@ def list_(output: Output = Format.text, debug: Debug = False) -> None:
         with_ = ", ".join(one.backbones) or "no backbone"
         source = "" if one.paper == "none" else f" ({one.paper})"
         typer.echo(f"{one.name:<{wide}}  {one.title}{source}")
-        typer.echo(f"{'':<{wide}}  leaves the device: {one.leaves}; {with_}")
+        typer.echo(f"{'':<{wide}}  the server needs: {one.leaves}; {with_}")
     typer.echo(f"\nprotocols: {', '.join(PROTOCOLS)}")
     typer.echo(f"data: {', '.join(PUBLIC)}, or a table of users and items")
