@@ -120,3 +120,10 @@ def test_statistics_of_a_table_with_too_few_rows(tables):
     tables.frames["bob"].head(15).write_csv(tables.folder / "bob.csv")
     with pytest.raises(DataError, match="15 rows are too few for 2 columns"):
         tables.run(job)
+
+
+@pytest.mark.parametrize("section", ["profile", "bin", "correlation", "pca", "linear", "trees"])
+def test_a_section_with_nothing_in_it_is_no_section_left_out(tables, section):
+    with pytest.raises(JobError, match=rf"job\.yaml:11: {section}: is empty") as caught:
+        tables.job(f"{section}:\n")
+    assert "{}" in caught.value.message

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 from pydantic.config import JsonDict
@@ -194,6 +194,17 @@ class Analysis(Part):
     """Boosted trees in place of a network."""
     scorecard: Annotated[ScorecardSpec | None, Field(json_schema_extra=SECTION)] = None
     """Points for each bin, of a logistic regression on WOE."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _none_is_empty(cls, given: Any) -> Any:
+        """A section's name with nothing behind it is no wish to leave the section out."""
+        if isinstance(given, dict):
+            for name in Analysis.model_fields:
+                if given.get(name, "") is None:
+                    said = "is empty: write {} for its defaults, or leave the name out as well"
+                    raise misplaced((name,), said)
+        return given
 
     @property
     def is_tabular(self) -> bool:

@@ -28,7 +28,8 @@ def run(context: Context) -> None:
     share = spec.correlation is not None and spec.correlation.share
     folder = context.step("pca")
     numbers, left_out = tabular.numbers_of(context)
-    if context.is_label_party and numbers.width < 2 and not share:
+    lone = context.is_label_party and numbers.width < 2
+    if lone and len(spec.parties) == 2 and not share:
         raise DataError(
             f"{context.me} has one column of numbers, whose correlations the axes would tell",
             mend="Agree on `correlation` with `share: true`, or bring another column.",
