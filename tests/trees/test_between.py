@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import replace
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -286,6 +287,20 @@ def fit_and_predict(session):
 def test_predictions_of_a_partner_that_does_not_fit(topic, change, error, said):
     with pytest.raises(error, match=said):
         tampered("bob", topic, change, fit_and_predict)
+
+
+@pytest.mark.parametrize("rows", [0, -1, 1 << 20, 2.0, None])
+def test_a_partner_sends_no_more_at_a_time_than_it_should(rows):
+    with pytest.raises(BadMessage, match="'rows'"):
+        tampered("alice", "trees.pieces", heading("rows", rows), fit_and_predict)
+
+
+def test_predictions_in_small_pieces_are_the_same(monkeypatch):
+    _, whole = split_models(SMALL, parts=TWO)
+    # The package has a function of the module's name.
+    monkeypatch.setattr(import_module("isthmus.trees.predict"), "_BITS", 1000)
+    _, pieces = split_models(SMALL, parts=TWO)
+    np.testing.assert_array_equal(whole, pieces)
 
 
 def test_parties_that_differ_are_told_in_what():

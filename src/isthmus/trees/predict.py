@@ -17,8 +17,10 @@ from isthmus.trees.model import Node, TreeModel
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-_ROWS = 1 << 14
-"""Rows at a time, a multiple of 8; part of the protocol."""
+_MOST_PIECE = 1 << 14
+"""Rows at a time."""
+_BITS = 1 << 27
+"""Rows times cuts at a time."""
 _MOST_ROWS = (1 << 31) - 1
 
 
@@ -58,8 +60,9 @@ def predict(session: Session, model: TreeModel, table: pl.DataFrame | None) -> F
         )
     rows = _agreed_rows(session, model, table)
     out = np.tile(np.array(model.start), (rows, 1))
-    for start in range(0, rows, _ROWS):
-        count = min(_ROWS, rows - start)
+    piece = _piece(session, model)
+    for start in range(0, rows, piece):
+        count = min(piece, rows - start)
         sides = [model.sides(None if table is None else table.slice(start, count))]
         sides += [_heard(session, model, number + 1, count) for number in range(len(partners))]
         for number, tree in enumerate(model.trees):
@@ -72,8 +75,10 @@ def _answer(session: Session, model: TreeModel, table: pl.DataFrame | None) -> N
         raise DataError(f"{session.me} came without columns")
     header = {"rows": table.height, "cuts": len(model.cuts)}
     session.hub.send("trees.predict", header=header)
-    for start in range(0, table.height, _ROWS):
-        sides = model.sides(table.slice(start, _ROWS))
+    message = wire.hear(session.hub, "trees.pieces")
+    piece = wire.whole(session.hub, message, "rows", 1, _MOST_PIECE)
+    for start in range(0, table.height, piece):
+        sides = model.sides(table.slice(start, piece))
         session.hub.send("trees.bits", {"left": np.packbits(sides, axis=1, bitorder="little")})
 
 
@@ -94,6 +99,15 @@ def _agreed_rows(session: Session, model: TreeModel, table: pl.DataFrame | None)
     if rows is None:
         raise DataError("there is no table to predict")
     return rows
+
+
+def _piece(session: Session, model: TreeModel) -> int:
+    """Rows at a time, as told to the partners: fewer where there are very many cuts."""
+    cuts = sum(_cuts(model, party) for party in range(len(model.parties)))
+    piece = max(1, min(_MOST_PIECE, _BITS // max(1, cuts)))
+    for link in session.links.values():
+        link.send("trees.pieces", header={"rows": piece})
+    return piece
 
 
 def _heard(session: Session, model: TreeModel, party: int, count: int) -> Bools:
