@@ -329,3 +329,23 @@ def test_a_partner_is_told_no_column(tables):
     )
     assert "'a0'" in found["alice"].message
     assert "a0" not in str(found["bob"])
+
+
+def test_samples_that_a_partner_does_not_have_are_missing_there(tables):
+    here = tables.frames["alice"].filter(pl.col("id") >= 200)
+    here.write_csv(tables.folder / "alice.csv")
+    rules = "parties.alice.clean={a1: {missing: median}}"
+    job = tables.job("profile: {}\nbin: {}\n", "align.rows=label", rules)
+    reports = tables.run(job)
+    rows = np.load(tables.at(job, "alice", "align", "rows.npy"))
+    split = np.fromfile(tables.at(job, "alice", "encode", "split.npy"), np.uint8)[-600:]
+    assert (len(rows), int((rows < 0).sum())) == (600, 200)
+    table = tabular.load(view(tables, job, "alice"))
+    gone = rows < 0
+    assert table.filter(gone)["a0"].null_count() == 200
+    known = here["a1"].to_numpy()[rows[(split == 0) & ~gone]]
+    assert table.filter(gone)["a1"].unique().to_list() == [pytest.approx(np.median(known))]
+    own = reports["alice"]["looks"]["profile"]["own"]
+    assert own[0]["missing"] == int(table["a0"].null_count()) > 200
+    (a0,) = [c for c in reports["bob"]["looks"]["bins"]["columns"] if c["column"] == "a0"]
+    assert sum(one["rows"] for one in a0["bins"]) == 420
