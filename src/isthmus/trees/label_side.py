@@ -181,7 +181,7 @@ class _Boosting:
     def settled(self) -> bool:
         """Whether it has been long enough without a better loss."""
         patience = self._options.patience
-        return patience is not None and len(self.losses) - self._best() > patience
+        return patience is not None and len(self.losses) - self._best() >= patience
 
     def _best(self) -> int:
         """The number of rounds of least loss on the rows `valid`."""
