@@ -21,6 +21,7 @@ EXAMPLES = examples(
     "isthmus demo --entity",
     "isthmus demo --three",
     "isthmus demo --history alice",
+    "isthmus demo --credit",
     "isthmus demo --entity --files-only",
     "isthmus demo --source ~/ml-100k",
 )
@@ -56,6 +57,14 @@ def demo(
         Owner | None,
         typer.Option(help="DIN over what users did before: the history at bob, or at alice."),
     ] = None,
+    credit: Annotated[
+        bool,
+        typer.Option(
+            "--credit",
+            metavar="",
+            help="A scorecard of a bank and a shop, on made-up data (extra vertical).",
+        ),
+    ] = False,
     force: Annotated[
         bool,
         typer.Option(
@@ -79,28 +88,23 @@ def demo(
     debug: Debug = False,
 ) -> None:
     """Get MovieLens-100K, split it between organisations, train, evaluate, report."""
-    from isthmus.cli.demo_folder import add_carol, claim
-    from isthmus.data.demo import add_views, two_organisations
-    from isthmus.data.sources import get
+    from isthmus.cli.demo_folder import claim
     from isthmus.jobs.examples import example
     from isthmus.jobs.job import load_job
 
     began = time.monotonic()
-    kind = _kind({"entity": entity, "three": three, f"history_{history}": history is not None})
-    keys: Literal["row", "entity"] = "entity" if entity or history else "row"
+    asked = {"entity": entity, "three": three, f"history_{history}": history is not None}
+    kind = _kind(asked | {"credit": credit})
     suffix = "" if kind == "row" else kind
     name = "-".join(["demo", *suffix.split("_")]) if suffix else "demo"
     place = claim(folder or Path(name), keys=kind, force=force)
-    _say(output, "Getting MovieLens-100K")
-    data = get("ml-100k", source=source, say=lambda text: _say(output, text))
-    _say(output, f"Splitting it into {'three' if three else 'two'} organisations in {place.path}")
-    two_organisations(data, place.path, seed=seed, keys=keys)
-    if three:
-        add_carol(place.path, seed=seed)
-    if history is Owner.alice:
-        add_views(place.path, seed=seed)
+    if credit:
+        _make_credit(place.path, seed, output)
+    else:
+        _split_movielens(place.path, kind, source, seed, output)
     job_file = place.job_file
-    if not place.write_job(example("_".join(filter(None, ("movielens", suffix))))):
+    text = example("credit" if credit else "_".join(filter(None, ("movielens", suffix))))
+    if not place.write_job(text):
         _say(output, f"Keeping {job_file}, which was changed since the demo wrote it")
     job = load_job(job_file, sets or ())
     folders = ", ".join(f"{place.path}/{party}" for party in job.spec.order)
@@ -110,6 +114,32 @@ def demo(
     _run(job, sets or (), output, debug=debug)
     _say(output, f"Look around: {folders}, {job_file}")
     _say(output, f"The demo took {time.monotonic() - began:.0f} s as a whole")
+
+
+def _make_credit(folder: Path, seed: int, output: Format) -> None:
+    from isthmus.data.credit import write_credit
+
+    common = write_credit(folder, seed=seed)
+    _say(output, f"Made up a bank and a shop with {common:,} customers in common, in {folder}")
+
+
+def _split_movielens(
+    folder: Path, kind: str, source: Path | None, seed: int, output: Format
+) -> None:
+    from isthmus.cli.demo_folder import add_carol
+    from isthmus.data.demo import add_views, two_organisations
+    from isthmus.data.sources import get
+
+    _say(output, "Getting MovieLens-100K")
+    data = get("ml-100k", source=source, say=lambda text: _say(output, text))
+    many = "three" if kind == "three" else "two"
+    _say(output, f"Splitting it into {many} organisations in {folder}")
+    keys: Literal["row", "entity"] = "row" if kind in ("row", "three") else "entity"
+    two_organisations(data, folder, seed=seed, keys=keys)
+    if kind == "three":
+        add_carol(folder, seed=seed)
+    if kind == "history_alice":
+        add_views(folder, seed=seed)
 
 
 def _run(job: Job, sets: Sequence[str], output: Format, *, debug: bool) -> None:

@@ -22,7 +22,7 @@ class Mark:
     """What the mark holds."""
 
     keys: str
-    """`row`, `entity`, `three`, `history_bob` or `history_alice`: the demo's kinds."""
+    """`row`, `entity`, `three`, `history_bob`, `history_alice` or `credit`: the demo's kinds."""
     job_sha256: str = ""
     """Of the job file that the demo last wrote."""
 

@@ -13,6 +13,7 @@ NAMES = (
     "movielens_history_bob",
     "movielens_history_alice",
     "movielens_labels",
+    "credit",
 )
 
 
