@@ -96,10 +96,7 @@ def test_mistakes_are_told(table, tmp_path):
         ((*serve, "--protocol", "full-ranking"), "not cut for the protocol"),
         ((*serve, "--identity", tmp_path), "no"),
         (("join", parts / "1.part", "--as", "ann", "--server", "hub:1"), "names no server"),
-        (
-            ("join", parts / "9.part", "--as", "ann", "--server", "hub=a:1", "--reproducible"),
-            "no p",
-        ),
+        (("join", table, "--as", "ann", "--server", "hub=a:1", "--reproducible"), "no part"),
     ):
         result = fedrec(*words)
         assert result.exit_code != 0
@@ -170,3 +167,13 @@ def test_a_run_under_masks(table, tmp_path, identities):
         one.join(30)
     assert "no client's part" in " ".join(served.output.split())
     assert "one by one" not in served.output
+
+
+def test_a_file_that_is_not_there_is_told_as_such():
+    for words in (
+        ("serve", "--census", "no.json", "--algorithm", "fedavg", "--as", "hub", "--listen", "x:1"),
+        ("join", "no.part", "--as", "ann", "--server", "hub=x:1"),
+    ):
+        result = fedrec(*words)
+        assert result.exit_code == 2
+        assert "does not exist" in result.output

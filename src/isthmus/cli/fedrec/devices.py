@@ -55,6 +55,12 @@ JOIN_EXAMPLES = examples(
     "isthmus fedrec join parts/1.part --as ann --server hub=127.0.0.1:7700 --reproducible",
 )
 
+CensusFile = Annotated[
+    Path,
+    typer.Option(
+        "--census", help="What all agree on of the population; `split` writes it.", exists=True
+    ),
+]
 Protocols = Annotated[
     list[str] | None,
     typer.Option(help="authors, honest-sampled, full-ranking. Repeatable."),
@@ -98,9 +104,12 @@ def split(
 
 def part(
     table: Annotated[Path, typer.Argument(help="The shard's own rows: CSV, Parquet, .inter.")],
-    census: Annotated[Path, typer.Option(help="What all agree on of the population.")],
+    census: CensusFile,
     catalogue: Annotated[
-        Path, typer.Option(help="The names of all items, one a line; the same for all shards.")
+        Path,
+        typer.Option(
+            help="The names of all items, one a line; the same for all shards.", exists=True
+        ),
     ],
     first: Annotated[int, typer.Option(help="The number of the first client.", min=0)],
     out: Annotated[Path, typer.Option(help="The part, for `join`.")],
@@ -126,9 +135,7 @@ def part(
 
 
 def serve(
-    census: Annotated[
-        Path, typer.Option(help="What all agree on of the population; `split` writes it.")
-    ],
+    census: CensusFile,
     algorithm: Annotated[str, typer.Option(help="See `isthmus fedrec list`.")],
     me: Annotated[str, typer.Option("--as", help="The server's name.")],
     listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where shards reach it.")],
@@ -208,7 +215,9 @@ def serve(
 
 
 def join(
-    part: Annotated[Path, typer.Argument(help="The clients of this shard; `split` writes it.")],
+    part: Annotated[
+        Path, typer.Argument(help="The clients of this shard; `split` writes it.", exists=True)
+    ],
     me: Annotated[str, typer.Option("--as", help="This shard's name.")],
     server: Annotated[str, typer.Option(metavar="NAME=HOST:PORT", help="Whom to dial.")],
     identity: Identity = DEFAULT_IDENTITY,
