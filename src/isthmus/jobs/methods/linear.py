@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import save
 
 from isthmus import linear
 from isthmus.errors import DataError, JobError
-from isthmus.files import write_bytes, write_json
+from isthmus.files import write_json
 from isthmus.jobs.context import Context
 from isthmus.jobs.job import Job
 from isthmus.jobs.measured import Scores
 from isthmus.jobs.methods.columns import Design, fit_design
+from isthmus.jobs.methods.fitted import keep_fitted, seen
 from isthmus.jobs.methods.needs import check_vertical
 from isthmus.jobs.methods.own import (
     Own,
@@ -45,7 +45,6 @@ Rows = NDArray[np.int64]
 COLUMNS = "columns.json"
 MODEL = "model.json"
 RESULT = "result.json"
-FITTED = "fitted.safetensors"
 CHUNK = 1 << 17
 """Samples that are scored at a time, at every party alike."""
 
@@ -68,7 +67,8 @@ class LinearLearner:
         """Raises DataError, JobError, TrainError, LinkError, StorageError."""
         began = context.clock()
         own, options = own_of(context), options_of(context.spec)
-        train = split_of(context, own).train
+        split = split_of(context, own)
+        train, known = split.train, seen(split)
         design = design_of(context, own, train, options)
         data = design.apply(own.table[train]) if design.columns else None
         result = _fit(context, own, train, design, data, options)
@@ -76,14 +76,14 @@ class LinearLearner:
         design.save(folder.file(COLUMNS))
         result.save(folder.file(MODEL))
         make_card(context, design, result)
-        parts = _shares(context, result, design, own, train)
-        shown: dict[str, float] = {}
+        parts = _shares(context, result, design, own, known)
+        facts = _facts(context, result, design)
         if parts is not None:
-            shown = {party: float(part.std()) for party, part in parts.items()}
-            fitted = _mean(context, own, result, parts, train)
-            write_bytes(folder.file(FITTED), save({"scores": fitted}))
-        seconds = context.clock() - began
-        write_json(folder.file(RESULT), _facts(context, result, design, shown, seconds))
+            facts["shares"] = {p: float(part[: len(train)].std()) for p, part in parts.items()}
+            fitted = _mean(context, own, result, parts, known)
+            facts["validation"] = keep_fitted(context, split, fitted, context.clock() - began)
+        facts["seconds"] = round(context.clock() - began, 3)
+        write_json(folder.file(RESULT), facts)
         context.log.info("trained", rounds=result.rounds, converged=result.converged)
 
     def scores(self, context: Context, samples: NDArray[np.int64]) -> Scores | None:
@@ -251,9 +251,7 @@ def _at(values: Floats | None, rows: Rows) -> Floats | None:
     return None if values is None else values[rows]
 
 
-def _facts(
-    context: Context, result: LinearResult, design: Design, shown: dict[str, float], seconds: float
-) -> dict[str, Any]:
+def _facts(context: Context, result: LinearResult, design: Design) -> dict[str, Any]:
     """For reading: of a numeric column the coefficient by unit and by standard deviation."""
     scaled = not _binned(context)
     errors, p_values = result.standard_errors, None
@@ -283,6 +281,5 @@ def _facts(
         "rounds": result.rounds,
         "converged": result.converged,
         "shown": result.shown,
-        "shares": shown,
-        "seconds": round(seconds, 3),
+        "shares": {},
     }

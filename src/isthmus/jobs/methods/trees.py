@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from safetensors.numpy import save
 
 from isthmus import trees
 from isthmus.data import Split
 from isthmus.errors import BadMessage, JobError
-from isthmus.files import write_bytes, write_json
+from isthmus.files import write_json
 from isthmus.jobs.context import Context
 from isthmus.jobs.job import Job
 from isthmus.jobs.measured import Scores
+from isthmus.jobs.methods.fitted import keep_fitted, seen
 from isthmus.jobs.methods.own import Own, finished, labels_of, own_of, split_of, weights_of
 from isthmus.jobs.rehearsal import rehearsal_secret
 from isthmus.jobs.spec import JobSpec
@@ -33,7 +33,6 @@ Rows = NDArray[np.int64]
 
 MODEL = "model.json"
 RESULT = "result.json"
-FITTED = "fitted.safetensors"
 TOPIC = "train.classes"
 _MOST_CLASSES = 1000
 
@@ -63,10 +62,12 @@ class TreesLearner:
         model = _fit(context.session, context, own, _columns(own), split, options)
         folder = context.step("train")
         model.save(folder.file(MODEL))
-        fitted = trees.predict(context.session, model, _table(_columns(own), split.train))
+        fitted = trees.predict(context.session, model, _table(_columns(own), seen(split)))
+        facts = _facts(context, model)
         if fitted is not None:
-            write_bytes(folder.file(FITTED), save({"scores": fitted}))
-        write_json(folder.file(RESULT), _facts(context, model, context.clock() - began))
+            facts["validation"] = keep_fitted(context, split, fitted, context.clock() - began)
+        facts["seconds"] = round(context.clock() - began, 3)
+        write_json(folder.file(RESULT), facts)
         context.log.info("trained", cuts=len(model.cuts))
 
     def scores(self, context: Context, samples: NDArray[np.int64]) -> Scores | None:
@@ -157,7 +158,7 @@ def _fit(
     options: TreeOptions,
 ) -> TreeModel:
     """Fit on the training samples; those for validation come behind them."""
-    learnt = np.concatenate([split.train, split.valid])
+    learnt = seen(split)
     table = _table(columns, learnt)
     if not session.is_label_party:
         return trees.fit(session, table, options=options)
@@ -196,7 +197,7 @@ def _classes(context: Context) -> int | None:
     return first.outputs if first.kind == "multiclass" else None
 
 
-def _facts(context: Context, model: TreeModel, seconds: float) -> dict[str, Any]:
+def _facts(context: Context, model: TreeModel) -> dict[str, Any]:
     """For reading."""
     here = context.is_label_party
     valid = model.valid_losses or (None,) * len(model.losses)
@@ -222,5 +223,4 @@ def _facts(context: Context, model: TreeModel, seconds: float) -> dict[str, Any]
                 zip(model.losses, valid, strict=True), start=1
             )
         ],
-        "seconds": round(seconds, 3),
     }

@@ -19,6 +19,7 @@ from isthmus.link.printable import printable
 _SEARCHED = re.compile(
     r"train\.(?!metric$|device$|tensorboard$|model\.retrieval\b)[\w.]+"
     r"|train\.model\.retrieval\.(width|item_fields)"
+    r"|trees\.(?!family$)\w+|linear\.(l2|tolerance|rounds)"
     r"|parties\.[^.]+\.(features|guards)\.(?!.*\.events$).+"
 )
 """Fields that may differ between trials. Not those that decide which samples the metric is taken of
@@ -195,10 +196,12 @@ def as_overrides(values: Mapping[str, Any]) -> tuple[str, ...]:
 
 def is_comparable(job: Job) -> None:
     """See that a training of the job ends in a validation metric. Raises JobError."""
-    if (learns := job.spec.learns) != "network":
-        said = "this one trains none" if learns == "nothing" else f"this one trains {learns}"
+    learns = job.spec.learns
+    if learns == "nothing" or (learns != "network" and job.spec.label.kind != "binary"):
+        said = "trains nothing" if learns == "nothing" else f"has {learns} of another label"
         raise JobError(
-            f"{job.path}: a search is for jobs that train a network, and {said}",
+            f"{job.path}: a search is for jobs that train a network, or linear and trees of a "
+            f"binary label; this one {said}",
             mend="Run it with `isthmus run`.",
         )
     if not job.spec.split.valid:

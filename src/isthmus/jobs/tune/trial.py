@@ -23,8 +23,8 @@ from isthmus.jobs.job import Job, agreed_part
 from isthmus.jobs.runner import run_steps
 from isthmus.jobs.steps import STEPS, train
 
-_PREPARING = tuple(step for step in STEPS if step.name in ("align", "encode"))
-_OF_TRAINING = ("name", "train", "evaluate", "predict")
+_PREPARING = tuple(step for step in STEPS if step.name in ("align", "encode", "bin"))
+_OF_TRAINING = ("name", "train", "linear", "trees", "evaluate", "predict")
 """Parts of a job that its encoded data does not depend on."""
 
 
@@ -79,6 +79,8 @@ def run_training(context: Context, home: Path) -> None:
         folder.create()
         for step in _PREPARING:
             source = (home / "data" / data_name(context.job) / step.name).resolve()
+            if not source.exists():
+                continue
             folder.step(step.name).path.symlink_to(source, target_is_directory=True)
         folder.step("train").create()
         with context.session.progress.task("train"):
