@@ -124,6 +124,10 @@ def test_all_looks_are_those_of_one_table(tables):
     halves = [np.load(tables.at(job, p, "pca", "scores.npy")) for p in ("bob", "alice")]
     np.testing.assert_allclose(sum(halves), components.transform(scaled) * sign, atol=1e-4)
 
+    # The axes are of correlations that are there already.
+    crossed = json.loads(tables.at(job, "bob", "pca", "traffic.json").read_text())
+    assert {"pca.hello", "pca.axes"} == {name for one in crossed.values() for name in one}
+
     looks = reports["bob"]["looks"]
     ivs = [column["iv"] for column in looks["bins"]["columns"]]
     assert ivs == sorted(ivs, reverse=True)
@@ -269,8 +273,8 @@ def test_a_job_may_look_before_it_trains_a_network(tables):
             "parties.alice.clean.a0.missing",
         ),
         (
-            ("bin={least_iv: 5}", "parties.alice.clean={a0: {missing: mean}}"),
-            "alice has no column of numbers (a0: its IV is too small",
+            ("bin={least_iv: 0.06}", "parties.alice.features={a1: numeric}"),
+            "alice has no column of numbers (a1: its IV is too small)",
             "leave out correlation and pca",
         ),
         (

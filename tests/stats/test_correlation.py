@@ -454,3 +454,23 @@ def _changing(send, topic, change):
 )
 def test_a_message_that_cannot_be_is_refused(who, topic, change, by):
     assert by in tampered(who, topic, change)
+
+
+def test_components_of_correlations_at_hand():
+    own, partner = tables(300)
+    joint = run(correlation, own, partner, share=False)
+    fresh = run(fit_pca, own, partner, components=3)
+
+    def again(**changes):
+        given = {"bob": {"joint": joint["bob"]}, "alice": {"joint": None}} | changes
+        return run(fit_pca, own, partner, components=3, reuse=True, **given)
+
+    for party, found in again().items():
+        np.testing.assert_allclose(found.axes, fresh[party].axes, atol=1e-9)
+        np.testing.assert_allclose(found.variance, fresh[party].variance, atol=1e-9)
+    other = run(correlation, own.select("b", "a", "c"), partner, share=False)["bob"]
+    for wrong in (None, other, run(correlation, *tables(299))["bob"]):
+        with pytest.raises(DataError, match="of other columns or rows"):
+            again(bob={"joint": wrong})
+    with pytest.raises(JobError, match="reuse = "):
+        again(bob={"reuse": False})

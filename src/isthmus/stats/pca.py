@@ -142,6 +142,8 @@ def fit_pca(
     components: int,
     covariance: bool = False,
     share: bool = False,
+    reuse: bool = False,
+    joint: Correlation | None = None,
     threads: int = 1,
 ) -> SplitPca:
     """Principal components of all parties' columns; see the module.
@@ -154,33 +156,51 @@ def fit_pca(
         components: how many; the same at all parties, and no more than all columns.
         covariance: columns are centred only, not scaled; the same at all parties.
         share: whether feature parties get the correlations too; the same at all parties.
+        reuse: whether all have called `correlation` before with these columns and rows, so that it
+            need not be done again; the same at all parties.
+        joint: with `reuse`, what it gave here.
         threads: that SEAL may use.
 
     Raises:
         DataError: as in `correlation`, or there are fewer columns than components, or the label
-            party of two has one column and the correlations are not shared.
+            party of two has one column and the correlations are not shared, or `joint` is of other
+            columns or rows.
         JobError: the parties want different things.
         BadMessage: a partner did not keep to the protocol.
     """
     if components < 1:
         raise JobError(f"{components} components")
     scaled = standardised(table)
+    counts = {session.me: len(scaled.names)}
+    same = {"components": components, "covariance": covariance, "share": share, "reuse": reuse}
     for link in session.links.values():
-        same = {"components": components, "covariance": covariance, "share": share}
         theirs = wire.greet(link, "pca.hello", len(scaled.values), len(scaled.names), same)
+        counts[link.partner] = theirs
         lone = (len(scaled.names) if session.is_label_party else theirs) < 2
         if lone and len(session.parties) == 2 and not share:
             raise DataError(
                 f"{session.label_party} has one column, whose correlations the axes would tell",
                 mend="Set share=True at both, or add a column there.",
             )
-    found = correlation_of(session, scaled, share=share, threads=threads)
+    if reuse and session.is_label_party:
+        _check_joint(joint, scaled, counts)
+    found = joint if reuse else correlation_of(session, scaled, share=share, threads=threads)
     scale = np.ones(scaled.std.size) if covariance else scaled.std
     if found is None or not session.is_label_party:
         axes, variance, total = _received(session, scaled, components, covariance)
     else:
         axes, variance, total = _found(session, scaled, found, components, covariance)
     return SplitPca(scaled.names, scaled.mean, scale, axes, variance, total, found)
+
+
+def _check_joint(joint: Correlation | None, scaled: Scaled, counts: dict[str, int]) -> None:
+    fits = joint is not None and (
+        joint.rows == len(scaled.values)
+        and joint.columns[: len(scaled.names)] == scaled.names
+        and Counter(joint.parties) == counts
+    )
+    if not fits:
+        raise DataError("the correlations at hand are of other columns or rows")
 
 
 def _found(

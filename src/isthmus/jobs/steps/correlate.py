@@ -9,7 +9,7 @@ from __future__ import annotations
 from isthmus.files import write_json
 from isthmus.jobs import tabular
 from isthmus.jobs.context import Context
-from isthmus.stats import correlation
+from isthmus.stats import Correlation, correlation
 
 CORRELATION = "correlation.json"
 COLUMNS = "columns.json"
@@ -26,3 +26,9 @@ def run(context: Context) -> None:
     if found is not None:
         found.save(folder.file(CORRELATION))
     context.log.info("correlated", columns=numbers.width)
+
+
+def load(context: Context) -> Correlation | None:
+    """What the step found, where this party sees it. Raises StorageError."""
+    path = context.step("correlate").file(CORRELATION)
+    return Correlation.load(path) if path.exists() else None

@@ -14,6 +14,7 @@ from isthmus.errors import DataError
 from isthmus.files import write_json
 from isthmus.jobs import tabular
 from isthmus.jobs.context import Context
+from isthmus.jobs.steps import correlate
 from isthmus.stats import fit_pca
 
 PCA = "pca.json"
@@ -25,6 +26,7 @@ def run(context: Context) -> None:
     """Find the axes with the partners. Raises DataError, JobError, LinkError, StorageError."""
     spec, wanted = context.spec, context.spec.pca
     assert wanted is not None
+    reuse = spec.correlation is not None
     share = spec.correlation is not None and spec.correlation.share
     folder = context.step("pca")
     numbers, left_out = tabular.numbers_of(context)
@@ -41,6 +43,8 @@ def run(context: Context) -> None:
         components=wanted.components,
         covariance=wanted.covariance,
         share=share,
+        reuse=reuse,
+        joint=correlate.load(context) if reuse else None,
     )
     found.save(folder.file(PCA))
     scores = found.scores(numbers).astype(np.float32)
