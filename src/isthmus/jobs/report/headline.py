@@ -221,7 +221,7 @@ def _facts(report: Report) -> list[Tile]:
         Tile("time", as_seconds(report.seconds), _pace(report)),
     ]
     best = strongest(report.looks)
-    if best is not None:
+    if best is not None and report.uplift.over_label_party_alone is None:
         whose = "" if best.party == report.job.party else f" of {best.party}"
         facts.append(Tile("greatest IV", as_figure(best.iv, 3), f"{best.column}{whose}"))
     gain = report.uplift.over_label_party_alone

@@ -203,7 +203,7 @@ def _precision(report: Report) -> Chart:
             f"Average precision: {', '.join(found)}."
         ),
         x_label="share of positives found (recall)",
-        y_label="share of positives among those called so (precision)",
+        y_label="share that is positive (precision)",
         x=x,
         series=series,
         table=_grid("recall", list(x), series, every=5),

@@ -70,11 +70,16 @@
     return { width, height: Math.round(Math.min(chart.unit_square ? 400 : 300, width * 0.9)) };
   }
 
+  function counts(chart) {
+    return !chart.unit_square && chart.x.every(Number.isInteger);
+  }
+
   function range(chart) {
     if (chart.unit_square) return { x: { time: false, range: [0, 1] }, y: { range: [0, 1] } };
     const last = chart.x.length - 1;
+    const beside = counts(chart) ? 0.5 : 0;
     return {
-      x: { time: false, range: [chart.x[0] - 0.5, chart.x[last] + 0.5] },
+      x: { time: false, range: [chart.x[0] - beside, chart.x[last] + beside] },
       y: chart.from_zero ? { range: (u, min, max) => uPlot.rangeNum(0, max || 1, 0.1, true) } : {},
     };
   }
@@ -83,7 +88,7 @@
     const host = document.querySelector(`[data-chart="${chart.name}"]`);
     drawn.get(chart.name)?.destroy();
     const x = axis(chart.x_label, 36);
-    if (!chart.unit_square) x.incrs = [1, 2, 5, 10, 20, 50, 100, 200, 500];
+    if (counts(chart)) x.incrs = [1, 2, 5, 10, 20, 50, 100, 200, 500];
     const plot = new uPlot(
       {
         ...size(chart, host),
