@@ -279,7 +279,7 @@ def _leaves(result: RunResult) -> str:
     """What the server learns: sums being enough does not mean that sums alone are sent."""
     text = LEAVES.get(result.leaves, f"Leaves the device: {result.leaves}.")
     if result.leaves == "sums" and not result.privacy.get("secure_sum"):
-        text += " Without one it sees these uploads."
+        text += " Without one it sees them."
     return text
 
 
