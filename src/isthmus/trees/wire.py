@@ -60,6 +60,14 @@ def unpacked(link: Link, message: Message, array: npt.NDArray[np.uint8], count: 
     return bits[:count]
 
 
+def unpacked_rows(link: Link, message: Message, array: npt.NDArray[np.uint8], count: int) -> Bools:
+    """Bits packed row by row, bool `[n, count]`. Raises BadMessage where others are set."""
+    bits = np.unpackbits(array, axis=1, bitorder="little").astype(np.bool_)
+    if bits[:, count:].any():
+        raise BadMessage(f"{link.partner} sent {message.topic} with bits beyond the last")
+    return bits[:, :count]
+
+
 def packed(bits: Bools) -> npt.NDArray[np.uint8]:
     """Bits eight to a byte, the first the lowest, the last byte filled with zeros."""
     return np.packbits(bits, bitorder="little")
