@@ -119,10 +119,11 @@ class LabelRounds(Rounds):
 
     def prepare(self) -> None:
         """Draw values that this party finds nothing wrong with."""
-        space, metric = self.side.space, self.side.job.spec.train.metric
+        space, spec = self.side.space, self.side.job.spec
+        metric, prune = spec.train.metric, spec.learns == "network"
         self._attempt = None
         while (ended := len(self.report().trials)) < space.trials and self._attempt is None:
-            attempt = Attempt(self._study, space, metric, ended)
+            attempt = Attempt(self._study, space, metric, ended, prune=prune)
             try:
                 job = self.side.job_with(attempt.values)
                 self._check(job)

@@ -82,7 +82,8 @@ def _report(search: Search, study: Study, job: Job) -> TuneReport:
 
 
 def _run_one(search: Search, study: Study, bench: Workbench, job: Job, ended: int) -> None:
-    attempt = Attempt(study, search.space, job.spec.train.metric, ended)
+    prune = job.spec.learns == "network"
+    attempt = Attempt(study, search.space, job.spec.train.metric, ended, prune=prune)
     began = search.clock()
     try:
         with search.progress.task(f"trial {attempt.number} of {search.space.trials}"):

@@ -93,9 +93,12 @@ class Attempt:
         space: what is searched.
         metric: the validation metric.
         ended: how many trials have ended before it.
+        prune: whether the training has a course that can be cut short.
     """
 
-    def __init__(self, study: Study, space: Space, metric: str, ended: int) -> None:
+    def __init__(
+        self, study: Study, space: Space, metric: str, ended: int, *, prune: bool = True
+    ) -> None:
         from optuna.pruners import MedianPruner
         from optuna.samplers import TPESampler
 
@@ -107,7 +110,7 @@ class Attempt:
         self.values = {name: _draw(self._trial, name, one) for name, one in space.space.items()}
         """By field."""
         self._trial.set_user_attr("values", self.values)
-        self.judge = Judge(self._trial, metric, space.prune)
+        self.judge = Judge(self._trial, metric, space.prune and prune)
         """Looks at each epoch."""
 
     def fail(self, message: str, public: str = "") -> None:
