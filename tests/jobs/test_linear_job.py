@@ -219,6 +219,16 @@ def test_the_model_is_applied_to_another_table(logistic, tmp_path):
     np.testing.assert_allclose(both["probability"], both["probability_right"], atol=1e-12)
 
 
+@pytest.mark.parametrize("column", ["a1", "town"])
+def test_gaps_in_a_later_table_are_told(logistic, column):
+    tables, job, _ = logistic
+    gap = pl.when(pl.col("id") == 7).then(None).otherwise(pl.col(column)).alias(column)
+    tables.frames["alice"].with_columns(gap).write_csv(tables.folder / "gaps.csv")
+    later = tables.job(EXACT, f"predict.model={job.folder_name}", "parties.alice.table=gaps.csv")
+    with pytest.raises((DataError, PartnerFailed), match=f"'{column}' is missing in 1 of 900"):
+        tables.run(later)
+
+
 @pytest.mark.parametrize(
     ("text", "overrides", "said"),
     [

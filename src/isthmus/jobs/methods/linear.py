@@ -22,7 +22,7 @@ from isthmus.files import write_json
 from isthmus.jobs.context import Context
 from isthmus.jobs.job import Job
 from isthmus.jobs.measured import Scores
-from isthmus.jobs.methods.columns import Design, fit_design
+from isthmus.jobs.methods.columns import Design, check_whole, fit_design
 from isthmus.jobs.methods.fitted import keep_fitted, seen
 from isthmus.jobs.methods.needs import check_vertical
 from isthmus.jobs.methods.own import (
@@ -90,6 +90,8 @@ class LinearLearner:
         """Raises LinkError, StorageError."""
         folder, own = context.trained("train"), own_of(context)
         design, result = Design.load(folder.file(COLUMNS)), LinearResult.load(folder.file(MODEL))
+        for column in own.table:
+            check_whole(column, context.me)
         parts = _shares(context, result, design, own, samples)
         return None if parts is None else _mean(context, own, result, parts, samples)
 
