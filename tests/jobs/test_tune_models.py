@@ -52,7 +52,7 @@ def test_the_best_trial_is_what_a_run_gives(tables, text, space):
     ("text", "label", "space", "said"),
     [
         (TREES, "amount, kind: real", "trees.depth", "has trees of another label"),
-        ("profile: {}\n", '"y == 1"', "trees.depth", "trains nothing"),
+        ("profile: {}\n", '"y == 1"', "trees.depth", "trains none"),
         (TREES, '"y == 1"', "trees.family", "trees.family"),
     ],
 )

@@ -198,7 +198,7 @@ def is_comparable(job: Job) -> None:
     """See that a training of the job ends in a validation metric. Raises JobError."""
     learns = job.spec.learns
     if learns == "nothing" or (learns != "network" and job.spec.label.kind != "binary"):
-        said = "trains nothing" if learns == "nothing" else f"has {learns} of another label"
+        said = "trains none" if learns == "nothing" else f"has {learns} of another label"
         raise JobError(
             f"{job.path}: a search is for jobs that train a network, or linear and trees of a "
             f"binary label; this one {said}",
