@@ -353,3 +353,34 @@ def test_samples_that_a_partner_does_not_have_are_missing_there(tables):
     assert own[0]["missing"] == int(table["a0"].null_count()) > 200
     (a0,) = [c for c in reports["bob"]["looks"]["bins"]["columns"] if c["column"] == "a0"]
     assert sum(one["rows"] for one in a0["bins"]) == 420
+
+
+def test_names_that_the_job_does_not_have_stay_at_home(tables):
+    for party, secret in (("alice", "diagnosis"), ("bob", "overdrawn")):
+        first = "a0" if party == "alice" else "b0"
+        tables.frames[party] = tables.frames[party].rename({first: secret})
+        tables.spoil(party, **{secret: pl.col(secret).fill_null(0.0)})
+    text = LOOKS.replace("correlation: {}\n", "")
+    guessed = [f"parties.{party}.features=null" for party in ("alice", "bob")]
+    for wanted in (LOOKS, text):
+        job = tables.job(wanted, *guessed)
+        reports = tables.run(job)
+        for party, own, secret in (
+            ("alice", "diagnosis", "overdrawn"),
+            ("bob", "overdrawn", "diagnosis"),
+        ):
+            files = [path for path in tables.at(job, party).rglob("*") if path.is_file()]
+            assert not [path for path in files if secret.encode() in path.read_bytes()]
+            assert own in json.dumps(reports[party]["looks"]["bins"])
+            assert own in reports[party]["looks"]["pca"]["columns"]
+            partner = reports[party]["looks"]["profile"]["partners"][0]
+            assert "column 1" in [column["name"] for column in partner["columns"]]
+        named = {c["column"] for c in reports["bob"]["looks"]["bins"]["columns"]}
+        assert {"overdrawn", "column 1", "column 2", "column 3"} <= named
+    # With the correlations a column is called alike in all steps.
+    job = tables.job(LOOKS, *guessed)
+    matrix = Correlation.load(tables.at(job, "bob", "correlate", "correlation.json"))
+    theirs = [n for p, n in zip(matrix.parties, matrix.columns, strict=True) if p == "alice"]
+    alice = [c for c in tables.frames["alice"].columns if c != "id"]
+    numbers = [n for n, c in enumerate(alice, 1) if tables.frames["alice"][c].dtype.is_numeric()]
+    assert theirs == [f"column {n}" for n in numbers]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from isthmus.jobs import tabular
 from isthmus.jobs.context import Context
+from isthmus.jobs.naming import Naming
 from isthmus.jobs.steps import align, encode
 from isthmus.jobs.tabular import BINS
 from isthmus.jobs.targets import load_targets
@@ -21,7 +22,11 @@ def run(context: Context) -> None:
     """Bin with the partners. Raises DataError, JobError, LinkError, StorageError."""
     wanted = context.spec.bin
     assert wanted is not None
-    table, split = tabular.load(context), encode.split_of(context, len(align.load_rows(context)))
+    naming = Naming.of(context)
+    table, split = (
+        naming.shown(tabular.load(context)),
+        encode.split_of(context, len(align.load_rows(context))),
+    )
     found = fit_woe(
         context.session,
         table[split.train] if table.width else table,
@@ -29,7 +34,7 @@ def run(context: Context) -> None:
         options=BinningOptions(method=wanted.method, bins=wanted.bins, least=wanted.least),
         disclosure=Disclosure(tell=wanted.tell, least_iv=wanted.least_iv),
     )
-    found.save(context.step("bin").file(BINS))
+    naming.own_bins(found).save(context.step("bin").file(BINS))
     kept = len(found.selected())
     context.log.info("binned", columns=len(found.columns), kept=kept)
 

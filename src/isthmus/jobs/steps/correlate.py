@@ -9,6 +9,7 @@ from __future__ import annotations
 from isthmus.files import write_json
 from isthmus.jobs import tabular
 from isthmus.jobs.context import Context
+from isthmus.jobs.naming import Naming
 from isthmus.stats import Correlation, correlation
 
 CORRELATION = "correlation.json"
@@ -22,7 +23,9 @@ def run(context: Context) -> None:
     folder = context.step("correlate")
     numbers, left_out = tabular.numbers_of(context)
     write_json(folder.file(COLUMNS), {"columns": numbers.columns, "left_out": left_out})
-    found = correlation(context.session, numbers, share=wanted.share)
+    naming = Naming.of(context)
+    found = correlation(context.session, naming.shown(numbers), share=wanted.share)
+    found = naming.own_matrix(found)
     if found is not None:
         found.save(folder.file(CORRELATION))
     context.log.info("correlated", columns=numbers.width)

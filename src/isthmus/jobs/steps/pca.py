@@ -14,6 +14,7 @@ from isthmus.errors import DataError
 from isthmus.files import write_json
 from isthmus.jobs import tabular
 from isthmus.jobs.context import Context
+from isthmus.jobs.naming import Naming
 from isthmus.jobs.steps import correlate
 from isthmus.stats import fit_pca
 
@@ -37,15 +38,18 @@ def run(context: Context) -> None:
             mend="Agree on `correlation` with `share: true`, or bring another column.",
         )
     write_json(folder.file(COLUMNS), {"columns": numbers.columns, "left_out": left_out})
+    # With correlations at hand no names cross.
+    naming = Naming(context.me, {}) if reuse else Naming.of(context)
     found = fit_pca(
         context.session,
-        numbers,
+        naming.shown(numbers),
         components=wanted.components,
         covariance=wanted.covariance,
         share=share,
         reuse=reuse,
         joint=correlate.load(context) if reuse else None,
     )
+    found = naming.own_axes(found)
     found.save(folder.file(PCA))
     scores = found.scores(numbers).astype(np.float32)
     with writing_array(folder.file(SCORES), len(scores), scores.shape[1], np.float32) as add:

@@ -14,6 +14,7 @@ import numpy as np
 from isthmus.files import write_json
 from isthmus.jobs import tabular
 from isthmus.jobs.context import Context
+from isthmus.jobs.naming import Naming
 from isthmus.jobs.steps import align
 from isthmus.stats import ProfilePolicy, drift, exchange_profiles, profile, shown_profile
 
@@ -30,7 +31,7 @@ def run(context: Context) -> None:
     assert wanted is not None
     folder, table = context.step("profile"), tabular.load(context)
     policy = ProfilePolicy(least=wanted.least, bins=wanted.bins, epsilon=wanted.epsilon)
-    found = exchange_profiles(context.session, table, policy)
+    found = exchange_profiles(context.session, Naming.of(context).shown(table), policy)
     profile(table, bins=wanted.bins).save(folder.file(OWN))
     if wanted.epsilon is None:
         shown_profile(table, policy).save(folder.file(SHOWN))
