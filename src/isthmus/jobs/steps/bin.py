@@ -23,10 +23,8 @@ def run(context: Context) -> None:
     wanted = context.spec.bin
     assert wanted is not None
     naming = Naming.of(context)
-    table, split = (
-        naming.shown(tabular.load(context)),
-        encode.split_of(context, len(align.load_rows(context))),
-    )
+    table = naming.shown(tabular.load(context))
+    split = encode.split_of(context, len(align.load_rows(context)))
     found = fit_woe(
         context.session,
         table[split.train] if table.width else table,
