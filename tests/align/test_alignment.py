@@ -20,8 +20,8 @@ ALIGNMENT = Alignment(np.array([4, 0, 4, 2]), 3, COUNTS)
 
 
 def test_an_alignment_survives_saving(tmp_path):
-    ALIGNMENT.save(tmp_path / "align")
-    again = Alignment.load(tmp_path / "align")
+    ALIGNMENT.save(str(tmp_path / "align"))
+    again = Alignment.load(str(tmp_path / "align"))
     assert again.rows.dtype == np.int64
     assert again.rows.tolist() == [4, 0, 4, 2]
     assert (again.entities, again.summary) == (3, COUNTS)

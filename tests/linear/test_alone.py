@@ -63,8 +63,8 @@ def test_other_columns_are_refused():
 def test_a_model_comes_back_from_its_file_bit_for_bit(tmp_path, standard_errors):
     path = tmp_path / "folder" / "model.json"
     found = fit_alone(X, COUNTS, replace(POISSON, l2=0.0, standard_errors=standard_errors))
-    found.save(path)
-    back = LinearResult.load(path)
+    found.save(str(path))
+    back = LinearResult.load(str(path))
     assert asdict(back.options) == asdict(found.options)
     for name, value in vars(found).items():
         again = getattr(back, name)

@@ -66,8 +66,8 @@ def same(first, second):
 @pytest.mark.parametrize("name", MADE)
 def test_a_file_gives_back_what_was_saved(tmp_path, name):
     path = tmp_path / "deep" / "part.json"
-    MADE[name].save(path)
-    back = KINDS[name].load(path)
+    MADE[name].save(str(path))
+    back = KINDS[name].load(str(path))
     assert same(back, MADE[name])
     assert json.loads(path.read_text())
 

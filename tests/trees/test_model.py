@@ -14,8 +14,11 @@ MODELS, _ = split_models(replace(OPTIONS, goss=(0.5, 0.2), leaves=6))
 
 @pytest.mark.parametrize("party", PARTS)
 def test_a_part_comes_back_from_its_file(tmp_path, party):
-    MODELS[party].save(tmp_path / "model.json")
-    assert TreeModel.load(tmp_path / "model.json") == MODELS[party]
+    path = tmp_path / "model.json"
+    MODELS[party].save(path)
+    assert TreeModel.load(path) == MODELS[party]
+    MODELS[party].save(str(path))
+    assert TreeModel.load(str(path)) == MODELS[party]
 
 
 def saved(tmp_path, party="alice"):

@@ -62,12 +62,13 @@ class Alignment:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write `rows.npy` and `alignment.json` into `folder`.
 
         Raises:
             StorageError: the folder cannot be written.
         """
+        folder = Path(folder)
         buffer = io.BytesIO()
         np.save(buffer, self.rows, allow_pickle=False)
         content = buffer.getvalue()
@@ -81,12 +82,13 @@ class Alignment:
         write_json(folder / _ABOUT, about)
 
     @staticmethod
-    def load(folder: Path) -> Alignment:
+    def load(folder: str | Path) -> Alignment:
         """Read what `save` wrote.
 
         Raises:
             StorageError: a file is missing, or is not what was written.
         """
+        folder = Path(folder)
         path = folder / _ABOUT
         try:
             about = json.loads(path.read_text("utf-8"))

@@ -64,7 +64,12 @@ class LinearResult:
                 f"{data.shape[1]} columns for a model of {len(self.coefficients)}",
                 mend="Give the columns that the model was fitted with, in their order.",
             )
-        return np.asarray(data @ self.coefficients, np.float64)
+        # Not by BLAS, whose rounding of a row depends on how many others there are: a row has the
+        # same score among few as among many.
+        total = np.zeros(len(data))
+        for column, coefficient in zip(data.T, self.coefficients.tolist(), strict=True):
+            total += column * coefficient
+        return total
 
     def p_values(self) -> Floats:
         """Two-sided, by the normal distribution (Wald), float64 [columns].
@@ -79,7 +84,7 @@ class LinearResult:
         z = np.abs(self.coefficients) / self.standard_errors
         return np.array([math.erfc(one / math.sqrt(2.0)) for one in z.tolist()])
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write this part as JSON, whole or not at all; numbers come back bit for bit.
 
         It is for this party alone: the coefficients are what the other parties do not learn.
@@ -96,12 +101,12 @@ class LinearResult:
             "standard_errors": None if errors is None else errors.tolist(),
         }
         try:
-            write_json(path, content)
+            write_json(Path(path), content)
         except ValueError as error:
             raise StorageError("a model of NaN or infinity is not for a file") from error
 
     @classmethod
-    def load(cls, path: Path) -> LinearResult:
+    def load(cls, path: str | Path) -> LinearResult:
         """What `save` wrote.
 
         Raises:
@@ -109,7 +114,7 @@ class LinearResult:
         """
         try:
             # Read no further than it can be: what is there may be any file.
-            with path.open("rb") as file:
+            with Path(path).open("rb") as file:
                 text = file.read(_MOST_BYTES + 1)
             if len(text) > _MOST_BYTES:
                 raise StorageError(f"{path} is too long for a linear model")

@@ -159,12 +159,12 @@ class Cleaning:
         """
         return storing.parsed(Cleaning, text, "cleaning", _sound)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write it to a file. Raises StorageError."""
         storing.save(path, self.to_json())
 
     @staticmethod
-    def load(path: Path) -> Cleaning:
+    def load(path: str | Path) -> Cleaning:
         """What `save` wrote.
 
         Raises:

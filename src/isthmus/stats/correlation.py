@@ -97,12 +97,12 @@ class Correlation:
         """
         return storing.parsed(Correlation, text, "correlation", lambda found: found.is_sound)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write it to a file. Raises StorageError."""
         storing.save(path, self.to_json())
 
     @staticmethod
-    def load(path: Path) -> Correlation:
+    def load(path: str | Path) -> Correlation:
         """What `save` wrote.
 
         Raises:

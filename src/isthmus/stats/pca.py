@@ -89,12 +89,12 @@ class SplitPca:
             np.array(found.variance), found.total_variance, found.correlation,
         )  # fmt: skip
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the own part to a file. Raises StorageError."""
         storing.save(path, self.to_json())
 
     @staticmethod
-    def load(path: Path) -> SplitPca:
+    def load(path: str | Path) -> SplitPca:
         """What `save` wrote.
 
         Raises:

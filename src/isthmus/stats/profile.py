@@ -97,12 +97,12 @@ class TableProfile:
             TableProfile, text, "profile", lambda found: all(map(_sound, found.columns))
         )
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write it to a file. Raises StorageError."""
         storing.save(path, self.to_json())
 
     @staticmethod
-    def load(path: Path) -> TableProfile:
+    def load(path: str | Path) -> TableProfile:
         """What `save` wrote.
 
         Raises:

@@ -145,12 +145,12 @@ class Scorecard:
         """
         return storing.parsed(Scorecard, text, "scorecard", _sound)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the own part to a file. Raises StorageError."""
         storing.save(path, self.to_json())
 
     @staticmethod
-    def load(path: Path) -> Scorecard:
+    def load(path: str | Path) -> Scorecard:
         """What `save` wrote.
 
         Raises:

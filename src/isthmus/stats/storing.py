@@ -39,19 +39,19 @@ def parsed(kind: type[T], text: str | bytes, what: str, sound: Callable[[T], boo
     return found
 
 
-def save(path: Path, text: str) -> None:
+def save(path: str | Path, text: str) -> None:
     """Write the JSON, whole or not at all. Raises StorageError."""
-    write_text(path, text + "\n")
+    write_text(Path(path), text + "\n")
 
 
-def load(path: Path, parse: Callable[[bytes], T]) -> T:
+def load(path: str | Path, parse: Callable[[bytes], T]) -> T:
     """What `save` wrote.
 
     Raises:
         StorageError: the file cannot be read, is larger than `LARGEST`, or holds something else.
     """
     try:
-        with path.open("rb") as file:
+        with Path(path).open("rb") as file:
             data = file.read(LARGEST + 1)
     except OSError as error:
         raise StorageError(f"cannot read {path}: {error.strerror or error}") from error

@@ -135,12 +135,12 @@ class WoeFit:
         """
         return storing.parsed(WoeFit, text, "binning", _sound)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the own part to a file. Raises StorageError."""
         storing.save(path, self.to_json())
 
     @staticmethod
-    def load(path: Path) -> WoeFit:
+    def load(path: str | Path) -> WoeFit:
         """What `save` wrote.
 
         Raises:

@@ -117,7 +117,7 @@ class TreeModel:
     def _name(self, party: int, column: int) -> str:
         return f"#{column}" if party else self.bins[column].column
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | Path) -> None:
         """Write this part as JSON, whole or not at all; numbers come back bit for bit.
 
         It is for this party alone: its cuts are what other parties do not learn.
@@ -127,12 +127,12 @@ class TreeModel:
         """
         content = {"format": _FORMAT, **asdict(self), "options": self.options.agreed()}
         try:
-            write_json(path, content)
+            write_json(Path(path), content)
         except ValueError as error:
             raise StorageError("a model of NaN or infinity is not for a file") from error
 
     @classmethod
-    def load(cls, path: Path) -> TreeModel:
+    def load(cls, path: str | Path) -> TreeModel:
         """What `save` wrote.
 
         Raises:
@@ -140,7 +140,7 @@ class TreeModel:
         """
         try:
             # Read no further than it can be: what is there may be any file.
-            with path.open("rb") as file:
+            with Path(path).open("rb") as file:
                 text = file.read(_MOST_BYTES + 1)
             if len(text) > _MOST_BYTES:
                 raise StorageError(f"{path} is too long for a model of trees")
