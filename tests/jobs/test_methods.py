@@ -10,6 +10,7 @@ from isthmus.jobs.artefacts import PartyFolder
 from isthmus.jobs.context import Context
 from isthmus.jobs.methods.columns import OTHER, Design, LevelsColumn, NumberColumn, fit_design
 from isthmus.jobs.methods.trees import TOPIC, TreesLearner
+from isthmus.linear import LinearOptions, LinearResult
 from isthmus.link import memory_links
 from isthmus.session import Session
 
@@ -115,3 +116,13 @@ def test_a_number_of_classes_that_cannot_be_is_refused(tmp_path, told):
     )
     with pytest.raises(BadMessage, match="bob sent no number of classes"):
         TreesLearner().train(Context(job=job, session=session, folder=PartyFolder(tmp_path)))
+
+
+def test_a_row_has_the_same_score_among_few_as_among_many():
+    rng = np.random.default_rng(2)
+    data, weights = rng.normal(size=(200, 13)), rng.normal(size=13)
+    options = LinearOptions()
+    result = LinearResult(options=options, coefficients=weights, rounds=0, converged=True, shown=0)
+    whole = result.score(data)
+    for count in range(1, 100):
+        np.testing.assert_array_equal(result.score(data[7 : 7 + count]), whole[7 : 7 + count])
