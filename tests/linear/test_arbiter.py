@@ -225,8 +225,12 @@ def test_what_cannot_be_fitted_is_refused():
 
 
 def test_batches_that_would_tell_of_few_rows_are_refused():
-    with pytest.raises(DataError, match="60 rows is less than 20 for each of the 4 own columns"):
-        fitted(with_carol(TABLES), BINARY, options(batch_size=60))
+    few = options(batch_size=250, rows_per_column=60)
+    with pytest.raises(DataError, match="200 rows is less than 60 for each of the 4 own columns"):
+        fitted(with_carol(TABLES), BINARY, few)
+    for tables in (TABLES, {"alice": None, "bob": X[:, OWN : OWN + 2]}):
+        with pytest.raises(JobError, match="batches of 40 rows are too small"):
+            fitted(with_carol(tables), BINARY, options(batch_size=40))
     rare = np.column_stack([X[:, OWN:], np.arange(ROWS) < 8])
     whole = options(family="linear", epochs=1)
     fitted({"alice": None, "bob": rare, "carol": None}, REAL, whole)

@@ -28,7 +28,9 @@ sends, with B what L sends. What each side learns:
 A gradient of a batch is q sums over its rows, q the party's columns. Batches are the same in every
 epoch, so that all epochs together tell no more than q combinations of a batch's labels and of L's
 columns: batches drawn anew would, in the end, tell all labels. So `rows_per_column` is of the rows
-of a batch, and `least_group` and `most_leverage` hold in each, at L too.
+of a batch, and `least_group` and `most_leverage` hold in each, at L too. And a batch has
+`LEAST_BATCH` rows: two exact sums over forty rows are enough to find all forty 0/1 labels, by going
+through the 2^20 of each half.
 
 **Precision.** As in `precision`, of the rows of a batch; a part of the predictor may be up to
 `MOST`, in the label's unit, and takes five bits of the residual's for that.
@@ -44,7 +46,7 @@ from numpy.typing import NDArray
 
 from isthmus.crypto import he, products
 from isthmus.crypto.products import Shape
-from isthmus.errors import BadMessage, DataError, TrainError
+from isthmus.errors import BadMessage, DataError, JobError, TrainError
 from isthmus.linear import wire
 from isthmus.linear.options import LinearOptions
 from isthmus.linear.precision import MOST_ROWS, Precision
@@ -59,6 +61,8 @@ Longs = NDArray[np.int64]
 
 MOST = 32.0
 """What a party may add to the linear predictor of a row."""
+LEAST_BATCH = 200
+"""Rows of a batch, where there are several."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +79,14 @@ class Plan:
 
     @classmethod
     def of(cls, session: Session, rows: int, options: LinearOptions) -> Plan:
-        """The plan for so many rows. Raises JobError if they are too many."""
+        """The plan for so many rows. Raises JobError if they are too many, or batches too small."""
         parts = batches(rows, options, session.shared_rng("linear.batches"))
+        if len(parts) > 1 and min(map(len, parts)) < LEAST_BATCH:
+            raise JobError(
+                f"batches of {min(map(len, parts))} rows are too small: the labels that make up a "
+                f"sum of fewer than {LEAST_BATCH} could be searched for",
+                mend="Raise batch_size.",
+            )
         parties = len(session.parties) - 1
         precision = Precision.of(max(map(len, parts)))
         bits = precision.residual - int(MOST).bit_length() + 1 - (parties - 1).bit_length()
