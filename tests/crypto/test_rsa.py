@@ -153,3 +153,10 @@ def test_a_key_that_shares_a_factor_with_a_hash_is_refused(monkeypatch, requeste
     monkeypatch.setattr(rsa, "_hashes", lambda *_: [gmpy2.mpz(5), gmpy2.mpz(n)])
     with pytest.raises(BadKey, match="nobody honest takes"):
         requester.blind([b"a", b"b"])
+
+
+def test_a_key_that_shares_a_factor_with_a_random_number_is_refused(monkeypatch, signer, requester):
+    # As it comes to be under a modulus of many primes above 2^20, which can be proved.
+    monkeypatch.setattr(rsa.secrets, "randbelow", lambda _: int(signer._p) - 1)
+    with pytest.raises(BadKey, match="nobody honest takes"):
+        requester.blind([b"a", b"b"])

@@ -148,7 +148,7 @@ class RsaRequester:
         """The hash of each id times a random number, uint8 `[n, 384]`, and what undoes it.
 
         Raises:
-            BadKey: a hash shares a factor with the modulus.
+            BadKey: a hash, or a random number, shares a factor with the modulus.
         """
         mpz, n = self._gmp.mpz, self._n
         hashes = _hashes(self._gmp, self._modulus, ids)
@@ -179,7 +179,10 @@ class RsaRequester:
         """1 / r of each factor, with one inversion for all (Montgomery's trick)."""
         n = self._n
         products = list(accumulate(factors, lambda a, b: a * b % n))
-        rest = self._gmp.invert(products[-1], n)
+        try:
+            rest = self._gmp.invert(products[-1], n)
+        except ZeroDivisionError as error:
+            raise BadKey("the RSA key has a factor that nobody honest takes") from error
         inverses = []
         for i in range(len(factors) - 1, 0, -1):
             inverses.append(rest * products[i - 1] % n)
