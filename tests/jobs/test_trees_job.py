@@ -164,6 +164,15 @@ def test_noise_on_partners_sums_is_accounted_for(tables):
     assert reports["bob"]["metrics"]["federation"]["auc"] > 0.5
 
 
+def test_predictions_along_paths_are_the_same(tables):
+    plain, along = tables.job(TREES), tables.job(TREES.replace("{", "{paths: true, "))
+    reports = [tables.run(job)["bob"] for job in (plain, along)]
+    assert reports[0]["metrics"] == reports[1]["metrics"]
+    topics = {one["topic"] for one in reports[1]["traffic"]["topics"]}
+    assert "trees.told" in topics
+    assert "trees.bits" not in topics
+
+
 def test_patience_needs_validation_samples(tables):
     job = tables.job(DRAWN, "split.valid=0.0", "split.test=0.3", third=True)
     with pytest.raises(JobError, match=r"trees\.patience: there are no validation samples"):

@@ -162,6 +162,9 @@ class TreesSpec(Part):
     noise: Annotated[float, Field(ge=0.0, le=1000.0)] = 0.0
     """Standard deviation of what feature parties add to each sum that they show, in times the
     largest derivative. 0: sums are exact."""
+    paths: bool = False
+    """Predict along the trees' paths: the label party learns no other side of a row, and feature
+    parties which rows come to their cuts."""
 
 
 class ScorecardSpec(Part):

@@ -62,7 +62,7 @@ class TreesLearner:
         model = _fit(context.session, context, own, _columns(own), split, options)
         folder = context.step("train")
         model.save(folder.file(MODEL))
-        fitted = trees.predict(context.session, model, _table(_columns(own), seen(split)))
+        fitted = _predict(context, model, _table(_columns(own), seen(split)))
         facts = _facts(context, model)
         if fitted is not None:
             facts["validation"] = keep_fitted(context, split, fitted, context.clock() - began)
@@ -73,7 +73,7 @@ class TreesLearner:
     def scores(self, context: Context, samples: NDArray[np.int64]) -> Scores | None:
         """Raises DataError, LinkError, StorageError."""
         model = TreeModel.load(context.trained("train").file(MODEL))
-        return trees.predict(context.session, model, _table(_columns(own_of(context)), samples))
+        return _predict(context, model, _table(_columns(own_of(context)), samples))
 
     def alone(self, context: Context, samples: NDArray[np.int64]) -> Scores:
         """Raises DataError, TrainError."""
@@ -139,6 +139,11 @@ def _agree_on_classes(context: Context) -> int | None:
     if type(told) is not int or not 2 <= told <= _MOST_CLASSES:
         raise BadMessage(f"{hub.partner} sent no number of classes")
     return told
+
+
+def _predict(context: Context, model: TreeModel, table: pl.DataFrame | None) -> Scores | None:
+    wanted = context.spec.trees
+    return trees.predict(context.session, model, table, paths=wanted is not None and wanted.paths)
 
 
 def _columns(own: Own) -> pl.DataFrame | None:
