@@ -13,7 +13,8 @@ rows, they are the correlations between the two. Precision: `words`.
   names and the same matrix.
 
 Correlations say something of rows where there are few: with as many columns as rows, who knows
-these columns could solve for another's values. So a feature party refuses unless there are
+these columns could solve for another's values; a 0/1 column of some hundreds of rows may be found
+from fewer, as each sum is exact to 30 bits. So a feature party refuses unless there are
 `ROWS_A_COLUMN` rows for each column of the others, and so does the label party with `share`. A
 label party that cheats and makes up columns can mark single rows, which no such protocol prevents.
 """
