@@ -186,6 +186,10 @@ def test_a_linear_regression_by_moments(tables):
     assert rmse["federation"] < 0.9 * rmse["label_party_alone"]
     assert [one["metric"] for one in reports["bob"]["targets"]] == ["RMSE", "MAE"]
     assert reports["alice"]["fitted"]["shown"] == 0
+    # No number for a training sample has crossed, nor is kept.
+    assert reports["bob"]["fitted"]["shares"] == []
+    assert reports["bob"]["fitted"]["stability"] is None
+    assert not tables.at(job, "bob", "train", "fitted.safetensors").exists()
 
 
 def test_a_label_party_with_a_label_alone(tables):

@@ -22,12 +22,12 @@ FITTED = "fitted.safetensors"
 
 
 def keep_fitted(context: Context, split: Split, scores: Scores, seconds: float) -> dict[str, Any]:
-    """At the label party: keep the scores of the training samples, and judge those for validation.
+    """At the label party: keep scores of the training samples, and judge those for validation.
 
     Args:
         context: of the step `train`.
         split: of all samples.
-        scores: of the training samples, and behind them of those for validation.
+        scores: of the training samples, or of none of them, and behind these of all for validation.
         seconds: that training took.
 
     Returns:
@@ -36,8 +36,9 @@ def keep_fitted(context: Context, split: Split, scores: Scores, seconds: float) 
     Raises:
         StorageError: the scores cannot be written.
     """
-    learnt = len(split.train)
-    write_bytes(context.step("train").file(FITTED), save({"scores": scores[:learnt].copy()}))
+    learnt = len(scores) - len(split.valid)
+    if learnt:
+        write_bytes(context.step("train").file(FITTED), save({"scores": scores[:learnt].copy()}))
     inputs = context.step("encode").path
     labels, targets = encode.load_labels(inputs), load_targets(inputs)
     if targets.first.kind != "binary" or not len(split.valid):
@@ -52,7 +53,7 @@ def keep_fitted(context: Context, split: Split, scores: Scores, seconds: float) 
             EpochRecord(
                 epoch=1,
                 steps=1,
-                samples=learnt,
+                samples=len(split.train),
                 seconds=seconds,
                 seconds_validation=0.0,
                 learning_rate=0.0,

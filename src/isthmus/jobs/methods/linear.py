@@ -68,7 +68,9 @@ class LinearLearner:
         began = context.clock()
         own, options = own_of(context), options_of(context.spec)
         split = split_of(context, own)
-        train, known = split.train, seen(split)
+        # Moments shows nothing of the training samples, and this would.
+        hidden = options.protocol != "vectors"
+        train, known = split.train, split.valid if hidden else seen(split)
         design = design_of(context, own, train, options)
         data = design.apply(own.table[train]) if design.columns else None
         result = _fit(context, own, train, design, data, options)
@@ -79,7 +81,8 @@ class LinearLearner:
         parts = _shares(context, result, design, own, known)
         facts = _facts(context, result, design)
         if parts is not None:
-            facts["shares"] = {p: float(part[: len(train)].std()) for p, part in parts.items()}
+            if not hidden:
+                facts["shares"] = {p: float(part[: len(train)].std()) for p, part in parts.items()}
             fitted = _mean(context, own, result, parts, known)
             facts["validation"] = keep_fitted(context, split, fitted, context.clock() - began)
         facts["seconds"] = round(context.clock() - began, 3)

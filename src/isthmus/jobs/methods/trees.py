@@ -62,7 +62,10 @@ class TreesLearner:
         model = _fit(context.session, context, own, _columns(own), split, options)
         folder = context.step("train")
         model.save(folder.file(MODEL))
-        fitted = _predict(context, model, _table(_columns(own), seen(split)))
+        # Along the paths of these samples nobody learns what growing the trees has not shown.
+        fitted = trees.predict(
+            context.session, model, _table(_columns(own), seen(split)), paths=True
+        )
         facts = _facts(context, model)
         if fitted is not None:
             facts["validation"] = keep_fitted(context, split, fitted, context.clock() - began)
