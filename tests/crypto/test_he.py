@@ -1,5 +1,7 @@
 """Packed homomorphic encryption: exact, hidden, and closed to what is no ciphertext."""
 
+import struct
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -232,3 +234,27 @@ def test_numbers_that_do_not_fit_are_no_silent_error(key):
     for wrong in (np.array([he.HALF + 1]), np.zeros(he.SLOTS + 1, np.int64)):
         with pytest.raises(ValueError, match="slots"):
             key.encrypt(wrong)
+
+
+def test_a_ciphertext_that_hides_nothing_is_refused(key, public):
+    """Of zeros alone, as a partner can make it, and SEAL's products stop at it."""
+    part = key.encrypt(np.arange(3)).vector.ciphertext()[0]
+    name = np.array(list(part.parms_id()), "<u8").tobytes()
+    words = 2 * he.SLOTS * part.coeff_modulus_size()
+    about = struct.pack("<?QQQdQ", False, 2, he.SLOTS, part.coeff_modulus_size(), 1.0, 1)
+
+    # A Zstandard frame: a raw block with the number of words, and blocks of 128 KB of zeros.
+    first = (8 << 3).to_bytes(3, "little") + struct.pack("<Q", words)
+    zeros = [((1 << 17) << 3 | 2 | last).to_bytes(3, "little") + b"\0" for last in (0, 0, 0, 0, 1)]
+    frame = b"\x28\xb5\x2f\xfd\x00\x38" + first + b"".join(zeros)
+
+    def nothing(seal):
+        def as_object(content, packed):
+            size = struct.pack("<Q", 16 + len(content))
+            return seal[:5] + bytes([packed, 0, 0]) + size + content
+
+        return as_object(name + about + as_object(frame, 2), 0)
+
+    for reader in (key, public):
+        with pytest.raises(BadMessage, match="another size, modulus level or form"):
+            reader.read(spliced(key.encrypt(np.arange(3)), nothing))

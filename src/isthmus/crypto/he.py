@@ -215,7 +215,12 @@ def _is_as_fresh(context: Any, vector: Any) -> bool:
     if vector.size() != SLOTS or len(parts) != 1 or parts[0].size() != 2:
         return False
     first = context.seal_context().data.first_parms_id()
-    return parts[0].parms_id() == first and not parts[0].is_ntt_form()
+    # SEAL stops where a product of one that hides nothing comes out.
+    return (
+        parts[0].parms_id() == first
+        and not parts[0].is_ntt_form()
+        and not parts[0].is_transparent()
+    )
 
 
 def _fresh(threads: int) -> Any:
