@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from isthmus.crypto import he, products
+from isthmus.crypto.he_sums import Sums
 from isthmus.crypto.products import Shape
 
 pytest.importorskip("tenseal")
@@ -43,6 +44,30 @@ def test_sums_are_those_of_numpy(key, public, rows, columns, to_key):
     else:
         # What the key holder sees is not the sum.
         assert not (found == x.T @ r).any()
+
+
+@pytest.mark.parametrize("rows", [300, 20_000])
+def test_several_at_once_are_those_of_one_after_the_other(key, public, rows):
+    (first, x), (second, _) = numbers(rows, 3), numbers(rows, 3, seed=1)
+    x[:, 1] = 0
+    shape = Shape(rows, 3)
+    asked = [products.encrypted(key, shape, r) for r in (first, second)]
+    answers, off = products.masked_all(public, shape, asked, x)
+    for r, answered, taken in zip((first, second), answers, off, strict=True):
+        found = products.opened(key, shape, answered)
+        np.testing.assert_array_equal(products.unmasked(found, taken), x.T @ r)
+    assert (off[0] != off[1]).all()
+
+
+def test_sums_are_the_ciphertexts_of_one_product_after_the_other(key, public):
+    r, x = numbers(he.SLOTS, 2)
+    sums, zero = Sums(public), public.encrypt(np.zeros(0, np.int64))
+    asked = [key.encrypt(r), key.encrypt(r[::-1])]
+    total = sums.sum()
+    for one, values in zip(asked, x.T, strict=True):
+        total.add(sums.turned(one), sums.factor(values))
+    plainly = zero + asked[0].times(x[:, 0]) + asked[1].times(x[:, 1])
+    np.testing.assert_array_equal(total.added_to(zero).tensor(), plainly.tensor())
 
 
 @pytest.mark.parametrize("rows", [50, he.SLOTS + 5])

@@ -182,9 +182,10 @@ def test_too_many_rows_for_any_precision():
 )
 @example(rows=2, asked=1500, owned=3, words=1, to_key=True, seed=0)
 @example(rows=9000, asked=5, owned=3, words=2, to_key=False, seed=0)
+@example(rows=70_000, asked=12, owned=2, words=2, to_key=False, seed=0)
 def test_sums_of_all_pairs_are_exact(rows, asked, owned, words, to_key, seed):
     rng = np.random.default_rng(seed)
-    layout = Layout(rows, asked, owned, words)
+    layout = Layout(rows, asked, owned, words, max(asked, owned))
     key = he.HeKey()
     public = he.HePublic(key.public())
     r, x = (
@@ -193,11 +194,12 @@ def test_sums_of_all_pairs_are_exact(rows, asked, owned, words, to_key, seed):
     )
     x[0][:, 0] = 0
     found, off = [], []
+    answers, asking = Answers(public, layout, x), questions(key, layout, r)
+    for chunk in range(layout.chunks):
+        answers.add(chunk, [next(asking) for _ in range(layout.groups)])
+    assert not list(asking)
     for group in range(layout.groups):
-        answers = Answers(public, layout, x)
-        for chunk, question in enumerate(questions(key, layout, r, group)):
-            answers.add(chunk, question)
-        sent, masks = answers.masked(to_key=to_key)
+        sent, masks = answers.masked(group, to_key=to_key)
         assert len(sent) == layout.batches
         # Every slot that the key holder decrypts is masked.
         slots = key.decrypt(sent[0][0])
@@ -214,10 +216,19 @@ def test_sums_of_all_pairs_are_exact(rows, asked, owned, words, to_key, seed):
 
 @pytest.mark.parametrize(("rows", "asked", "owned"), [(30_000, 13, 10), (569, 10, 20), (60, 3, 3)])
 def test_few_ciphertexts_are_needed(rows, asked, owned):
-    layout = Layout(rows, asked, owned, 1)
+    layout = Layout(rows, asked, owned, 1, owned)
     least = -(-rows * asked // he.SLOTS)
     assert least <= layout.groups * layout.chunks <= least + 1
     assert layout.groups * layout.batches <= owned
+
+
+def test_of_many_rows_columns_come_in_groups():
+    few, many = (Layout(rows, 20, 20, 2, 20) for rows in (20_000, 1_000_000))
+    assert (few.groups, many.side) == (1, 3)
+    # What is asked must be the same for all owners, and what is held at a time is bounded.
+    wide = [Layout(1_000_000, 200, owned, 2, 400) for owned in (1, 400)]
+    assert wide[0].side == wide[1].side
+    assert wide[1].groups * wide[1].batches * 2 <= 1024
 
 
 @pytest.mark.parametrize(("digits", "worst"), [(3, 1e-3), (5, 1e-5), (9, 1e-9)])

@@ -107,6 +107,11 @@ class HePublic:
             raise wrong
         self._context = context
 
+    @property
+    def context(self) -> Any:
+        """TenSEAL's, for `he_sums`."""
+        return self._context
+
     def encrypt(self, values: Longs) -> Cipher:
         """Up to SLOTS numbers, int64, each within HALF; the other slots are 0."""
         return _encrypted(self._context, values)
@@ -127,11 +132,11 @@ class Cipher:
 
     def plus(self, values: Longs) -> Cipher:
         """Plain numbers added, int64 [SLOTS]."""
-        return Cipher(self.vector + _plain(values))
+        return Cipher(self.vector + plain(values))
 
     def times(self, values: Longs) -> Cipher:
         """Each slot times its plain number, int64 [SLOTS], not all of them 0."""
-        return Cipher(self.vector * _plain(values))
+        return Cipher(self.vector * plain(values))
 
     def tensor(self) -> Bytes:
         """For a link, uint8 [about 432,500]."""
@@ -178,11 +183,18 @@ def unpack(key: HeKey | HePublic, tensors: dict[str, NDArray[Any]], count: int) 
     return [key.read(data[end - size : end]) for end, size in zip(ends, sizes, strict=True)]
 
 
+def cipher_of(public: HePublic, seal: bytes) -> Cipher:
+    """A ciphertext of our own making, as SEAL writes it."""
+    content = seal_bytes.field(1, _ONE_OF_SLOTS) + seal_bytes.field(2, seal)
+    return Cipher(_tenseal().bfv_vector_from(public.context, content))
+
+
 def _encrypted(context: Any, values: Longs) -> Cipher:
-    return Cipher(_tenseal().bfv_vector(context, _plain(values)))
+    return Cipher(_tenseal().bfv_vector(context, plain(values)))
 
 
-def _plain(values: Longs) -> list[int]:
+def plain(values: Longs) -> list[int]:
+    """SLOTS numbers for SEAL, those after `values` 0. Raises ValueError where one is too large."""
     if len(values) > SLOTS or (len(values) and int(np.abs(values).max()) > HALF):
         raise ValueError(f"{len(values)} numbers, or one beyond {HALF}, in {SLOTS} slots")
     filled = np.zeros(SLOTS, np.int64)

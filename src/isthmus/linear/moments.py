@@ -7,7 +7,7 @@ ones between parties are unknown. The label party L has the key and gets them as
 
     L -> B   linear.hello    options, rows, the public key;  B -> L  options, rows, q
     L -> B   linear.start    the number of vectors: L's independent columns and the label
-    then for each of these
+    then for some of these at a time, each in a message of its own
     L -> B   linear.column   the vector, encrypted
     B -> L   linear.moments  Z's columns times it, encrypted, masked so that only sums can be read
     and at the end
@@ -25,6 +25,7 @@ columns. `rows_per_column` and `least_group` hold for both parties.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -46,6 +47,11 @@ from isthmus.linear.taylor import Quadratic
 from isthmus.session import PATIENCE, Session
 
 Floats = NDArray[np.float64]
+
+_MOST_TOGETHER = 8
+"""Vectors that are asked for at a time, at most; more would hardly save anything."""
+_HELD = 1024
+"""Ciphertexts that these may have: half a megabyte each."""
 
 
 def fit_moments_as_label(
@@ -105,12 +111,12 @@ def fit_moments_as_feature(session: Session, data: Floats, options: LinearOption
     # One power of two for all, as the label party learns it.
     columns, exponent = Precision.of(rows).columns_together(span.basis)
     with session.progress.task("fit", vectors) as task:
-        for _ in range(vectors):
-            message = link.recv("linear.column", timeout=PATIENCE)
-            asked = he.unpack(key, dict(message.tensors), shape.asked)
-            answers, _ = products.masked(key, shape, asked, columns, to_key=True)
-            link.send("linear.moments", he.pack(answers), {"exponent": exponent})
-            task.advance()
+        for first, last in _together(shape, vectors):
+            messages = [link.recv("linear.column", timeout=PATIENCE) for _ in range(first, last)]
+            asked = [he.unpack(key, dict(one.tensors), shape.asked) for one in messages]
+            for answers in products.masked_all(key, shape, asked, columns, to_key=True)[0]:
+                link.send("linear.moments", he.pack(answers), {"exponent": exponent})
+                task.advance()
     result = link.recv("linear.result", timeout=PATIENCE)
     weights = wire.take(link, result, "weights", np.float64, (span.rank,))
     coefficients = span.of_basis(weights)
@@ -136,12 +142,23 @@ def _moments(session: Session, key: he.HeKey, partner: Partner, vectors: Floats)
     found = np.empty((vectors.shape[1], shape.columns))
     link.send("linear.start", header={"vectors": vectors.shape[1]})
     with session.progress.task("fit", vectors.shape[1]) as task:
-        for number, vector in enumerate(vectors.T):
-            values, own = precision.residuals(vector)
-            link.send("linear.column", he.pack(products.encrypted(key, shape, values)))
-            message = link.recv("linear.moments", timeout=PATIENCE)
-            answers = he.unpack(key, dict(message.tensors), shape.answered)
-            theirs = wire.exponent(link, message)
-            found[number] = np.ldexp(products.opened(key, shape, answers), own + theirs)
-            task.advance()
+        for start, stop in _together(shape, vectors.shape[1]):
+            own = []
+            for vector in vectors.T[start:stop]:
+                values, exponent = precision.residuals(vector)
+                link.send("linear.column", he.pack(products.encrypted(key, shape, values)))
+                own.append(exponent)
+            for number, exponent in enumerate(own, start):
+                message = link.recv("linear.moments", timeout=PATIENCE)
+                answers = he.unpack(key, dict(message.tensors), shape.answered)
+                unit = exponent + wire.exponent(link, message)
+                found[number] = np.ldexp(products.opened(key, shape, answers), unit)
+                task.advance()
     return found
+
+
+def _together(shape: Shape, vectors: int) -> Iterator[tuple[int, int]]:
+    """First and last of the vectors that go at a time: both parties work it out alike."""
+    step = max(1, min(_MOST_TOGETHER, _HELD // shape.asked))
+    for start in range(0, vectors, step):
+        yield start, min(start + step, vectors)

@@ -57,7 +57,8 @@ class Table:
     def layout(self, holder: str, owner: str) -> Layout:
         """Of the columns of two parties."""
         rows = len(self.words[0])
-        return Layout(rows, self.counts[holder], self.counts[owner], len(self.words))
+        asked, owned = self.counts[holder], self.counts[owner]
+        return Layout(rows, asked, owned, len(self.words), max(self.counts.values()))
 
 
 def at_label_party(session: Session, table: Table) -> dict[tuple[str, str], Longs]:
@@ -139,12 +140,12 @@ def _asking(
     found: dict[str, list[Longs]] = {owner: [] for owner in layouts}
     # One with as many copies as any owner needs serves all.
     widest = max(layouts.values(), key=lambda layout: layout.copies)
-    for group in range(widest.groups):
-        for asked in questions(key, widest, words, group):
-            tensors = he.pack(asked)
-            for link in list(links.values())[: 1 if once else None]:
-                # Nothing is answered before a whole group is asked, so no window fills.
-                link.send(_ASKED, tensors)
+    for asked in questions(key, widest, words):
+        tensors = he.pack(asked)
+        for link in list(links.values())[: 1 if once else None]:
+            # Nothing is answered before all is asked, so no window fills.
+            link.send(_ASKED, tensors)
+    for _ in range(widest.groups):
         for owner, layout in layouts.items():
             answers = _received(links[owner], key, layout)
             found[owner].append(opened(key, layout, answers))
@@ -178,13 +179,14 @@ def _answering(link: Link, table: Table, holder: str, me: str) -> Longs:
     layout = table.layout(holder, me)
     data = wire.tensor_of_any_length(link, link.recv(_KEY, timeout=PATIENCE), "key", np.uint8)
     public = he.HePublic(data, table.threads)
+    answers = Answers(public, layout, table.words)
+    for chunk in range(layout.chunks):
+        groups = [link.recv(_ASKED, timeout=PATIENCE) for _ in range(layout.groups)]
+        asked = [he.unpack(public, dict(group.tensors), layout.words) for group in groups]
+        answers.add(chunk, asked)
     masks = []
-    for _ in range(layout.groups):
-        answers = Answers(public, layout, table.words)
-        for chunk in range(layout.chunks):
-            message = link.recv(_ASKED, timeout=PATIENCE)
-            answers.add(chunk, he.unpack(public, dict(message.tensors), layout.words))
-        batches, off = answers.masked(to_key=link.partner == holder)
+    for group in range(layout.groups):
+        batches, off = answers.masked(group, to_key=link.partner == holder)
         flat = [one for batch in batches for one in batch]
         for count in _messages(layout):
             link.send(_ANSWERS, he.pack(flat[:count]))
@@ -205,11 +207,11 @@ def _carry(session: Session, table: Table, holder: str) -> None:
     message = source.recv(_KEY, timeout=PATIENCE)
     _send_key(owners, {"key": wire.tensor_of_any_length(source, message, "key", np.uint8)})
     layouts = [table.layout(holder, link.partner) for link in owners]
+    for _ in range(layouts[0].groups * layouts[0].chunks):
+        tensors = _ciphers(source, _ASKED)
+        for link in owners:
+            link.send(_ASKED, tensors)
     for _ in range(layouts[0].groups):
-        for _ in range(layouts[0].chunks):
-            tensors = _ciphers(source, _ASKED)
-            for link in owners:
-                link.send(_ASKED, tensors)
         for link, layout in zip(owners, layouts, strict=True):
             for _ in _messages(layout):
                 source.send(_ANSWERS, _ciphers(link, _ANSWERS))

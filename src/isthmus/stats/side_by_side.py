@@ -10,12 +10,16 @@ The owner multiplies with the same rows of one of its columns, once for each blo
 ciphertexts up. So one ciphertext goes back for each of its columns, and not for each pair. It adds
 a mask to every slot; masks of a block add up to zero if the key holder is to get the sums, and else
 to a number that the owner keeps. Where rows are few, several of the owner's columns share one too.
+Where they are many, fewer of the key holder's columns lie side by side, and there are several
+groups of them: the owner's numbers are then made ready for fewer ciphertexts, and as that is most
+of its work (`crypto.he_sums`), it is worth the answers that there are more of.
 
 Each number is of one word or two (`words`): the answers are sums of h h', and of h l' + l h'.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -23,10 +27,16 @@ import numpy as np
 import numpy.typing as npt
 
 from isthmus.crypto import he
+from isthmus.crypto.he_sums import Sum, Sums
 
 Longs = npt.NDArray[np.int64]
 _MOST_SIDE = 1024
 """Columns side by side."""
+_ANSWER = 55
+"""What an answer costs, its way over a line of 100 Mbit/s included, in times of making SLOTS of the
+owner's numbers ready."""
+_HELD = 1024
+"""Answers that are added up at a time, about: half a megabyte each."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +49,15 @@ class Layout:
     owned: int
     """Columns of the owner."""
     words: int
+    most: int
+    """Columns of the party that has the most: what owners are asked must not depend on them."""
 
     @property
     def side(self) -> int:
         """Columns of the key holder in a ciphertext."""
-        return min(self.asked, _MOST_SIDE)
+        cheapest = math.sqrt(_ANSWER * self.asked / -(-self.rows // he.SLOTS))
+        groups = max(1, _HELD // (self.most * self.words))
+        return min(self.asked, _MOST_SIDE, max(math.ceil(cheapest), -(-self.asked // groups)))
 
     @property
     def block(self) -> int:
@@ -83,61 +97,71 @@ class Layout:
         return slice(batch * self.copies, (batch + 1) * self.copies)
 
 
-def questions(
-    key: he.HeKey, layout: Layout, words: Sequence[Longs], group: int
-) -> Iterator[list[he.Cipher]]:
-    """The key holder's columns of a group, chunk by chunk: a ciphertext for each word.
+def questions(key: he.HeKey, layout: Layout, words: Sequence[Longs]) -> Iterator[list[he.Cipher]]:
+    """The key holder's columns, chunk by chunk and in it group by group: a ciphertext a word.
 
     Args:
         key: its own.
         layout: as agreed.
         words: int64 `[rows, asked]` each.
-        group: which columns.
     """
     for chunk in range(layout.chunks):
-        yield [key.encrypt(_asked(layout, word, group, chunk)) for word in words]
+        for group in range(layout.groups):
+            yield [key.encrypt(_asked(layout, word, group, chunk)) for word in words]
 
 
 @dataclass(eq=False)
 class Answers:
-    """The owner's products with one group of the key holder's columns, as they are added up."""
+    """The owner's products with the key holder's columns, as they are added up."""
 
     public: he.HePublic
     layout: Layout
     words: Sequence[Longs]
     """The own columns, int64 `[rows, owned]` each."""
-    _totals: list[list[he.Cipher]] = field(init=False)
-    """By batch and word."""
+    _sums: Sums = field(init=False)
+    _totals: list[list[list[Sum]]] = field(init=False)
+    """By group, batch and word."""
 
     def __post_init__(self) -> None:
+        self._sums = Sums(self.public)
+        groups, batches, words = self.layout.groups, self.layout.batches, self.layout.words
         self._totals = [
-            [_drowned(self.public) for _ in range(self.layout.words)]
-            for _ in range(self.layout.batches)
+            [[self._sums.sum() for _ in range(words)] for _ in range(batches)]
+            for _ in range(groups)
         ]
 
-    def add(self, chunk: int, asked: Sequence[he.Cipher]) -> None:
-        """Take in what was asked of the rows of a chunk, a ciphertext for each word."""
-        for batch, totals in enumerate(self._totals):
-            plain = [_owned(self.layout, word, batch, chunk) for word in self.words]
-            for first, one in enumerate(asked):
-                for second, values in enumerate(plain):
+    def add(self, chunk: int, asked: Sequence[Sequence[he.Cipher]]) -> None:
+        """Take in what was asked of the rows of a chunk: by group, a ciphertext for each word."""
+        turned = [[self._sums.turned(one) for one in group] for group in asked]
+        for batch in range(self.layout.batches):
+            plain = [
+                self._sums.factor(_owned(self.layout, word, batch, chunk)) for word in self.words
+            ]
+            for group, totals in zip(turned, self._totals, strict=True):
+                for first, one in enumerate(group):
                     # What both second words make is left out.
-                    if first + second < self.layout.words and values.any():
-                        totals[first + second] += one.times(values)
+                    for second in range(self.layout.words - first):
+                        totals[batch][first + second].add(one, plain[second])
 
-    def masked(self, *, to_key: bool) -> tuple[list[list[he.Cipher]], Longs]:
-        """The answers by batch and word, and what is to be taken off the opened sums.
+    def masked(self, group: int, *, to_key: bool) -> tuple[list[list[he.Cipher]], Longs]:
+        """The answers of a group by batch and word, and what is to be taken off the opened sums.
 
         Args:
+            group: which; each once.
             to_key: whether the key holder is to get the sums: then nothing is to be taken off.
 
         Returns:
             Ciphertexts, and int64 `[words, owned, side]`.
         """
         off, out = [], []
-        for totals in self._totals:
+        for totals in self._totals[group]:
             masks, sums = zip(*(_masks(self.layout, to_key=to_key) for _ in totals), strict=True)
-            out.append([one.plus(mask) for one, mask in zip(totals, masks, strict=True)])
+            out.append(
+                [
+                    one.added_to(_drowned(self.public)).plus(mask)
+                    for one, mask in zip(totals, masks, strict=True)
+                ]
+            )
             off.append(np.stack(sums))
         return out, np.concatenate(off, axis=1)[:, : self.layout.owned]
 
