@@ -392,3 +392,23 @@ def test_drops_are_drawn_by_seed_and_never_more_than_are_tolerated():
     others = [Drops.drawn(1, 3, 0.2, terms), Drops.drawn(2, 2, 0.2, terms)]
     assert all((one.step != first.step).any() for one in others)
     assert (Drops.drawn(1, 2, 1 / 3, Rules(lost=0.1).terms(30)).step != NEVER).sum() == 3
+
+
+@pytest.mark.parametrize("wrong", ["low sealing", "low masking", "one for both", "another's"])
+def test_a_client_with_keys_that_no_neighbour_would_take_gets_no_seat(wrong):
+    """Seated, it would have every neighbour refuse to go on, and so end the sum."""
+    one = Sum(9)
+    up = {at: client.join() for at, client in enumerate(one.clients)}
+    own, other = Keys.unpack(up[0]), Keys.unpack(up[8])
+    spoilt = {
+        "low sealing": Keys(bytes(32), own.masking),
+        "low masking": Keys(own.sealing, bytes([1]) + bytes(31)),
+        "one for both": Keys(own.sealing, own.sealing),
+        "another's": Keys(other.masking, own.masking),
+    }[wrong]
+    up[0] = spoilt.pack()
+    seats = one.server.seat(up)
+    gone = {0, 8} if wrong == "another's" else {0}
+    assert set(one.server.refused) == gone == set(up) - set(seats)
+    for at, seat in seats.items():
+        one.clients[at].share(seat)

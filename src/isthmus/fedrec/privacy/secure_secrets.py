@@ -57,6 +57,15 @@ def agreed(mine: X25519PrivateKey, theirs: bytes, context: bytes) -> bytes:
     return derived(shared, b"".join(both), b"pair " + context)
 
 
+def makes_secrets(key: bytes) -> bool:
+    """Whether a public key is of no low order: nobody honest sends one."""
+    try:
+        X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(key))
+    except ValueError:
+        return False
+    return True
+
+
 def derived(secret: bytes, salt: bytes, info: bytes) -> bytes:
     """A key for one use, 32 bytes."""
     return HKDF(hashes.SHA256(), KEY, salt=salt, info=_VERSION + info).derive(secret)

@@ -37,6 +37,7 @@ from __future__ import annotations
 
 import random
 import secrets
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -90,6 +91,11 @@ class Server:
             JobError: there are fewer than three.
         """
         found = self._read(keys, Keys.unpack)
+        seen = Counter(key for one in found.values() for key in (one.sealing, one.masking))
+        for client in [client for client, one in found.items() if not _sound(one, seen)]:
+            # Seated, it would have all its neighbours refuse to go on.
+            self.refused[client] = "its public keys are of low order, or there twice"
+            del found[client]
         ring = sorted(found)
         self._order.shuffle(ring)
         self._ring = ring
@@ -208,3 +214,9 @@ class Server:
 
 def _wrong_shares() -> TrainError:
     return TrainError("shares do not fit what they are shares of: a client sent wrong ones")
+
+
+def _sound(one: Keys, seen: Counter[bytes]) -> bool:
+    """Whether a client's keys are new and make secrets."""
+    both = (one.sealing, one.masking)
+    return all(seen[key] == 1 for key in both) and all(map(crypto.makes_secrets, both))
