@@ -128,15 +128,17 @@ def _reasons(parts: list[_Part], most: int) -> pl.DataFrame:
     column = np.hstack([part.columns for part in parts])
     row, rank = np.nonzero(place >= 0)
     picked = place[row, rank]
-    who, which = party[picked].tolist(), column[row, picked].tolist()
+    # The columns of all parties one behind the other.
+    first = np.cumsum([0, *(len(part.names) for part in parts)])
+    owners = [part.party for part in parts for _ in part.names]
+    names = [name for part in parts for name in part.names]
+    which = first[party[picked]] + column[row, picked]
     return pl.DataFrame(
         {
             "row": row.astype(np.int64),
             "rank": rank.astype(np.int64) + 1,
-            "party": pl.Series([parts[p].party for p in who], dtype=pl.String),
-            "column": pl.Series(
-                [parts[p].names[c] for p, c in zip(who, which, strict=True)], dtype=pl.String
-            ),
+            "party": pl.Series(owners, dtype=pl.String).gather(which),
+            "column": pl.Series(names, dtype=pl.String).gather(which),
             "lost": size[row, rank],
         }
     )

@@ -6,8 +6,6 @@ for reading as `scorecard.csv` and `scorecard.parquet`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -80,25 +78,29 @@ def card_columns(context: Context, samples: NDArray[np.int64]) -> list[pl.Series
         found = score_rows(context.session, card, rows, reasons=wanted.reasons)
         if found is not None:
             scores.append(found.scores)
-            reasons.append(list(_reasons(found.reasons, len(some), wanted.reasons)))
+            reasons.append(_reasons(found.reasons, len(some), wanted.reasons))
     if not context.is_label_party:
         return []
     named = [f"reason_{rank}" for rank in range(1, wanted.reasons + 1)]
     return [
         pl.Series("score", np.concatenate([np.empty(0), *scores])),
         *(
-            pl.Series(name, [text for part in reasons for text in part[n]], dtype=pl.String)
-            for n, name in enumerate(named)
+            pl.concat([pl.Series(name, [], dtype=pl.String), *(part[name] for part in reasons)])
+            for name in named
         ),
     ]
 
 
-def _reasons(found: pl.DataFrame, rows: int, most: int) -> Iterator[list[str | None]]:
-    """For each rank the reason of each row."""
+def _reasons(found: pl.DataFrame, rows: int, most: int) -> dict[str, pl.Series]:
+    """By name `reason_1` onwards, each [rows]."""
     texts = found.with_columns(reason=pl.col("party") + "." + pl.col("column"))
+    out = {}
     for rank in range(1, most + 1):
-        named: list[str | None] = [None] * rows
         here = texts.filter(pl.col("rank") == rank)
-        for row, reason in zip(here["row"], here["reason"], strict=True):
-            named[row] = reason
-        yield named
+        name = f"reason_{rank}"
+        # Of rows without one, the place behind the last reason, which is missing.
+        place = np.full(rows, here.height)
+        place[here["row"].to_numpy()] = np.arange(here.height)
+        or_none = pl.concat([here["reason"], pl.Series([None], dtype=pl.String)])
+        out[name] = or_none.gather(place).rename(name)
+    return out
