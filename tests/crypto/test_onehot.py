@@ -139,3 +139,13 @@ def test_a_layout_needs_two_bins_a_column(widths):
 def test_bins_beyond_the_layout_are_refused(codes):
     with pytest.raises(ValueError, match="bins"):
         Holder(Layout((2, 3)), np.array(codes, np.int16))
+
+
+def test_masks_are_used_once():
+    dealer, _ = joined(Layout((2, 3)), np.zeros((10, 2), dtype=np.int64))
+    numbers = np.zeros((4, 2), dtype=np.uint64)
+    dealer.masked(Round(0), np.arange(4), numbers)
+    dealer.masked(Round(0), np.arange(4, 8), numbers)
+    dealer.masked(Round(1), np.arange(4), numbers)
+    with pytest.raises(ValueError, match="a second time"):
+        dealer.masked(Round(0), np.arange(6, 10), numbers)

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from tests.trees.made import OPTIONS, PARTS, TABLE, Y, pooled_model, split_models
 
+from isthmus.errors import JobError
 from isthmus.metrics import auc
+from isthmus.trees import TreeOptions
 from isthmus.trees.sources import PartnerColumns
 
 
@@ -63,3 +65,8 @@ def test_without_enough_rows_there_is_nothing_to_split_by():
     assert not parts["carol"].cuts
     assert parts["alice"].cuts
     assert set(PARTS) == set(parts)
+
+
+def test_rows_that_only_the_label_party_leaves_out_do_not_count():
+    with pytest.raises(JobError, match="cell counts rows that goss leaves out"):
+        TreeOptions(cell=5, goss=(0.2, 0.1))

@@ -168,3 +168,15 @@ def test_a_leaf_is_minus_gradient_over_curvature():
     mean = y.mean()
     gain = 200 * (3 - mean) ** 2 + 500 * (1 - mean) ** 2
     assert tree[0].gain == pytest.approx(gain, rel=1e-9)
+
+
+def test_gaps_in_held_out_rows_alone():
+    held_out = np.arange(ROWS - 30, ROWS)
+    gap = pl.int_range(pl.len()) >= ROWS - 10
+    table = TABLE.with_columns(x3=pl.when(gap).then(None).otherwise(pl.col("x0").fill_null(0.0)))
+    options = TreeOptions(trees=3, depth=3, bins=8, patience=2)
+    parts = {"alice": ["x1"], "bob": ["x3"]}
+    found, scores = split_models(options, parts=parts, table=table, valid=held_out)
+    pooled, wanted = pooled_model(options, parts=parts, table=table, valid=held_out)
+    assert found["alice"].valid_losses == pooled.valid_losses
+    np.testing.assert_array_equal(scores, wanted)

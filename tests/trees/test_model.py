@@ -34,6 +34,10 @@ def own(content):
     return next(node for tree in content["trees"] for node in tree if node["party"] == 0)
 
 
+def partners(content):
+    return next(node for tree in content["trees"] for node in tree if node["party"] > 0)
+
+
 DAMAGE = {
     "another format": lambda c: c.update(format="isthmus.trees/2"),
     "a field more": lambda c: c.update(more=1),
@@ -47,6 +51,7 @@ DAMAGE = {
     "a child twice": lambda c: inner(c).update(left=3),
     "a party that is not": lambda c: inner(c).update(party=7),
     "an own cut that is not": lambda c: own(c).update(cut=10**5),
+    "a partner's cut that is not": lambda c: partners(c).update(cut=10**5),
     "a tree of no node": lambda c: c["trees"].append([]),
     "a start of more classes": lambda c: c["start"].append(0.0),
     "text for a number": lambda c: c["start"].__setitem__(0, "1"),

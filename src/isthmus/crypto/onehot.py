@@ -191,6 +191,7 @@ class Dealer(_Leaves):
     def __init__(self, layout: Layout, rows: int, keep: int = KEPT_BYTES) -> None:
         super().__init__(layout, rows, keep)
         self._key = secrets.token_bytes(KEY_BYTES)
+        self._given: dict[int, int] = {}
 
     def messages(self, rows: slice) -> Bytes:
         """Both messages of each transfer of these rows, uint8 `[n * choices, 2, 16]`."""
@@ -215,6 +216,10 @@ class Dealer(_Leaves):
         Returns:
             uint64 `[n, columns, 2]`.
         """
+        if len(rows) and rows[0] <= self._given.get(which.number, -1):
+            raise ValueError("masks are used a second time, which would show a difference")
+        if len(rows):
+            self._given[which.number] = int(rows[-1])
         layout, bins = _picked(self.layout, which)
         out = np.empty((len(rows), layout.columns, BLOCK_WORDS), dtype=np.uint64)
         for part in _pieces(len(rows), self.layout.piece()):

@@ -82,7 +82,9 @@ class _Side:
                 "missing": np.array(self._all.missing, np.bool_),
             },
         )
-        self._holder: Holder = as_holder(self._link, Layout(self._all.widths), codes)
+        # Rows that are never summed may have a bin that no row learnt from has.
+        summed = np.where(learnt[:, None], codes, 0).astype(codes.dtype)
+        self._holder: Holder = as_holder(self._link, Layout(self._all.widths), summed)
         self._cuts: list[Cut] = []
         self._noise = Noise(options)
         self._rho = 0.0

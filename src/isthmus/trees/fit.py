@@ -43,6 +43,9 @@ columns in one table, to the last bit, unless `cell` or `noise` ask for less.
   labels: these are masked as the primitive says.
 - Partners of one L learn nothing of each other but the rows of nodes.
 
+A feature party that does not keep to the oblivious transfers, and sends what stands for no choice,
+can learn the keys and with them g and h, and so labels (`isthmus.crypto.ot_extension`).
+
 Both find out a partner that sends sums, cuts or rows that cannot be, but not one that lies well.
 """
 

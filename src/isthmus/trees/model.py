@@ -219,8 +219,12 @@ class _Saved(BaseModel):
         for cut in self.cuts:
             if cut.column >= len(self.bins) or cut.bin >= self.bins[cut.column].bins().values:
                 raise ValueError("a cut of no column")
+        cuts = [len(self.cuts)] + [0] * (len(self.parties) - 1)
+        for node in (node for tree in self.trees for node in tree):
+            if 0 < node.party < len(cuts):
+                cuts[node.party] += 1
         for tree in self.trees:
-            _check_tree(tree, len(self.parties), len(self.cuts))
+            _check_tree(tree, cuts)
         if self.trees and len(self.start) != self.options.trees_a_round:
             raise ValueError("a start of another number of classes")
         if len(self.trees) % self.options.trees_a_round:
@@ -241,11 +245,14 @@ class _Saved(BaseModel):
         )
 
 
-def _check_tree(tree: Sequence[_SavedNode], parties: int, own_cuts: int) -> None:
-    """Children come after their parent, each once: so a walk ends."""
+def _check_tree(tree: Sequence[_SavedNode], cuts: Sequence[int]) -> None:
+    """See that it is a tree, of cuts that the parties have, `[parties]`.
+
+    Children come after their parent, each once: so a walk ends.
+    """
     expected = 1
     for node in sorted((one for one in tree if one.party >= 0), key=lambda one: one.left):
-        if node.party >= parties or (node.party == 0 and node.cut >= own_cuts):
+        if node.party >= len(cuts) or node.cut >= cuts[node.party]:
             raise ValueError("a node of no party's cut")
         if node.left != expected:
             raise ValueError("nodes that make no tree")

@@ -10,7 +10,10 @@ Its g and h, at most 1 in units of the noise, then go from one bin of each colum
 numbers a column, D^2 = 4 columns. In a tree the row is in the root and in one node of each further
 level whose sums are shown: `depth` times at the most.
 
-**What is not.** The sides of the rows at the partner's splits, and which cuts leave enough rows,
+**What is not.** The bins (their edges, their number, whether there is one for missing values) are
+taken as given, as if public: they are quantiles of the same columns, and a row more moves many of
+them. The label party is taken to keep to the protocol: one that scales g and h up makes the noise
+worth less, unseen. The sides of the rows at the partner's splits, and which cuts leave enough rows,
 are shown exactly, and the nodes depend on them. So the fit as a whole is not differentially
 private: the noise hides a row's bins in the sums, not its side at the splits.
 """

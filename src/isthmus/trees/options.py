@@ -68,7 +68,8 @@ class TreeOptions:
     """Fixed-point bits of a derivative at the most; fewer show less in the sums of small nodes."""
     cell: int = 1
     """The fewest rows of a sum that a partner shows: bins with fewer are put together, in every
-    node. 1: each bin is shown, and a model of several parties is that of the pooled table."""
+    node. 1: each bin is shown, and a model of several parties is that of the pooled table. Rows of
+    next to no weight count like others."""
     noise: float = 0.0
     """Standard deviation of the Gaussian noise that a partner adds to each sum that it shows, in
     times the largest derivative (a power of two above it). 0: the sums are exact."""
@@ -88,6 +89,11 @@ class TreeOptions:
         for name, fine in _fine(self).items():
             if not fine:
                 raise JobError(f"{name} cannot be {getattr(self, name)!r}")
+        if self.cell > 1 and self.goss is not None:
+            raise JobError(
+                "cell counts rows that goss leaves out, unknown to the partner who counts",
+                mend="Take subsample, whose rows partners know.",
+            )
 
     @property
     def trees_a_round(self) -> int:

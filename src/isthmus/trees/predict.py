@@ -65,7 +65,7 @@ def predict(
             mend="Predict with the parties that fitted it, and each with its own part.",
         )
     rows = _agreed_rows(session, model, table, paths)
-    out = np.tile(np.array(model.start), (rows, 1))
+    parts: list[Floats] = []
     piece = _piece(session, model)
     links = [session.link(name) for name in partners]
     for start in range(0, rows, piece):
@@ -76,9 +76,16 @@ def predict(
         else:
             heard = [_heard(session, model, number + 1, count) for number in range(len(partners))]
             values = np.stack([_walk(tree, [own, *heard], count) for tree in model.trees])
+        # As they come: how many there are may be a partner's word alone.
+        out = np.tile(np.array(model.start), (count, 1))
         for number, each in enumerate(values):
-            out[start : start + count, number % out.shape[1]] += each
-    return loss_of(model.options).mean(out)
+            out[:, number % out.shape[1]] += each
+        parts.append(loss_of(model.options).mean(out))
+    return np.concatenate(parts) if parts else loss_of(model.options).mean(_none(model))
+
+
+def _none(model: TreeModel) -> Floats:
+    return np.empty((0, len(model.start)), dtype=np.float64)
 
 
 def _answer(session: Session, model: TreeModel, table: pl.DataFrame | None, paths: bool) -> None:
