@@ -7,7 +7,8 @@ from tests.fedrec.conftest import made_up
 from typer.testing import CliRunner
 
 from isthmus.cli.main import app
-from isthmus.errors import StorageError
+from isthmus.errors import JobError, StorageError
+from isthmus.fedrec.runner import Run
 
 
 @pytest.fixture
@@ -131,3 +132,153 @@ def test_a_protocol_that_is_named_twice_counts_once(table):
     twice = ("--protocol", "authors", "--protocol", "authors")
     words = ("--data", table, *COLUMNS, "--algorithm", "ease", *twice)
     assert "(authors): 1 round\n" in fedrec("run", *words).output
+
+
+def of(table, *words):
+    return fedrec("run", "--data", table, *COLUMNS, *words)
+
+
+def test_a_finished_run_is_shown_again_and_not_trained(table, tmp_path):
+    words = ("--algorithm", "fedavg", "--rounds", 2, "--set", "dim=4", "--out", tmp_path / "out")
+    first = of(table, *words)
+    assert first.exit_code == 0, first.output
+    path = tmp_path / "out" / "honest" / "result.json"
+    before = path.read_bytes()
+    for more in ((), ("--resume",)):
+        again = of(table, *words, *more)
+        assert again.exit_code == 0, again.output
+        assert "honest holds this run, finished on 20" in again.stderr
+        assert "round 1/2" not in again.stderr
+        assert again.stdout == first.stdout
+        assert path.read_bytes() == before
+    # One of the two protocols that it was judged by.
+    part = json.loads(of(table, *words, "--protocol", "full-ranking", "--format", "json").stdout)
+    assert part[0]["outcomes"] == {"full-ranking": json.loads(before)["outcomes"]["full-ranking"]}
+    forced = of(table, *words, "--force")
+    assert "round 1/2" in forced.stderr
+    assert path.read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (("--seed", 1), "seed 0, here 1"),
+        (("--rounds", 3), "rounds 2, here 3"),
+        (("--set", "dim=8"), "dim 4, here 8"),
+        (("--every", 2), "judged in 2 rounds, here in 1"),
+        (("--clip", 1), "clip not set, here 1.0"),
+        (("--algorithm", "fedprox"), "algorithm fedavg, here fedprox"),
+    ],
+)
+def test_a_finished_run_of_other_options_is_not_overwritten(table, tmp_path, more, told):
+    out = tmp_path / "out"
+    words = ("--algorithm", "fedavg", "--rounds", 2, "--set", "dim=4", "--out", out)
+    assert of(table, *words).exit_code == 0
+    before = (out / "honest" / "result.json").read_bytes()
+    for resume in ((), ("--resume",)):
+        refused = of(table, *words, *more, *resume)
+        assert isinstance(refused.exception, JobError)
+        assert f"{out / 'honest'} holds a finished run of other options" in str(refused.exception)
+        assert told in str(refused.exception)
+        assert "--force" in refused.exception.mend
+        assert "round 1" not in refused.output
+    assert (out / "honest" / "result.json").read_bytes() == before
+
+
+def test_one_folder_that_is_refused_costs_no_training(table, tmp_path):
+    words = ("--algorithm", "fedavg", "--rounds", 1, "--set", "dim=4", "--out", tmp_path / "out")
+    assert of(table, *words).exit_code == 0
+    refused = of(table, *words, "--protocol", "all", "--seed", 1)
+    assert "seed 0, here 1" in str(refused.exception)
+    assert not (tmp_path / "out" / "authors" / "result.json").exists()
+
+
+def test_other_data_of_the_same_size_are_other_data(table, tmp_path):
+    words = ("--algorithm", "popularity", "--out", tmp_path / "out")
+    assert of(table, *words).exit_code == 0
+    head, *lines = table.read_text().splitlines()
+    table.write_text("\n".join([head, *lines[::-1]]) + "\n")
+    assert "other interactions" in str(of(table, *words).exception)
+
+
+def test_a_finished_run_that_cannot_be_read_is_not_overwritten(table, tmp_path):
+    path = tmp_path / "out" / "honest" / "result.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    words = ("--algorithm", "popularity", "--out", tmp_path / "out")
+    refused = of(table, *words)
+    assert isinstance(refused.exception, StorageError)
+    assert "--force" in refused.exception.mend
+    assert path.read_text() == "{}"
+    assert of(table, *words, "--force").exit_code == 0
+
+
+def test_a_stopped_run_that_is_begun_anew_is_told(table, tmp_path, monkeypatch):
+    words = ("--algorithm", "fedavg", "--rounds", 11, "--set", "dim=4", "--out", tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "_finish", lambda self: None)
+        assert of(table, *words).exit_code == 0
+    anew = of(table, *words)
+    assert "with a checkpoint of round 10: this begins anew" in anew.stderr
+    assert "round 1/11" in anew.stderr
+
+
+def test_a_missing_time_is_told(table):
+    lines = table.read_text().splitlines()
+    count = len(lines) - 1
+    lines[3] = lines[3].rpartition(",")[0] + ","
+    table.write_text("\n".join(lines) + "\n")
+    words = ("--data", table, "--column", "user=listener", "--column", "item=song",
+             "--min-interactions", 1)  # fmt: skip
+    result = fedrec("run", *words, "--algorithm", "popularity")
+    assert f"warning: 1 of {count} interactions has no time" in result.stderr
+    assert "the order of all counts for none" in " ".join(result.stdout.split())
+    (found,) = json.loads(
+        fedrec("run", *words, "--algorithm", "popularity", "--format", "json").stdout
+    )
+    assert f"1 of {count} interactions" in found["notes"][0]
+    table.write_text("\n".join(line.rpartition(",")[0] for line in lines) + "\n")
+    assert "no time" not in fedrec("run", *words, "--algorithm", "popularity").output
+
+
+def test_too_few_items_to_draw_from_are_told(table):
+    words = ("--algorithm", "popularity", "--protocol", "all")
+    result = of(table, *words)
+    assert result.stdout.count("every client has fewer to draw from") == 2
+    assert "honest-sampled draws 99 items" in result.stdout
+    found = json.loads(of(table, *words, "--format", "json").stdout)
+    sampled, full = found[1]["outcomes"]["honest-sampled"], found[1]["outcomes"]["full-ranking"]
+    assert sampled["judgements"] == full["judgements"]
+    assert "every client has fewer" in found[1]["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("fedav", "Did you mean 'fedavg'?"),
+        ("FedAvg", "Did you mean 'fedavg'?"),
+        ("pfed_rec", "Did you mean 'pfedrec'?"),
+        ("fedavg/fedncf", "here: --algorithm fedavg --backbone fedncf."),
+        ("fedavg+share=0.1", "here: --algorithm fedavg --set share=0.1."),
+        ("fedavg/fcf+share=0.1+dim=4", "--backbone fcf --set share=0.1 --set dim=4."),
+        ("xyz", "Known: cofedrec, da-pfl"),
+    ],
+)
+def test_a_name_that_is_not_there_gets_the_one_that_was_meant(table, name, told):
+    mend = of(table, "--algorithm", name).exception.mend
+    assert told in mend
+    assert ("Known" in mend) == (name == "xyz")
+
+
+def test_the_list_says_which_algorithms_a_secure_sum_goes_with(table):
+    facts = {one["name"]: one for one in json.loads(fedrec("list", "--format", "json").output)[
+        "algorithms"
+    ]}  # fmt: skip
+    text = fedrec("list").output
+    assert "the server needs: sums (--secure-sum); fcf" in text
+    assert "the server needs: sums (not run under --secure-sum); no backbone" in text
+    for name, taken in (("ease", False), ("fedca", False), ("pfedmoe", False), ("fedprox", True)):
+        assert facts[name]["secure_sum"] == taken
+        result = of(table, "--algorithm", name, "--secure-sum", "--rounds", 1)
+        assert (result.exit_code == 0) == taken, result.output
+        assert taken or isinstance(result.exception, JobError)

@@ -5,7 +5,8 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 from tests.fedrec.conftest import made_up
 
 from isthmus.errors import JobError, StorageError
@@ -16,6 +17,7 @@ from isthmus.fedrec import (
     RunOptions,
     algorithm,
     algorithm_names,
+    checkpoint,
     make_task,
     protocol,
     recipe,
@@ -23,6 +25,7 @@ from isthmus.fedrec import (
 )
 from isthmus.fedrec.algorithms.ease import ease_weights
 from isthmus.fedrec.options import parse_sets
+from isthmus.fedrec.privacy import Defences
 from isthmus.fedrec.results import RunResult
 
 QUICK = {"epochs": 2, "batch": 16, "dim": 4}
@@ -65,11 +68,11 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_end(data, tmp_path, name):
     assert not (tmp_path / "broken" / "checkpoint.safetensors").exists()
 
 
-def checkpoint_of(data, folder, chosen):
+def checkpoint_of(data, folder, chosen, **more):
     def stop(result):
         raise StoppedHere
 
-    options = RunOptions(rounds=3, folder=folder, checkpoint_every=1, every=2)
+    options = RunOptions(rounds=3, folder=folder, checkpoint_every=1, every=2, **more)
     with pytest.raises(StoppedHere):
         run(data, chosen, HONEST, options, stop)
     return replace(options, resume=True)
@@ -77,8 +80,47 @@ def checkpoint_of(data, folder, chosen):
 
 def test_a_checkpoint_of_other_settings_is_refused(data, tmp_path):
     options = checkpoint_of(data, tmp_path, recipe("fedavg", None, QUICK))
-    with pytest.raises(JobError, match="other settings"):
-        run(data, recipe("fedavg", None, QUICK | {"rate": 0.5}), HONEST, options)
+    other = recipe("fedavg", None, QUICK | {"rate": 0.5})
+    with pytest.raises(JobError, match=r"other settings: rate 0\.\d+, here 0\.5"):
+        run(data, other, HONEST, options)
+    with pytest.raises(JobError, match="other settings: every 2, here 1"):
+        run(data, recipe("fedavg", None, QUICK), HONEST, replace(options, every=1))
+    clipped = replace(options, defences=Defences(clip=1.0))
+    with pytest.raises(JobError, match=r"other settings: .*clip not set, here 1\.0"):
+        run(data, recipe("fedavg", None, QUICK), HONEST, clipped)
+
+
+def written_before(path, drop=()):
+    """The checkpoint as versions wrote it that had neither heads in it nor these defences."""
+    arrays = load_file(path)
+    with safe_open(path, framework="numpy") as file:
+        text = file.metadata()
+    head, result = json.loads(text["head"]), json.loads(text["result"])
+    del result["notes"]
+    for name in drop:
+        del head["privacy"][name], result["privacy"][name]
+    text = {"mark": checkpoint.fingerprint(head), "result": json.dumps(result)}
+    save_file(arrays, path, text)
+    return RunResult.from_json(result)
+
+
+def test_a_checkpoint_of_an_earlier_version_is_told_as_such(data, tmp_path):
+    chosen, defences = recipe("fedavg", None, QUICK), Defences(clip=1.0)
+    options = checkpoint_of(data, tmp_path, chosen, defences=defences)
+    written_before(tmp_path / checkpoint.FILE, ["dropouts"])
+    with pytest.raises(JobError, match="an earlier version, which did not have dropouts") as told:
+        run(data, chosen, HONEST, options)
+    assert "Leave out --resume" in told.value.mend
+    with pytest.raises(JobError, match="other settings: seed 0, here 1"):
+        run(data, chosen, HONEST, replace(options, seed=1))
+
+
+def test_a_checkpoint_of_an_earlier_version_that_had_all_fields_is_taken_up(data, tmp_path):
+    chosen = recipe("fedavg", None, QUICK)
+    options = checkpoint_of(data, tmp_path, chosen)
+    kept = written_before(tmp_path / checkpoint.FILE)
+    # Seconds are not the same twice.
+    assert run(data, chosen, HONEST, options).rounds[:1] == kept.rounds
 
 
 def test_a_damaged_checkpoint_is_told(data, tmp_path):

@@ -6,6 +6,7 @@ it: training items, one validation item and one test item a client.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -84,6 +85,16 @@ class Interactions:
     item: Longs
     """int64 [rows]"""
     order: Order
+    notes: tuple[str, ...] = ()
+    """What a user should know of how the table was read, in sentences."""
+
+    @property
+    def mark(self) -> str:
+        """A digest of what users did and in which order."""
+        digest = hashlib.sha256(self.order.encode())
+        for one in (self.user, self.item):
+            digest.update(one.tobytes())
+        return digest.hexdigest()[:16]
 
     def __post_init__(self) -> None:
         if len(self.user) == 0:

@@ -85,6 +85,17 @@ def protocol(name: str) -> EvalProtocol:
     return PROTOCOLS[name]
 
 
+def fewer_drawn(rules: EvalProtocol, short: int, clients: int) -> list[str]:
+    """What to say where `short` of `clients` have fewer items than are to be drawn; or nothing."""
+    if not short:
+        return []
+    who = "every client has" if short == clients else f"{short:,} of {clients:,} clients have"
+    return [
+        f"{rules.name} draws {rules.candidates} items that a client does not have; {who} fewer "
+        "to draw from, and all of those are ranked, as under full-ranking."
+    ]
+
+
 def make_task(
     data: Interactions, rules: EvalProtocol, seed: int, *, threads: int = 1, memory: int = 1 << 30
 ) -> Task:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 Metrics = dict[str, float]
@@ -68,6 +68,8 @@ class RunResult:
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     privacy: dict[str, Any] = field(default_factory=dict)
     """The defences, their epsilon and what they protect; empty without."""
+    notes: list[str] = field(default_factory=list)
+    """What a reader of the figures should know, in sentences."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, to be written as JSON."""
@@ -75,7 +77,7 @@ class RunResult:
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> RunResult:
-        """What `to_json` gave."""
+        """What `to_json` gave; more beside it counts for nothing."""
         rounds = [RoundRecord(**one) for one in value["rounds"]]
         outcomes = {
             name: Outcome(
@@ -83,4 +85,6 @@ class RunResult:
             )
             for name, one in value["outcomes"].items()
         }
-        return RunResult(**{**value, "rounds": rounds, "outcomes": outcomes})
+        known = {one.name for one in fields(RunResult)}
+        rest = {name: one for name, one in value.items() if name in known}
+        return RunResult(**{**rest, "rounds": rounds, "outcomes": outcomes})

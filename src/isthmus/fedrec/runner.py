@@ -7,18 +7,26 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from isthmus.errors import JobError
-from isthmus.fedrec import checkpoint
+from isthmus.fedrec import checkpoint, finished
 from isthmus.fedrec.evaluate import counted, metrics_of, ranks
 from isthmus.fedrec.method import Arrays, Method, Score
 from isthmus.fedrec.options import Recipe
-from isthmus.fedrec.population import Interactions, Longs
+from isthmus.fedrec.population import NONE, Interactions, Longs
 from isthmus.fedrec.privacy.defences import Defences
-from isthmus.fedrec.protocols import PARTS, EvalProtocol, Exam, Part, exams, make_task
+from isthmus.fedrec.protocols import (
+    PARTS,
+    EvalProtocol,
+    Exam,
+    Part,
+    exams,
+    fewer_drawn,
+    make_task,
+)
 from isthmus.fedrec.results import Judgement, Outcome, RoundRecord, RunResult
 from isthmus.fedrec.task import Task
 from isthmus.fedrec.uploads import Guard
@@ -43,6 +51,8 @@ class RunOptions:
     folder: Path | None = None
     """Where result, ranks and checkpoint go; None writes nothing."""
     resume: bool = False
+    force: bool = False
+    """A finished run in the folder does not count; see `finished_before`."""
     checkpoint_every: int = 10
     guards: tuple[Guard, ...] = ()
     """Hostile clients, observers: after the defences."""
@@ -108,10 +118,9 @@ def run(
         data, protocols[0], options.seed, threads=options.threads, memory=options.memory
     )
     task = options.defences.protect(replace(task, guards=options.guards))
-    facts = Facts(data.name, data.users, data.items, len(data.user))
     judge = _Judge(task, tuple(protocols))
     method = recipe.build(task)
-    going = Run(facts, recipe, tuple(protocols), options, judge, method)
+    going = Run(Facts.of(data), recipe, tuple(protocols), options, judge, method)
     return going.go(told or (lambda result: None))
 
 
@@ -123,6 +132,50 @@ class Facts:
     clients: int
     items: int
     interactions: int
+    mark: str = ""
+    """A digest of the interactions, empty where they are elsewhere."""
+    notes: tuple[str, ...] = ()
+
+    @staticmethod
+    def of(data: Interactions) -> Facts:
+        """Those of `data`."""
+        return Facts(data.name, data.users, data.items, len(data.user), data.mark, data.notes)
+
+
+def blank(
+    data: Facts, recipe: Recipe, protocols: Sequence[EvalProtocol], options: RunOptions
+) -> RunResult:
+    """The result of a run before its first round: what it was asked for."""
+    found = recipe.algorithm
+    return RunResult(
+        data.name, data.clients, data.items, data.interactions, found.name,
+        found.called(recipe.backbone), found.kind, found.leaves, recipe.backbone, options.seed,
+        recipe.values(),
+        outcomes={one.name: Outcome(one.name) for one in protocols},
+        privacy=options.defences.record(options.rounds or found.rounds, found),
+        notes=list(data.notes),
+    )  # fmt: skip
+
+
+def finished_before(
+    data: Facts, recipe: Recipe, protocols: Sequence[EvalProtocol], options: RunOptions
+) -> RunResult | None:
+    """What an earlier run that was asked for the same has left in the folder of `options`.
+
+    None where there is nothing, where `options` go on from a checkpoint that lies there, and with
+    `force`.
+
+    Raises:
+        JobError: a finished run of other options lies there.
+        StorageError: it cannot be read.
+    """
+    folder = options.folder
+    going_on = folder is not None and options.resume and (folder / checkpoint.FILE).is_file()
+    if folder is None or going_on or options.force:
+        return None
+    head = finished.head_of(blank(data, recipe, protocols, options).to_json())
+    rounds = options.rounds or recipe.algorithm.rounds
+    return finished.earlier(folder, head, protocols, rounds, options.every, data.mark)
 
 
 class Judge(Protocol):
@@ -134,6 +187,10 @@ class Judge(Protocol):
     """Seconds that judging took within the round, and of processors in `cpu`."""
     cpu: float
     kept: Arrays
+
+    def remarks(self) -> list[str]:
+        """What a reader of the figures should know of the judging, in sentences."""
+        ...
 
     def begin(self) -> None:
         """Forget the last round."""
@@ -169,23 +226,22 @@ class Run:
     result: RunResult = field(init=False)
 
     def __post_init__(self) -> None:
-        options, recipe, data = self.options, self.recipe, self.data
-        found = recipe.algorithm
-        self.result = RunResult(
-            data.name, data.clients, data.items, data.interactions, found.name,
-            found.called(recipe.backbone), found.kind, found.leaves, recipe.backbone, options.seed,
-            recipe.values(),
-            outcomes={one.name: Outcome(one.name) for one in self.protocols},
-            privacy=options.defences.record(options.rounds or found.rounds, found),
-        )  # fmt: skip
+        self.result = blank(self.data, self.recipe, self.protocols, self.options)
+        self.result.notes += self.judge.remarks()
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """All that a checkpoint depends on."""
+        asked = finished.head_of(self.result.to_json())
+        return asked | {
+            "protocols": [one.name for one in self.protocols],
+            "every": self.options.every,
+        }
 
     @property
     def mark(self) -> str:
-        """Of all that a checkpoint depends on."""
-        head = {k: v for k, v in self.result.to_json().items() if k not in ("rounds", "outcomes")}
-        head["protocols"] = [one.name for one in self.protocols]
-        head["every"] = self.options.every
-        return checkpoint.fingerprint(head)
+        """A digest of `head`."""
+        return checkpoint.fingerprint(self.head)
 
     def go(self, told: Told) -> RunResult:
         """All rounds that are not done yet."""
@@ -208,7 +264,7 @@ class Run:
         folder = self.options.folder
         if folder is None or not self.options.resume:
             return 0
-        found = checkpoint.load(folder, self.mark)
+        found = checkpoint.load(folder, self.head)
         if found is None:
             return 0
         self.result, state, self.judge.kept = found
@@ -246,7 +302,7 @@ class Run:
     def _checkpoint(self) -> None:
         if self.options.folder is not None:
             state, kept = self.state(), self.judge.kept
-            checkpoint.save(self.options.folder, self.mark, self.result, state, kept)
+            checkpoint.save(self.options.folder, self.head, self.result, state, kept)
 
     def _finish(self) -> None:
         folder = self.options.folder
@@ -254,7 +310,8 @@ class Run:
             return
         if self.judge.kept:
             checkpoint.save_ranks(folder, self.judge.kept)
-        write_json(folder / "result.json", self.result.to_json())
+        mark = {finished.MARK: self.data.mark} if self.data.mark else {}
+        write_json(folder / finished.FILE, self.result.to_json() | mark)
         (folder / checkpoint.FILE).unlink(missing_ok=True)
 
 
@@ -277,6 +334,17 @@ class _Judge:
         self.kept: Arrays = {}
         self.judging = True
         self.begin()
+
+    def remarks(self) -> list[str]:
+        """Protocols for which items to draw were too few."""
+        out = []
+        for rules in self._protocols:
+            exam = self._exams[rules.name, "test"]
+            if rules.candidates is not None and exam.sampled is not None:
+                drawn = exam.sampled.counts[exam.positive != NONE] - 1
+                short = int(np.count_nonzero(drawn < rules.candidates))
+                out += fewer_drawn(rules, short, len(drawn))
+        return out
 
     def begin(self) -> None:
         """Forget the last round."""

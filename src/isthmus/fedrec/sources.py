@@ -45,7 +45,7 @@ def interactions(
             Parquet, ... with columns for user and item and, if there are any, rating and time.
         least: clients with fewer rows are left out; None for the data set's usual cut.
         columns: which column is `user`, `item`, `rating` or `time`, where the names do not tell.
-        say: told what is being fetched.
+        say: told what is being fetched, and what is wrong with times.
 
     Raises:
         SourceError: the public data set cannot be had.
@@ -58,7 +58,10 @@ def interactions(
     else:
         usual, frame = 5, read_table(Path(source))
     name = source if source in PUBLIC else Path(source).stem
-    return from_frame(frame, name, usual if least is None else least, columns or {})
+    found = from_frame(frame, name, usual if least is None else least, columns or {})
+    for note in found.notes:
+        (say or (lambda text: None))(f"warning: {note}")
+    return found
 
 
 def read_table(path: Path) -> pl.DataFrame:
@@ -81,7 +84,8 @@ def from_frame(
     """The rows of `frame` as interactions: ratings above 0, users with `least` rows or more.
 
     Users and items are numbered by first appearance. Of a pair that comes twice the first counts.
-    Rows at the same time stand with the later row first, as the FedCA loader ranks them.
+    Rows at the same time stand with the later row first, as the FedCA loader ranks them. Where a
+    row has no time the order counts for none; the notes of the result say how many have none.
 
     Raises:
         SchemaError: there is no column for users or items.
@@ -94,7 +98,26 @@ def from_frame(
     place = in_order(users, moment)
     count = int(users.max()) + 1 if len(rows) else 0
     size = int(items.max()) + 1 if len(rows) else 0
-    return Interactions(name, count, size, users[place], items[place], order)
+    notes = untimed(rows, has_times(frame, columns or {}))
+    return Interactions(name, count, size, users[place], items[place], order, notes)
+
+
+def has_times(frame: pl.DataFrame, named: dict[str, str]) -> bool:
+    """Whether the table has a column for times."""
+    return _column(frame, named, *_OPTIONAL[1]) is not None
+
+
+def untimed(rows: pl.DataFrame, timed: bool) -> tuple[str, ...]:
+    """A sentence where `rows` of a table with a column for times lack some, so that none counts."""
+    missing = rows["time"].null_count()
+    if not timed or not missing:
+        return ()
+    have = "has" if missing == 1 else "have"
+    return (
+        f"{missing:,} of {len(rows):,} interactions {have} no time, so that the order of all "
+        "counts for none and what is held out is not the latest; fill the times in or leave those "
+        "rows out to have it count",
+    )
 
 
 def in_order(users: Longs, moment: NDArray[Any]) -> Longs:

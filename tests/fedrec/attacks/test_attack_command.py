@@ -52,6 +52,11 @@ def test_defences_of_clients_do_not_go_with_hostile_clients(table):
     ("words", "told"),
     [
         (("--kind", "touched-rows", "--bound-rows", 1), "is by the server"),
+        (("--kind", "touched-rows", "--malicious", 0.1), "--malicious would change nothing"),
+        (("--kind", "touched-rows", "--targets", 1), "--targets would change nothing"),
+        (("--kind", "touched-rows", "--boost", 1, "--public", 0.05), "--boost, --public would"),
+        (("--kind", "pipattack", "--public", 0.1), "--public would change nothing"),
+        (("--kind", "random", "--boost", 2), "--boost would change nothing"),
         (("--kind", "membership"), "first uploads alone"),
         (("--kind", "explicit", "--backbone", "fedncf"), "product of row and vector"),
     ],

@@ -9,10 +9,10 @@ from tests.fedrec.devices.conftest import Federation
 from typer.testing import CliRunner
 
 from isthmus.cli.main import app
-from isthmus.errors import JobError
+from isthmus.errors import JobError, PartnerAbsent
 from isthmus.fedrec.devices import Conduct, Line, Part
 from isthmus.fedrec.devices import join as join_run
-from isthmus.link import Listener
+from isthmus.link import Listener, create_identity
 
 
 @pytest.fixture
@@ -128,12 +128,17 @@ def test_parts_are_cut_for_one_ground(table, tmp_path, names):
     [
         (("--shard", "ann=9-3"), "--shard ann=9-3 is not understood"),
         (("--begin-with", 13), "the population has 12 clients"),
+        (("--algorithm", "fedca"), "fedca cannot run on devices"),
+        (("--secure-sum", "--algorithm", "ease"), "more than item rows"),
+        (("--shard", "zoe", "--identity", "hub"), "the certificate of zoe is not trusted in hub"),
+        (("--identity", "hub"), "no shard may join"),
         (("--resume",), "no folder to go on from"),
         (("--out", "census.json"), "cannot write census.json"),
     ],
 )
 def test_the_server_refuses_before_it_listens(table, tmp_path, monkeypatch, words, told):
     monkeypatch.chdir(tmp_path)
+    create_identity(tmp_path / "hub", "hub")
     fedrec("split", "--data", table, "--parts", 2, "--out", ".")
     result = fedrec(
         "serve", "--census", "census.json", "--algorithm", "fedavg", "--as", "hub",
@@ -177,3 +182,47 @@ def test_a_file_that_is_not_there_is_told_as_such():
         result = fedrec(*words)
         assert result.exit_code == 2
         assert "does not exist" in result.output
+
+
+def test_a_finished_run_is_shown_again_without_listening(table, tmp_path, identities):
+    parts, out = tmp_path / "parts", tmp_path / "out"
+    assert fedrec("split", "--data", table, "--parts", 1, "--out", parts).exit_code == 0
+    with Listener(identities / "hub", "hub") as listener:
+        address = listener.address
+    line = Line(identities / "ann", "ann", "hub", address, wait=60)
+    thread = threading.Thread(
+        target=lambda: join_run(Part.load(parts / "1.part"), line), daemon=True
+    )
+    thread.start()
+    words = (
+        "serve", "--census", parts / "census.json", "--algorithm", "popularity", "--as", "hub",
+        "--identity", identities / "hub", "--listen", address, "--out", out, "--wait", 60,
+    )  # fmt: skip
+    first = fedrec(*words)
+    assert first.exit_code == 0, first.output
+    thread.join(30)
+    assert "every client has fewer to draw from" in first.stdout
+    for more in ((), ("--resume",)):
+        again = fedrec(*words, *more)
+        assert again.exit_code == 0, again.output
+        assert "out holds this run, finished on" in again.stderr
+        assert "listens" not in again.stderr
+        assert again.stdout == first.stdout
+    refused = fedrec(*words, "--protocol", "full-ranking", "--every", 1, "--algorithm", "ease")
+    assert "algorithm popularity, here ease" in str(refused.exception)
+    assert "--force" in refused.exception.mend
+    gone = fedrec(*words, "--force", "--wait", 0.2)
+    assert "hub listens" in gone.stderr
+
+
+def test_nobody_comes(table, tmp_path, identities):
+    assert fedrec("split", "--data", table, "--parts", 1, "--out", tmp_path).exit_code == 0
+    result = fedrec(
+        "serve", "--census", tmp_path / "census.json", "--algorithm", "fedavg", "--as", "hub",
+        "--identity", identities / "hub", "--listen", "127.0.0.1:0", "--wait", 0.2,
+        "--shard", "ann", "--shard", "ben",
+    )  # fmt: skip
+    assert isinstance(result.exception, PartnerAbsent)
+    assert "no shard took part within 0.2 s; ann, ben may join" in str(result.exception)
+    assert "isthmus fedrec join" in result.exception.mend
+    assert "--resume" not in result.exception.mend

@@ -150,6 +150,14 @@ def test_without_times_what_is_held_out_is_drawn():
     catalogue = [f"i{number}" for number in range(data.items)]
     part, _ = own_part(rows_of(data).drop("time"), census, catalogue, 0, least=3)
     assert part.turn is None
+    heard = []
+    own_part(rows_of(data).drop("time"), census, catalogue, 0, least=3, say=heard.append)
+    assert heard == []
+    some = rows_of(data).with_columns(
+        pl.when(pl.int_range(pl.len()) == 2).then(None).otherwise(pl.col("time")).alias("time")
+    )
+    own_part(some, census, catalogue, 0, least=3, say=heard.append)
+    assert f"1 of {len(some)} interactions has no time" in heard[0]
     task = part.task(threads=1, memory=1 << 20)
     for client in range(task.population.clients):
         held = {int(part.valid[client]), int(part.test[client])}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -40,6 +41,33 @@ class AttackKind(StrEnum):
 
 
 BY_SERVER = (AttackKind.touched_rows, AttackKind.membership)
+_PUSHING = (AttackKind.explicit, AttackKind.pipattack, AttackKind.fedrecattack)
+OF_HOSTILE = {
+    "malicious": (AttackKind.random, *_PUSHING),
+    "targets": (AttackKind.random, *_PUSHING),
+    "boost": _PUSHING,
+    "public": (AttackKind.fedrecattack,),
+}
+"""Which attacks have which number of hostile clients."""
+
+
+Malicious = Annotated[
+    float | None,
+    typer.Option(help="Hostile clients for each honest one; 0.05 if unset.", min=0.0, max=1.0),
+]
+Targets = Annotated[int | None, typer.Option(help="Items to promote; 1 if unset.", min=1)]
+Boost = Annotated[
+    float | None,
+    typer.Option(
+        help="How far a hostile row may move, in largest honest changes; 1 if unset.", min=0.0
+    ),
+]
+Public = Annotated[
+    float | None,
+    typer.Option(
+        help="Share of interactions that fedrecattack knows; 0.05 if unset.", min=0.0, max=1.0
+    ),
+]
 
 
 def attack(
@@ -55,18 +83,10 @@ def attack(
         ),
     ] = AttackKind.pipattack,
     backbone: Annotated[str | None, typer.Option(help="fcf or pfedrec.")] = None,
-    malicious: Annotated[
-        float, typer.Option(help="Hostile clients for each honest one.", min=0.0, max=1.0)
-    ] = 0.05,
-    targets: Annotated[int, typer.Option(help="Items to promote.", min=1)] = 1,
-    boost: Annotated[
-        float,
-        typer.Option(help="How far a hostile row may move, in largest honest changes.", min=0.0),
-    ] = 1.0,
-    public: Annotated[
-        float,
-        typer.Option(help="Share of interactions that fedrecattack knows.", min=0.0, max=1.0),
-    ] = 0.05,
+    malicious: Malicious = None,
+    targets: Targets = None,
+    boost: Boost = None,
+    public: Public = None,
     bound_rows: Annotated[
         float,
         typer.Option(help="The server shortens each row's change to this 2-norm; 0: no.", min=0.0),
@@ -104,12 +124,15 @@ def attack(
     defences = Defences(
         pseudo_items, clip=clip, clip_rows=clip_rows, noise=noise, secure_sum=secure_sum
     )
+    hostile = {"malicious": malicious, "targets": targets, "boost": boost, "public": public}
+    given = {name: one for name, one in hostile.items() if one is not None}
     _check(kind, defences, bound_rows, rounds)
+    _check_hostile(kind, given)
     if out is not None:
         see_file(out)
     plan = None
     if kind not in BY_SERVER:
-        plan = Plan(kind.value, malicious, targets, boost, public=public)  # type: ignore[arg-type]
+        plan = Plan(kind.value, **given)  # type: ignore[arg-type]
     numbers = (rounds, every, seed, threads, memory << 20)
     named = parse_columns(column or [])
     found = interactions(data, least=min_interactions, columns=named, say=_say)
@@ -137,6 +160,23 @@ def _check(kind: AttackKind, defences: Defences, bound_rows: float, rounds: int 
         )
     if kind is AttackKind.membership and rounds is not None:
         raise JobError("membership looks at first uploads alone", mend="Leave --rounds out.")
+
+
+def _check_hostile(kind: AttackKind, given: Iterable[str]) -> None:
+    """Refuse numbers of hostile clients that the attack has no use for."""
+    from isthmus.errors import JobError
+
+    unused = [f"--{name}" for name in given if kind not in OF_HOSTILE[name]]
+    if unused:
+        why = (
+            "is by the server, without hostile clients"
+            if kind in BY_SERVER
+            else "has no such number"
+        )
+        raise JobError(
+            f"{', '.join(unused)} would change nothing: {kind} {why}",
+            mend="Leave it out, or take another --kind.",
+        )
 
 
 def _say(text: str) -> None:

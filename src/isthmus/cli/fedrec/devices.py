@@ -16,7 +16,19 @@ from isthmus.cli.fedrec.defences import (
     PseudoItems,
     SecureSum,
 )
-from isthmus.cli.fedrec.run import Columns, Data, Least, protocols_of, say, show, told_in_lines
+from isthmus.cli.fedrec.run import (
+    Columns,
+    Data,
+    Force,
+    Least,
+    Resume,
+    protocols_of,
+    say,
+    say_begins,
+    say_finished,
+    show,
+    told_in_lines,
+)
 from isthmus.cli.options import (
     DEFAULT_IDENTITY,
     Debug,
@@ -64,6 +76,13 @@ CensusFile = Annotated[
 Protocols = Annotated[
     list[str] | None,
     typer.Option(help="authors, honest-sampled, full-ranking. Repeatable."),
+]
+Shards = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME[=FIRST-LAST]",
+        help="Who may join, and with which clients. Repeatable; all trusted partners if unset.",
+    ),
 ]
 Sets = Annotated[
     list[str] | None,
@@ -128,7 +147,7 @@ def part(
     named = parse_columns(column or [])
     names = read_catalogue(catalogue, facts)
     found, people = own_part(
-        read_table(table), facts, names, first, least=min_interactions or 1, columns=named
+        read_table(table), facts, names, first, least=min_interactions or 1, columns=named, say=say
     )
     found.save(out)
     typer.echo(f"{out}: clients {first} to {first + len(people) - 1}, as they come in the table")
@@ -140,13 +159,7 @@ def serve(
     me: Annotated[str, typer.Option("--as", help="The server's name.")],
     listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where shards reach it.")],
     identity: Identity = DEFAULT_IDENTITY,
-    shard: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME[=FIRST-LAST]",
-            help="Who may join, and with which clients. Repeatable; all trusted partners if unset.",
-        ),
-    ] = None,
+    shard: Shards = None,
     backbone: Annotated[str | None, typer.Option(help="fcf, fedncf or pfedrec.")] = None,
     protocol: Protocols = None,
     rounds: Annotated[
@@ -172,9 +185,8 @@ def serve(
     secure_sum: SecureSum = False,
     delta: Delta = 1e-5,
     out: Annotated[Path | None, typer.Option(help="Folder for result and checkpoint.")] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", metavar="", help="Go on where an earlier run stopped.")
-    ] = False,
+    resume: Resume = False,
+    force: Force = False,
     checkpoint_every: Annotated[
         int, typer.Option(help="Rounds from checkpoint to checkpoint.", min=1)
     ] = 10,
@@ -184,7 +196,7 @@ def serve(
     """Train with clients on other machines: the server. Shards `join` it."""
     del debug
     from isthmus.fedrec import RunOptions, recipe
-    from isthmus.fedrec.devices import Census, Limits, Plan
+    from isthmus.fedrec.devices import Census, Limits, Plan, see_fit
     from isthmus.fedrec.devices import serve as run
     from isthmus.fedrec.options import parse_sets
     from isthmus.fedrec.privacy import Defences
@@ -192,19 +204,25 @@ def serve(
 
     facts, chosen = Census.load(census), recipe(algorithm, backbone, parse_sets(sets or []))
     options = RunOptions(
-        facts.seed, rounds, every, folder=out, resume=resume, checkpoint_every=checkpoint_every,
+        facts.seed, rounds, every, folder=out, resume=resume, force=force,
+        checkpoint_every=checkpoint_every,
         defences=Defences(
             pseudo_items, clip=clip, clip_rows=clip_rows, noise=noise, secure_sum=secure_sum,
             delta=delta,
         ),
     )  # fmt: skip
     plan = Plan(facts, chosen, tuple(_rules(protocol, facts)), options)
-    options.see_folder()
     places = _places(shard, facts)
     limits = Limits(
         round=deadline, wait=wait, reconnect=reconnect, min_clients=min_clients,
         begin_with=_present(begin_with, facts),
     )  # fmt: skip
+    before = see_fit(plan, identity, places)
+    if before is not None:
+        say_finished(options)
+        show_served(before, output)
+        return
+    say_begins(options)
     with Listener(identity, me, listen) as listener:
         say(f"{me} listens at {listener.address}")
         served = run(

@@ -15,9 +15,11 @@ def list_(output: Output = Format.text, debug: Debug = False) -> None:
     """Show algorithms, backbones, protocols and data sets."""
     del debug
     from isthmus.fedrec import PROTOCOLS, algorithm, algorithm_names, backbone_names
+    from isthmus.fedrec.masked import takes_secure_sum
     from isthmus.fedrec.sources import PUBLIC
 
     found = [algorithm(name) for name in algorithm_names()]
+    masked = {one.name for one in found if takes_secure_sum(one.name)}
     if output is Format.json:
         facts = {
             "algorithms": [
@@ -26,6 +28,7 @@ def list_(output: Output = Format.text, debug: Debug = False) -> None:
                     "title": one.title,
                     "kind": one.kind,
                     "leaves": one.leaves,
+                    "secure_sum": one.name in masked,
                     "private": one.private,
                     "backbones": one.backbones,
                     "rounds": one.rounds,
@@ -44,6 +47,9 @@ def list_(output: Output = Format.text, debug: Debug = False) -> None:
         with_ = ", ".join(one.backbones) or "no backbone"
         source = "" if one.paper == "none" else f" ({one.paper})"
         typer.echo(f"{one.name:<{wide}}  {one.title}{source}")
-        typer.echo(f"{'':<{wide}}  the server needs: {one.leaves}; {with_}")
+        needs: str = one.leaves
+        if needs == "sums":
+            needs += " (--secure-sum)" if one.name in masked else " (not run under --secure-sum)"
+        typer.echo(f"{'':<{wide}}  the server needs: {needs}; {with_}")
     typer.echo(f"\nprotocols: {', '.join(PROTOCOLS)}")
     typer.echo(f"data: {', '.join(PUBLIC)}, or a table of users and items")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,6 +62,13 @@ Columns = Annotated[
         "--column", metavar="WHAT=NAME", help="Which column is user, item, rating or time."
     ),
 ]
+Resume = Annotated[
+    bool, typer.Option("--resume", metavar="", help="Go on where an earlier run stopped.")
+]
+Force = Annotated[
+    bool,
+    typer.Option("--force", metavar="", help="Replace a finished run that lies in the folder."),
+]
 Least = Annotated[
     int | None,
     typer.Option("--min-interactions", help="Leave out clients with fewer.", min=1),
@@ -104,17 +112,17 @@ def run(
     out: Annotated[
         Path | None, typer.Option(help="Folder for result, ranks and checkpoint.")
     ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", metavar="", help="Go on where an earlier run stopped.")
-    ] = False,
+    resume: Resume = False,
+    force: Force = False,
     output: Output = Format.text,
     debug: Debug = False,
 ) -> None:
     """Train one algorithm and judge it; the result does not depend on threads or memory."""
     del debug
-    from isthmus.fedrec import RunOptions, checkpoint, interactions, recipe
+    from isthmus.fedrec import RunOptions, interactions, recipe
     from isthmus.fedrec.options import parse_columns, parse_sets
     from isthmus.fedrec.privacy import Defences
+    from isthmus.fedrec.runner import Facts, finished_before
 
     defences = Defences(
         pseudo_items, clip=clip, clip_rows=clip_rows, noise=noise, secure_sum=secure_sum,
@@ -125,16 +133,19 @@ def run(
     named = parse_columns(column or [])
     found = interactions(data, least=min_interactions, columns=named, say=say)
     rounds = rounds_of(chosen, rounds)
-    results = []
+    runs = []
     for rules in _by_ground(wanted):
         folder = out / ("authors" if rules[0].leaks else "honest") if out else None
-        if resume and folder and not (folder / checkpoint.FILE).is_file():
-            say(f"{folder} holds no checkpoint: this begins with round 1")
         options = RunOptions(
-            seed, rounds, every, threads, memory << 20, folder=folder, resume=resume,
+            seed, rounds, every, threads, memory << 20, folder=folder, resume=resume, force=force,
             defences=defences,
         )  # fmt: skip
-        results.append(_train(found, chosen, rules, options))
+        # All of them before the first is trained: one that is refused costs no training.
+        runs.append((rules, options, finished_before(Facts.of(found), chosen, rules, options)))
+    results = [
+        _shown_again(options, before) if before else _train(found, chosen, rules, options)
+        for rules, options, before in runs
+    ]
     if output is Format.json:
         typer.echo(json.dumps([one.to_json() for one in results], indent=2))
     else:
@@ -190,12 +201,48 @@ def _by_ground(wanted: list[EvalProtocol]) -> list[list[EvalProtocol]]:
     return list(groups.values())
 
 
+def _shown_again(options: RunOptions, result: RunResult) -> RunResult:
+    """A result that is there already, with a line that says so."""
+    say_finished(options)
+    return result
+
+
+def say_finished(options: RunOptions) -> None:
+    """Say that the run asked for lies finished in its folder, and since when."""
+    from isthmus.fedrec.finished import FILE
+
+    assert options.folder is not None
+    moment = datetime.fromtimestamp((options.folder / FILE).stat().st_mtime).astimezone()
+    say(
+        f"{options.folder} holds this run, finished on {moment:%Y-%m-%d at %H:%M}: it is shown, "
+        "nothing is trained. --force trains anew."
+    )
+
+
+def say_begins(options: RunOptions) -> None:
+    """Say what becomes of a run that was stopped, and where there is none to go on from."""
+    from isthmus.fedrec import checkpoint
+
+    folder = options.folder
+    if folder is None:
+        return
+    stopped = checkpoint.stopped_after(folder)
+    if options.resume and not (folder / checkpoint.FILE).is_file():
+        say(f"{folder} holds no checkpoint: this begins with round 1")
+    elif stopped and not options.resume:
+        say(
+            f"{folder} holds a run that was stopped, with a checkpoint of round {stopped}: this "
+            "begins anew in its place, --resume would go on from there"
+        )
+
+
 def _train(
     data: Interactions, chosen: Recipe, rules: list[EvalProtocol], options: RunOptions
 ) -> RunResult:
     from isthmus.fedrec import run as train
 
     total = options.rounds or chosen.algorithm.rounds
+    say_begins(options)
     console = Console(stderr=True)
     names = ", ".join(one.name for one in rules)
     title = chosen.algorithm.called(chosen.backbone)
@@ -268,6 +315,8 @@ def show(results: list[RunResult]) -> None:
     typer.echo(_leaves(first))
     for sentence in first.privacy.get("protects", ()):
         typer.echo(sentence)
+    for sentence in dict.fromkeys(note for result in results for note in result.notes):
+        typer.echo(f"Note: {sentence}")
     if any("authors" in result.outcomes for result in results):
         typer.echo(
             "The authors protocol leaks: held-out items are never training negatives, and the "

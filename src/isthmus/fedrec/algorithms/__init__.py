@@ -6,6 +6,7 @@ else is to be edited for a new one. Files that begin with `_` are helpers.
 
 from __future__ import annotations
 
+import difflib
 from importlib import import_module
 from pkgutil import iter_modules
 
@@ -29,11 +30,24 @@ def algorithm(name: str) -> Algorithm:
     if ":" in name:
         return _outside(name)
     if name not in algorithm_names():
-        raise JobError(
-            f"there is no algorithm {name!r}", mend=f"Known: {', '.join(algorithm_names())}."
-        )
+        raise JobError(f"there is no algorithm {name!r}", mend=_meant(name))
     found: Algorithm = import_module(f"{__name__}.{name.replace('-', '_')}").ALGORITHM
     return found
+
+
+def _meant(name: str) -> str:
+    """What to write in place of a name that is not there."""
+    known = algorithm_names()
+    whole, *sets = name.split("+")
+    head, _, backbone = whole.partition("/")
+    close = difflib.get_close_matches(head.lower().replace("_", "-"), known, n=1)
+    if not close:
+        return f"Known: {', '.join(known)}."
+    if head == name:
+        return f"Did you mean {close[0]!r}? `isthmus fedrec list` has all."
+    words = [f"--algorithm {close[0]}"] + ([f"--backbone {backbone}"] if backbone else [])
+    words += [f"--set {one}" for one in sets]
+    return f"NAME/BACKBONE and NAME+FIELD=VALUE are for `compare`; here: {' '.join(words)}."
 
 
 def _outside(name: str) -> Algorithm:

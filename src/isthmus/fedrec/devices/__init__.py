@@ -3,7 +3,7 @@
 from isthmus.fedrec.devices.gate import Gate, Limits
 from isthmus.fedrec.devices.joining import Line, join, own_seed
 from isthmus.fedrec.devices.parts import Census, Part, evenly, split
-from isthmus.fedrec.devices.serving import Plan, Served, serve
+from isthmus.fedrec.devices.serving import Plan, Served, see_fit, serve
 from isthmus.fedrec.devices.worker import Conduct
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "evenly",
     "join",
     "own_seed",
+    "see_fit",
     "serve",
     "split",
 ]

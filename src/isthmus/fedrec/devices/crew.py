@@ -32,7 +32,7 @@ from isthmus.fedrec.method import Arrays as State
 from isthmus.fedrec.method import Method, Score
 from isthmus.fedrec.population import Floats, Longs
 from isthmus.fedrec.privacy.secure_wire import Keys
-from isthmus.fedrec.protocols import PARTS, EvalProtocol, Part
+from isthmus.fedrec.protocols import PARTS, EvalProtocol, Part, fewer_drawn
 from isthmus.fedrec.shared_table import LOSS_UNIT, SharedTable
 from isthmus.fedrec.task import Model
 from isthmus.fedrec.uploads import Tables, Uploads
@@ -103,6 +103,8 @@ class Crew:
     notes: list[RoundNotes] = field(default_factory=list)
     masked: bool = False
     """Shards are added up under masks."""
+    resumable: Callable[[], bool] = lambda: False
+    """Whether there is a checkpoint to go on from."""
     judging: bool = True
     wall: float = 0.0
     cpu: float = 0.0
@@ -146,7 +148,7 @@ class Crew:
             self._take(one.counts, one.trained)
         note.absent = len(clients) - sum(len(one.asked) for one in collectors.values())
         if note.trained < min(self.min_clients, len(clients)):
-            raise too_few(note, self.min_clients)
+            raise self._too_few(note)
         if whole is None:
             return
         if self.masked:
@@ -163,7 +165,7 @@ class Crew:
             self._units = sum(one.units for one in some)
             note.trained = sum(one.count for one in some)
             if note.trained < min(self.min_clients, note.wanted):
-                raise too_few(note, self.min_clients)
+                raise self._too_few(note)
 
         keys = {name: one.keys_sent for name, one in found.items() if one.count}
         return ShardSums(self.carrier, Request, note.number, keys, settle)
@@ -198,11 +200,22 @@ class Crew:
             if isinstance(one.collector, _Added)
         )  # fmt: skip
         if note.trained < self.min_clients:
-            raise too_few(note, self.min_clients)
+            raise self._too_few(note)
         out = np.zeros(shape, np.float32)
         for one in found:
             out += one.total
         return out
+
+    def remarks(self) -> list[str]:
+        """Protocols for which no client can have enough items to draw."""
+        # A client that is judged has two items or more itself.
+        items, clients = self.census.items, self.census.clients
+        return [
+            sentence
+            for one in self.protocols
+            if one.candidates is not None and items - 2 < one.candidates
+            for sentence in fewer_drawn(one, clients, clients)
+        ]
 
     def took_part(self) -> int:
         """See `Fleet.took_part`."""
@@ -256,18 +269,22 @@ class Crew:
     def _keys(self) -> list[str]:
         return [f"{one.name}.{part}" for one in self.protocols for part in PARTS]
 
+    def _too_few(self, note: RoundNotes) -> TrainError:
+        return too_few(note, self.min_clients, resumable=self.resumable())
+
     def _asked(self, requests: dict[str, Request]) -> tuple[list[Collector], dict[str, str]]:
         left_out = self.carrier.ask(requests)
         return [one.collector for name, one in requests.items() if name not in left_out], left_out
 
 
-def too_few(note: RoundNotes, least: int) -> TrainError:
+def too_few(note: RoundNotes, least: int, *, resumable: bool) -> TrainError:
     """Too few clients took part in a round."""
     why = "; ".join(f"{name} {reason}" for name, reason in note.left_out.items())
+    again = "--resume goes on from the last checkpoint." if resumable else "nothing is kept yet."
     return TrainError(
         f"only {note.trained} of {note.wanted} clients took part in round {note.number}, and "
         f"{least} are the least" + (f": {why}" if why else ""),
-        mend="See to the shards that are missing; --resume goes on from the last checkpoint.",
+        mend=f"See to the shards that are missing; {again}",
     )
 
 

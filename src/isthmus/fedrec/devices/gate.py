@@ -18,7 +18,14 @@ import numpy as np
 from pydantic import BaseModel
 
 from isthmus import __version__
-from isthmus.errors import BadMessage, IsthmusError, JobError, PartnerAbsent, PartnerSlow
+from isthmus.errors import (
+    BadMessage,
+    IdentityError,
+    IsthmusError,
+    JobError,
+    PartnerAbsent,
+    PartnerSlow,
+)
 from isthmus.fedrec.devices.crew import Request, Say
 from isthmus.fedrec.devices.parcels import Packer
 from isthmus.fedrec.devices.parts import Census, ascending
@@ -95,6 +102,9 @@ class Gate:
         limits: how long to wait.
         clock: seconds that only go forward.
         say: told in sentences who comes and goes.
+
+    Raises:
+        JobError, IdentityError: see `who_may_join`.
     """
 
     def __init__(
@@ -112,9 +122,7 @@ class Gate:
     ) -> None:
         self._folder, self._me, self._listener, self._census = folder, me, listener, census
         self._order, self._limits, self._clock, self._say = order, limits or Limits(), clock, say
-        self._places = shards if shards is not None else _trusted(folder)
-        if not self._places:
-            raise JobError("no shard may join", mend="Trust their certificates first.")
+        self._places = who_may_join(folder, shards)
         self._owner = np.full(census.clients, -1, np.int32)
         self._lock = threading.Condition()
         self._seats: dict[str, _Seat] = {}
@@ -144,6 +152,11 @@ class Gate:
                 seat.link.fail(error)
         for one in self._threads:
             one.join(5 * _POLL)
+
+    @property
+    def expected(self) -> list[str]:
+        """The names of the shards that may join."""
+        return list(self._places)
 
     @property
     def refused(self) -> dict[str, str]:
@@ -331,6 +344,26 @@ def _refuse(link: Link, reason: str) -> None:
     link.close()
 
 
-def _trusted(folder: Path) -> dict[str, Longs | None]:
-    found: dict[str, Longs | None] = dict.fromkeys(trusted_partners(folder))
-    return found
+def who_may_join(
+    folder: Path, shards: Mapping[str, Longs | None] | None
+) -> Mapping[str, Longs | None]:
+    """`shards`, or all partners that are trusted in the identity folder.
+
+    Raises:
+        JobError: nobody may join, or one of `shards` is not trusted, so that it never could.
+        IdentityError: a trusted certificate cannot be used.
+    """
+    faults: list[IdentityError] = []
+    trusted = trusted_partners(folder, on_fault=faults.append)
+    wanted = dict.fromkeys(trusted) if shards is None else shards
+    unknown = [name for name in wanted if name not in trusted]
+    if faults and (shards is None or unknown):
+        raise faults[0]
+    if unknown:
+        raise JobError(
+            f"the certificate of {', '.join(unknown)} is not trusted in {folder}",
+            mend="Trust it first: `isthmus identity trust FILE`.",
+        )
+    if not wanted:
+        raise JobError("no shard may join", mend="Trust their certificates first.")
+    return wanted

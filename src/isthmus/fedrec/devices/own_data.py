@@ -12,9 +12,10 @@ import numpy as np
 import polars as pl
 
 from isthmus.errors import DataError
+from isthmus.fedrec.devices.crew import Say
 from isthmus.fedrec.devices.parts import Census, Part
 from isthmus.fedrec.population import Interactions, Order, leave_out
-from isthmus.fedrec.sources import cleaned, in_order
+from isthmus.fedrec.sources import cleaned, has_times, in_order, untimed
 
 
 def read_catalogue(path: Path, census: Census) -> list[str]:
@@ -45,6 +46,7 @@ def own_part(
     *,
     least: int = 1,
     columns: dict[str, str] | None = None,
+    say: Say = lambda text: None,
 ) -> tuple[Part, list[str]]:
     """The part of a shard's own rows, and the names of its users in the order of their numbers.
 
@@ -58,6 +60,7 @@ def own_part(
         first: the number of the first user; the others follow, by first appearance.
         least: users with fewer rows are left out.
         columns: which column is `user`, `item`, `rating` or `time`.
+        say: told where times are missing.
 
     Raises:
         SchemaError: a column is missing.
@@ -70,6 +73,8 @@ def own_part(
     rows = cleaned(frame, least, columns or {}).join(
         number, on="item", how="inner", maintain_order="left"
     )
+    for note in untimed(rows, has_times(frame, columns or {})):
+        say(f"warning: {note}")
     people = rows["user"].unique(maintain_order=True)
     if first < 0 or first + len(people) > census.clients:
         raise DataError(

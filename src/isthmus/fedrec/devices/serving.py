@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from isthmus.errors import JobError
+from isthmus.errors import IsthmusError, JobError, PartnerAbsent
+from isthmus.fedrec import checkpoint
 from isthmus.fedrec.devices.abilities import check_defences, check_method
 from isthmus.fedrec.devices.crew import Carrier, Crew, RoundNotes, Say
-from isthmus.fedrec.devices.gate import Gate, Limits
+from isthmus.fedrec.devices.gate import Gate, Limits, who_may_join
 from isthmus.fedrec.devices.parts import Census
 from isthmus.fedrec.devices.unseen import unseen_task
 from isthmus.fedrec.devices.wire import Order
@@ -21,7 +23,7 @@ from isthmus.fedrec.population import Longs
 from isthmus.fedrec.privacy.fits import sums_alone
 from isthmus.fedrec.protocols import EvalProtocol
 from isthmus.fedrec.results import RunResult
-from isthmus.fedrec.runner import Facts, Run, RunOptions, Told
+from isthmus.fedrec.runner import Facts, Run, RunOptions, Told, finished_before
 from isthmus.fedrec.shared_table import SharedTable
 from isthmus.files import write_json
 from isthmus.link import Listener
@@ -67,6 +69,16 @@ class Served:
         rounds = [asdict(one) for one in self.rounds]
         return {"rounds": rounds, "refused": self.refused, "shards": traffic}
 
+    @staticmethod
+    def of_json(result: RunResult, value: dict[str, Any]) -> Served:
+        """What `to_json` gave, and the result that it goes with."""
+        rounds = [RoundNotes(**one) for one in value["rounds"]]
+        traffic = {name: (one["up"], one["down"]) for name, one in value["shards"].items()}
+        return Served(result, rounds, value["refused"], traffic)
+
+
+DEVICES = "devices.json"
+
 
 class DeviceRun(Run):
     """A run whose clients are elsewhere: their private state is not in its checkpoints."""
@@ -101,8 +113,46 @@ def device_run(plan: Plan, crew: Crew) -> DeviceRun:
     if isinstance(method, SharedTable):
         # No client's is here.
         method.own = method.own[:0, :0]
-    facts = Facts(census.name, census.clients, census.items, census.interactions)
-    return DeviceRun(facts, plan.recipe, plan.protocols, plan.options, crew, method)
+    return DeviceRun(_facts(plan), plan.recipe, plan.protocols, plan.options, crew, method)
+
+
+def see_fit(
+    plan: Plan, folder: Path, shards: Mapping[str, Longs | None] | None = None
+) -> Served | None:
+    """See all that can be seen before anybody dials; an earlier run that was asked for the same.
+
+    Args:
+        plan: what to train.
+        folder: the server's identity folder.
+        shards: who may join, see `Gate`.
+
+    Raises:
+        JobError: the algorithm cannot run on devices, a shard can never join, or the folder holds
+            a finished run or a checkpoint of other options.
+        IdentityError: a trusted certificate cannot be used.
+        StorageError: the folder cannot be written, or what lies there cannot be read.
+    """
+    options = plan.options
+    run = device_run(plan, _crew(plan, Limits()))
+    options.see_folder()
+    found = finished_before(_facts(plan), plan.recipe, plan.protocols, options)
+    if found is not None and options.folder is not None:
+        return _served_before(options.folder / DEVICES, found)
+    run.begin()
+    who_may_join(folder, shards)
+    return None
+
+
+def _served_before(path: Path, found: RunResult) -> Served:
+    try:
+        return Served.of_json(found, json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Served(found, [], {}, {})
+
+
+def _facts(plan: Plan) -> Facts:
+    census = plan.census
+    return Facts(census.name, census.clients, census.items, census.interactions)
 
 
 def order_of(plan: Plan, run: DeviceRun, start: str) -> Order:
@@ -145,7 +195,9 @@ def serve(
         gate: makes the gate, for tests.
 
     Raises:
-        JobError: the algorithm cannot run on devices, or the checkpoint is of another run.
+        JobError: the algorithm cannot run on devices, a shard that may join is not trusted, or the
+            checkpoint is of another run.
+        PartnerAbsent: nobody came.
         TrainError: too few clients took part in a round.
     """
     limits = limits or Limits()
@@ -161,7 +213,7 @@ def serve(
         result = run.go(told)
     served = Served(result, crew.notes, open_gate.refused, open_gate.traffic)
     if plan.options.folder is not None:
-        write_json(plan.options.folder / "devices.json", served.to_json())
+        write_json(plan.options.folder / DEVICES, served.to_json())
     return served
 
 
@@ -176,9 +228,11 @@ class _Nobody:
 
 
 def _crew(plan: Plan, limits: Limits, carrier: Carrier | None = None) -> Crew:
+    folder = plan.options.folder
     return Crew(
         carrier or _Nobody(), plan.census, plan.protocols, limits.min_clients,
         plan.options.checkpoint_every,
+        resumable=lambda: folder is not None and (folder / checkpoint.FILE).is_file(),
     )  # fmt: skip
 
 
@@ -186,9 +240,22 @@ class _Waiting:
     """Before the first round waits for all clients that were asked for, later for the fewest."""
 
     def __init__(self, gate: Gate, limits: Limits, census: Census) -> None:
-        self._gate, self._fewest = gate, limits.min_clients
+        self._gate, self._limits = gate, limits
         self._first = limits.begin_with or census.clients
 
     def __call__(self, number: int) -> None:
-        wanted, self._first = max(self._first, self._fewest), 0
-        self._gate.wait_for(wanted)
+        begins, wanted = self._first > 0, max(self._first, self._limits.min_clients)
+        self._first = 0
+        if self._gate.wait_for(wanted) == 0 and begins:
+            raise _nobody_came(self._gate, self._limits)
+
+
+def _nobody_came(gate: Gate, limits: Limits) -> IsthmusError:
+    """Nobody took part from the start: what to see to is who may join, not what was lost."""
+    names = gate.expected
+    who = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return PartnerAbsent(
+        f"no shard took part within {limits.wait:g} s; {who} may join",
+        mend="Start them with `isthmus fedrec join`; each needs a part of this census and has to "
+        "trust this server's certificate. --wait waits longer.",
+    )

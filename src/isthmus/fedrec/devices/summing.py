@@ -145,7 +145,7 @@ class ShardSums:
             raise TrainError(
                 f"only {len(self.keys)} shards took part in round {self.number}: a secure sum of "
                 "so few tells what a shard sent",
-                mend="Three or more must be there; --resume goes on from the last checkpoint.",
+                mend="Three or more must be there; --resume goes on from a checkpoint, if any.",
             )
         words = sums.items.size + sums.mass.size + sums.network.size + 1
         try:
@@ -158,7 +158,7 @@ class ShardSums:
             raise TrainError(
                 f"the secure sum of round {self.number} over {len(self.keys)} shards cannot be "
                 f"had: {error.message}" + (f" ({why})" if why else ""),
-                mend="See to the shards that are missing; --resume goes on from a checkpoint.",
+                mend="See to those that are missing; --resume goes on from a checkpoint, if any.",
             ) from error
         sums.items += items.reshape(sums.items.shape)
         sums.mass += mass

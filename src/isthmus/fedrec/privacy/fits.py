@@ -24,7 +24,7 @@ def check(algorithm: Algorithm, method: Method) -> None:
     if not method.takes_guards:
         raise JobError(
             f"{title} does not send item rows, which is what guards work on",
-            mend="Take an algorithm of many rounds, such as fedavg; see the page on privacy.",
+            mend="Take one that sends rows in rounds, such as fedavg; see the page on privacy.",
         )
     noised = any(isinstance(one, LocalNoise) for one in task.guards)
     if task.sealing is not None:
@@ -68,7 +68,7 @@ def sums_alone(algorithm: Algorithm, method: Method) -> None:
         raise JobError(
             f"the server of {algorithm.title} needs each client's own {algorithm.leaves}, a "
             "secure sum hides them",
-            mend="Take an algorithm for which sums are enough: `isthmus fedrec list` names them.",
+            mend="Take one that `isthmus fedrec list` marks with --secure-sum, such as fedavg.",
         )
     if not method.masks_sums:
         raise JobError(
