@@ -46,19 +46,6 @@ def test_sums_are_those_of_numpy(key, public, rows, columns, to_key):
         assert not (found == x.T @ r).any()
 
 
-@pytest.mark.parametrize("rows", [300, 20_000])
-def test_several_at_once_are_those_of_one_after_the_other(key, public, rows):
-    (first, x), (second, _) = numbers(rows, 3), numbers(rows, 3, seed=1)
-    x[:, 1] = 0
-    shape = Shape(rows, 3)
-    asked = [products.encrypted(key, shape, r) for r in (first, second)]
-    answers, off = products.masked_all(public, shape, asked, x)
-    for r, answered, taken in zip((first, second), answers, off, strict=True):
-        found = products.opened(key, shape, answered)
-        np.testing.assert_array_equal(products.unmasked(found, taken), x.T @ r)
-    assert (off[0] != off[1]).all()
-
-
 def test_sums_are_the_ciphertexts_of_one_product_after_the_other(key, public):
     r, x = numbers(he.SLOTS, 2)
     sums, zero = Sums(public), public.encrypt(np.zeros(0, np.int64))

@@ -76,7 +76,45 @@ def test_only_sums_reach_the_label_party():
     options = LinearOptions(family="linear", protocol="moments")
     run_parties({"alice": label, "bob": feature}, label_party="alice")
     assert set(topics) == {("linear.hello", 0), ("linear.moments", 0), ("linear.shift", 0)}
-    assert len(topics) == 1 + (OWN + 1) + 1
+    assert len(topics) == 3
+
+
+def test_of_more_rows_than_a_ciphertext_has_slots_too():
+    x, rng = columns(20_000, 7)
+    label = x[:, 0] - 0.5 * x[:, 5] + rng.normal(size=len(x))
+    options = LinearOptions(family="linear", protocol="moments")
+    found = fitted({"alice": x[:, :OWN], "bob": x[:, OWN:]}, label, options)
+    pooled = sk.LinearRegression().fit(x, label)
+    np.testing.assert_allclose(coefficients(found), pooled.coef_, atol=1e-4)
+
+
+def test_sums_in_several_units_are_refused():
+    x, rng = columns(900, 43)
+    options = LinearOptions(family="linear", protocol="moments")
+    errors = []
+
+    def label(session):
+        try:
+            return fit(session, x[:, :3], rng.normal(size=900), options)
+        except BadMessage as error:
+            errors.append(error)
+            raise
+
+    def feature(session):
+        send, sent = session.hub.send, []
+
+        def other(topic, tensors=None, header=None):
+            if topic == "linear.moments":
+                sent.append(header["exponent"])
+                header = {"exponent": header["exponent"] - len(sent)}
+            send(topic, tensors, header)
+
+        session.hub.send = other
+        return fit(session, x[:, 3:], options=options)
+
+    with pytest.raises(IsthmusError):
+        run_parties({"alice": label, "bob": feature}, label_party="alice")
+    assert "several units" in str(errors[0])
 
 
 def test_what_moments_cannot_do_is_refused():

@@ -10,10 +10,10 @@ from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import StandardScaler
 
 from isthmus.crypto import he
+from isthmus.crypto.side_by_side import Answers, Layout, opened, questions
 from isthmus.errors import BadMessage, DataError, IsthmusError, JobError
 from isthmus.session import Session, run_parties
 from isthmus.stats import correlation, fit_pca
-from isthmus.stats.side_by_side import Answers, Layout, opened, questions
 from isthmus.stats.wire import shown_names
 from isthmus.stats.words import Words
 

@@ -85,53 +85,25 @@ def masked(
     Returns:
         `shape.answered` ciphertexts, and int64 [columns], zeros with `to_key`.
     """
-    answers, off = masked_all(public, shape, [asked], x, to_key=to_key)
-    return answers[0], off[0]
-
-
-def masked_all(
-    public: HePublic,
-    shape: Shape,
-    asked: Sequence[Sequence[Cipher]],
-    x: Longs,
-    *,
-    to_key: bool = False,
-) -> tuple[list[list[Cipher]], Longs]:
-    """`masked` of several r at once, which is several times as fast as of one after the other.
-
-    Args:
-        public: the key holder's key.
-        shape: as agreed.
-        asked: for each r `shape.asked` ciphertexts; each takes half a megabyte while it works.
-        x: int64 [rows, columns].
-        to_key: whether the key holder is to get the sums, and not the owner.
-
-    Returns:
-        For each r `shape.answered` ciphertexts; and int64 [r, columns], zeros with `to_key`.
-    """
-    if x.shape != (shape.rows, shape.columns) or any(len(one) != shape.asked for one in asked):
-        raise ValueError(f"{x.shape} with {list(map(len, asked))} ciphertexts do not fit {shape}")
-    answers: list[list[Cipher]] = [[] for _ in asked]
-    off = np.zeros((len(asked), shape.columns), np.int64)
-    sums = Sums(public)
-    turned = [[sums.turned(one) for one in ciphers] for ciphers in asked]
+    if x.shape != (shape.rows, shape.columns) or len(asked) != shape.asked:
+        raise ValueError(f"{x.shape} with {len(asked)} ciphertexts do not fit {shape}")
+    answers, off = [], np.zeros(shape.columns, np.int64)
+    makes = Sums(public)
+    turned = [makes.turned(one) for one in asked]
     for number in range(shape.answered):
         first = number * shape.together
         mine = x[:, first : first + shape.together]
+        mask, sums = _masks(shape, mine.shape[1], to_key)
+        off[first : first + shape.together] = sums
         flat = mine.T.ravel() if shape.asked == 1 else mine.ravel()
-        totals = [sums.sum() for _ in asked]
-        for chunk in range(shape.asked):
-            factor = sums.factor(flat[chunk * SLOTS : (chunk + 1) * SLOTS])
-            for total, ciphers in zip(totals, turned, strict=True):
-                total.add(ciphers[chunk], factor)
-        for place, total in enumerate(totals):
-            mask, shown = _masks(shape, mine.shape[1], to_key)
-            off[place, first : first + shape.together] = shown
-            # Noise that drowns what the products leave in the ciphertext's own; it also carries
-            # columns that are all 0.
-            zero = public.encrypt(np.zeros(0, np.int64))
-            drowned = zero.times(masks(SLOTS)).times(masks(SLOTS)) + zero
-            answers[place].append(total.added_to(drowned).plus(mask))
+        total = makes.sum()
+        for chunk, one in enumerate(turned):
+            total.add(one, makes.factor(flat[chunk * SLOTS : (chunk + 1) * SLOTS]))
+        # Noise that drowns what the products leave in the ciphertext's own; it also carries columns
+        # that are all 0.
+        zero = public.encrypt(np.zeros(0, np.int64))
+        drowned = zero.times(masks(SLOTS)).times(masks(SLOTS)) + zero
+        answers.append(total.added_to(drowned).plus(mask))
     return answers, off
 
 

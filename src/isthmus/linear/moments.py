@@ -3,13 +3,12 @@ r"""Least squares from moments alone: no vector with a number for each row is sh
 With a quadratic loss the optimum needs no residuals, only the products of all columns with each
 other and with the label. Both parties whiten their own columns (`span`), so that of these only the
 ones between parties are unknown. The label party L has the key and gets them as encrypted sums
-(`isthmus.crypto.products`, opened to the key holder); the one feature party is B::
+(`isthmus.crypto.side_by_side`, opened to the key holder); the one feature party is B::
 
     L -> B   linear.hello    options, rows, the public key;  B -> L  options, rows, q
     L -> B   linear.start    the number of vectors: L's independent columns and the label
-    then for some of these at a time, each in a message of its own
-    L -> B   linear.column   the vector, encrypted
-    B -> L   linear.moments  Z's columns times it, encrypted, masked so that only sums can be read
+    L -> B   linear.columns  these, encrypted, some of the rows of some of them in each message
+    B -> L   linear.moments  Z's columns times each, encrypted, masked so that only sums can be read
     and at the end
     L -> B   linear.result   the weights of Z: B makes its coefficients of them
     B -> L   linear.shift    with an intercept: the sum of its coefficients times column means
@@ -25,15 +24,14 @@ columns. `rows_per_column` and `least_group` hold for both parties.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.crypto import he, products
-from isthmus.crypto.products import Shape
-from isthmus.errors import DataError, JobError
+from isthmus.crypto import he
+from isthmus.crypto.side_by_side import Answers, Layout, in_messages, opened, questions
+from isthmus.errors import BadMessage, DataError, JobError
 from isthmus.linear import wire
 from isthmus.linear.feature_side import greet as greet_as_feature
 from isthmus.linear.label_side import Partner
@@ -44,14 +42,10 @@ from isthmus.linear.precision import Precision
 from isthmus.linear.result import LinearResult
 from isthmus.linear.span import Span
 from isthmus.linear.taylor import Quadratic
+from isthmus.link import Link
 from isthmus.session import PATIENCE, Session
 
 Floats = NDArray[np.float64]
-
-_MOST_TOGETHER = 8
-"""Vectors that are asked for at a time, at most; more would hardly save anything."""
-_HELD = 1024
-"""Ciphertexts that these may have: half a megabyte each."""
 
 
 def fit_moments_as_label(
@@ -107,16 +101,20 @@ def fit_moments_as_feature(session: Session, data: Floats, options: LinearOption
     link, rows = session.hub, len(data)
     span.whiten(Quadratic.of(options.family).curvature)
     vectors = wire.whole(link, start, "vectors", 1, max(1, rows // options.rows_per_column))
-    shape = Shape(rows, span.rank)
+    layout = _layout(rows, vectors, span.rank)
     # One power of two for all, as the label party learns it.
     columns, exponent = Precision.of(rows).columns_together(span.basis)
-    with session.progress.task("fit", vectors) as task:
-        for first, last in _together(shape, vectors):
-            messages = [link.recv("linear.column", timeout=PATIENCE) for _ in range(first, last)]
-            asked = [he.unpack(key, dict(one.tensors), shape.asked) for one in messages]
-            for answers in products.masked_all(key, shape, asked, columns, to_key=True)[0]:
-                link.send("linear.moments", he.pack(answers), {"exponent": exponent})
-                task.advance()
+    answers = Answers(key, layout, [columns])
+    with session.progress.task("fit", layout.chunks) as task:
+        for chunk in range(layout.chunks):
+            groups = [link.recv("linear.columns", timeout=PATIENCE) for _ in range(layout.groups)]
+            answers.add(chunk, [he.unpack(key, dict(group.tensors), 1) for group in groups])
+            task.advance()
+    for group in range(layout.groups):
+        batches = [batch[0] for batch in answers.masked(group, to_key=True)[0]]
+        for count in in_messages(layout):
+            link.send("linear.moments", he.pack(batches[:count]), {"exponent": exponent})
+            batches = batches[count:]
     result = link.recv("linear.result", timeout=PATIENCE)
     weights = wire.take(link, result, "weights", np.float64, (span.rank,))
     coefficients = span.of_basis(weights)
@@ -136,29 +134,40 @@ def _whitened(data: Floats, options: LinearOptions, loss: Quadratic) -> Span | N
     return span
 
 
+def _layout(rows: int, vectors: int, columns: int) -> Layout:
+    """How numbers lie in ciphertexts: both parties work it out alike."""
+    return Layout(rows, vectors, columns, 1, max(vectors, columns))
+
+
 def _moments(session: Session, key: he.HeKey, partner: Partner, vectors: Floats) -> Floats:
     """Each vector's products with the partner's basis, float64 [vectors, columns]."""
-    link, shape, precision = partner.link, partner.shape, Precision.of(len(vectors))
-    found = np.empty((vectors.shape[1], shape.columns))
-    link.send("linear.start", header={"vectors": vectors.shape[1]})
-    with session.progress.task("fit", vectors.shape[1]) as task:
-        for start, stop in _together(shape, vectors.shape[1]):
-            own = []
-            for vector in vectors.T[start:stop]:
-                values, exponent = precision.residuals(vector)
-                link.send("linear.column", he.pack(products.encrypted(key, shape, values)))
-                own.append(exponent)
-            for number, exponent in enumerate(own, start):
-                message = link.recv("linear.moments", timeout=PATIENCE)
-                answers = he.unpack(key, dict(message.tensors), shape.answered)
-                unit = exponent + wire.exponent(link, message)
-                found[number] = np.ldexp(products.opened(key, shape, answers), unit)
-                task.advance()
-    return found
+    link, (rows, count), precision = partner.link, vectors.shape, Precision.of(len(vectors))
+    layout = _layout(rows, count, partner.shape.columns)
+    whole, own = np.empty((rows, count), np.int64), np.empty(count, np.int64)
+    for number, vector in enumerate(vectors.T):
+        whole[:, number], own[number] = precision.residuals(vector)
+    link.send("linear.start", header={"vectors": count})
+    with session.progress.task("fit", layout.chunks * layout.groups) as task:
+        for asked in questions(key, layout, [whole]):
+            # Nothing is answered before all is asked, so no window fills.
+            link.send("linear.columns", he.pack(asked))
+            task.advance()
+    found = []
+    for _ in range(layout.groups):
+        sums, theirs = _answered(link, key, layout)
+        found.append(np.ldexp(sums[0].astype(np.float64), theirs))
+    by_column = np.concatenate(found, axis=1)[:, :count]
+    return np.asarray(np.ldexp(by_column, own).T, np.float64)
 
 
-def _together(shape: Shape, vectors: int) -> Iterator[tuple[int, int]]:
-    """First and last of the vectors that go at a time: both parties work it out alike."""
-    step = max(1, min(_MOST_TOGETHER, _HELD // shape.asked))
-    for start in range(0, vectors, step):
-        yield start, min(start + step, vectors)
+def _answered(link: Link, key: he.HeKey, layout: Layout) -> tuple[NDArray[np.int64], int]:
+    """The sums of a group, int64 [1, columns, side], and the power of two that they count in."""
+    ciphers: list[he.Cipher] = []
+    exponents = set()
+    for count in in_messages(layout):
+        message = link.recv("linear.moments", timeout=PATIENCE)
+        ciphers += he.unpack(key, dict(message.tensors), count)
+        exponents.add(wire.exponent(link, message))
+    if len(exponents) > 1:
+        raise BadMessage(f"{link.partner} sent linear.moments in several units")
+    return opened(key, layout, [[one] for one in ciphers]), exponents.pop()

@@ -2,8 +2,8 @@
 
 Each party standardises its own columns (mean 0, deviation of the population 1). For each two
 parties, sums of products of their columns go to the label party A and to nobody else, by encrypted
-products whose slots are masked (`side_by_side`, and `pairwise` for who sends what). Divided by the
-rows, they are the correlations between the two. Precision: `words`.
+products whose slots are masked (`crypto.side_by_side`, and `pairwise` for who sends what). Divided
+by the rows, they are the correlations between the two. Precision: `words`.
 
 **Security model: semi-honest** (and see `crypto.he` on noise). What each side learns:
 

@@ -3,7 +3,7 @@
 Between the label party A and a feature party B, A holds the key and opens the sums::
 
     A -> B   correlation.key       A's public key, fresh in every run
-    A -> B   correlation.asked     A's columns, encrypted (`side_by_side`)
+    A -> B   correlation.asked     A's columns, encrypted (`crypto.side_by_side`)
     B -> A   correlation.answers   masked products; masks add up to zero over each sum
 
 Two feature parties C and B have no link, so A carries what they say: C holds the key, and nothing
@@ -30,16 +30,14 @@ import numpy as np
 import numpy.typing as npt
 
 from isthmus.crypto import he
+from isthmus.crypto.side_by_side import Answers, Layout, in_messages, opened, questions
 from isthmus.errors import BadMessage
 from isthmus.link import Link
 from isthmus.session import PATIENCE, Session
 from isthmus.stats import wire
-from isthmus.stats.side_by_side import Answers, Layout, opened, questions
 
 Longs = npt.NDArray[np.int64]
 Tensors = dict[str, npt.NDArray[Any]]
-_TOGETHER = 16
-"""Ciphertexts in a message, about."""
 _KEY, _ASKED, _ANSWERS = "correlation.key", "correlation.asked", "correlation.answers"
 
 
@@ -158,17 +156,11 @@ def _asking(
 def _received(link: Link, key: he.HeKey, layout: Layout) -> list[list[he.Cipher]]:
     """The answers of one group, by batch and word."""
     flat: list[he.Cipher] = []
-    for count in _messages(layout):
+    for count in in_messages(layout):
         message = link.recv(_ANSWERS, timeout=PATIENCE)
         flat += he.unpack(key, dict(message.tensors), count)
     step = layout.words
     return [flat[at : at + step] for at in range(0, len(flat), step)]
-
-
-def _messages(layout: Layout) -> list[int]:
-    """Ciphertexts in each message of the answers of a group."""
-    whole, step = layout.batches * layout.words, _TOGETHER
-    return [min(step, whole - at) for at in range(0, whole, step)]
 
 
 # ----------------------------------------------------------------------------- the owner
@@ -188,7 +180,7 @@ def _answering(link: Link, table: Table, holder: str, me: str) -> Longs:
     for group in range(layout.groups):
         batches, off = answers.masked(group, to_key=link.partner == holder)
         flat = [one for batch in batches for one in batch]
-        for count in _messages(layout):
+        for count in in_messages(layout):
             link.send(_ANSWERS, he.pack(flat[:count]))
             flat = flat[count:]
         masks.append(off)
@@ -213,7 +205,7 @@ def _carry(session: Session, table: Table, holder: str) -> None:
             link.send(_ASKED, tensors)
     for _ in range(layouts[0].groups):
         for link, layout in zip(owners, layouts, strict=True):
-            for _ in _messages(layout):
+            for _ in in_messages(layout):
                 source.send(_ANSWERS, _ciphers(link, _ANSWERS))
 
 

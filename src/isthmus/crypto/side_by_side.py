@@ -1,7 +1,7 @@
 """Sums of products of all pairs of two parties' columns, with columns side by side in ciphertexts.
 
 One party, the key holder, has R, the other, the owner, has X, and one of them, or a third, is to
-get X' R and nothing else (`crypto.products` has the idea, for one column r). Here a ciphertext has
+get X' R and nothing else (`products` has the idea, for one column r). Here a ciphertext has
 a block of rows of each of the key holder's columns::
 
     | rows 0..b of column 0 | rows 0..b of column 1 | ... |      the next: rows b..2b of each, ...
@@ -12,9 +12,9 @@ a mask to every slot; masks of a block add up to zero if the key holder is to ge
 to a number that the owner keeps. Where rows are few, several of the owner's columns share one too.
 Where they are many, fewer of the key holder's columns lie side by side, and there are several
 groups of them: the owner's numbers are then made ready for fewer ciphertexts, and as that is most
-of its work (`crypto.he_sums`), it is worth the answers that there are more of.
+of its work (`he_sums`), it is worth the answers that there are more of.
 
-Each number is of one word or two (`words`): the answers are sums of h h', and of h l' + l h'.
+Each number is of one word or two, h and l: the answers are sums of h h', and of h l' + l h'.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ from isthmus.crypto.he_sums import Sum, Sums
 Longs = npt.NDArray[np.int64]
 _MOST_SIDE = 1024
 """Columns side by side."""
+_TOGETHER = 16
+"""Ciphertexts in a message, about."""
 _ANSWER = 55
 """What an answer costs, its way over a line of 100 Mbit/s included, in times of making SLOTS of the
 owner's numbers ready."""
@@ -166,6 +168,12 @@ class Answers:
         return out, np.concatenate(off, axis=1)[:, : self.layout.owned]
 
 
+def in_messages(layout: Layout) -> list[int]:
+    """Ciphertexts in each message of the answers of a group."""
+    whole = layout.batches * layout.words
+    return [min(_TOGETHER, whole - at) for at in range(0, whole, _TOGETHER)]
+
+
 def opened(key: he.HeKey, layout: Layout, answers: Sequence[Sequence[he.Cipher]]) -> Longs:
     """The key holder's last part, int64 `[words, owned, side]`: sums, with masks but for `to_key`.
 
@@ -209,6 +217,6 @@ def _blocks(layout: Layout, slots: Longs) -> Longs:
 
 
 def _drowned(public: he.HePublic) -> he.Cipher:
-    """An encryption of zero whose noise drowns that of the products, as in `crypto.products`."""
+    """An encryption of zero whose noise drowns that of the products, as in `products`."""
     zero = public.encrypt(np.zeros(0, np.int64))
     return zero.times(he.masks(he.SLOTS)).times(he.masks(he.SLOTS)) + zero
