@@ -269,6 +269,29 @@ def test_data_get_of_an_unknown_set(monkeypatch, capsys):
     assert "error [data.source]" in said
 
 
+def test_doctor_says_which_extras_are_here(tmp_path, monkeypatch):
+    import tomllib
+    from importlib.metadata import PackageNotFoundError, version
+
+    from isthmus.cli import doctor
+
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert set(doctor.EXTRAS) == set(project["optional-dependencies"]) - {"dev", "docs"}
+    for extra, (package, _) in doctor.EXTRAS.items():
+        assert any(one.startswith(package) for one in project["optional-dependencies"][extra])
+
+    def here(package):
+        if package == "gmpy2":
+            raise PackageNotFoundError(package)
+        return version(package)
+
+    monkeypatch.setattr(doctor, "version", here)
+    shown = call("doctor", "--folder", tmp_path, "--out", tmp_path)
+    assert shown.exit_code == 0, shown.output
+    assert "pip install 'isthmus[psi]' for alignment by rsa-blind" in shown.output
+    assert f"tenseal {version('tenseal')}" in shown.output
+
+
 def test_doctor(tmp_path):
     call("identity", "new", "alice", "--folder", tmp_path, "--days", "5")
     done = call("doctor", "--folder", tmp_path, "--out", tmp_path, "--format", "json")

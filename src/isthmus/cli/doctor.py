@@ -18,6 +18,15 @@ from isthmus.cli.options import DEFAULT_IDENTITY, Debug, Format, IdentityFolder,
 
 EXAMPLES = examples("isthmus doctor", "isthmus doctor --listen 0.0.0.0:7600 --format json")
 
+EXTRAS = {
+    "vertical": ("tenseal", "bins, correlation, linear models"),
+    "fedrec": ("numba", "federated recommenders"),
+    "psi": ("gmpy2", "alignment by rsa-blind"),
+    "tune": ("optuna", "searches"),
+    "retrieval": ("faiss-cpu", "approximate retrieval"),
+    "tensorboard": ("tensorboard", "curves of a training"),
+}
+"""What tells that an extra is installed, and what it is for."""
 PACKAGES = ("torch", "numpy", "polars", "cryptography", "pydantic", "safetensors")
 LEAST_DISK = 1e9
 """Bytes below which the disk is called full."""
@@ -46,7 +55,14 @@ def doctor(
 ) -> None:
     """Look at versions, cores, disk, port and certificates; exit code 1 if something is wrong."""
     del debug
-    findings = [*_versions(), _cores(), _disk(out), _port(listen), *_certificates(folder)]
+    findings = [
+        *_versions(),
+        *_extras(),
+        _cores(),
+        _disk(out),
+        _port(listen),
+        *_certificates(folder),
+    ]
     if output is Format.json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:
@@ -75,6 +91,18 @@ def _versions() -> list[Finding]:
         except PackageNotFoundError:
             mend = "Install isthmus again: pip install --force-reinstall isthmus"
             found.append(Finding(package, "not installed", False, mend))
+    return found
+
+
+def _extras() -> list[Finding]:
+    """What can be left out is never wrong."""
+    found = []
+    for extra, (package, purpose) in EXTRAS.items():
+        try:
+            said = f"{package} {version(package)}"
+        except PackageNotFoundError:
+            said = f"not installed: pip install 'isthmus[{extra}]' for {purpose}"
+        found.append(Finding(f"[{extra}]", said, True))
     return found
 
 
