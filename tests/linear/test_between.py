@@ -255,6 +255,7 @@ def test_data_that_cannot_be_used_is_refused():
     holes[3, 1] = np.nan
     for data, labels, options, extra, match in [
         (holes, Y, OPTIONS, {}, "column 1 has missing"),
+        (np.where(np.isnan(holes), 1e300, holes), Y, OPTIONS, {}, "column 1 has values beyond"),
         (X[:, 0], Y, OPTIONS, {}, r"\[rows, columns\]"),
         (X[:9, :2], Y, OPTIONS, {}, "9 rows of columns and 120 labels"),
         (X[:, :2], Y + 1, LinearOptions(), {}, "labels 0 and 1"),

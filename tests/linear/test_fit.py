@@ -175,6 +175,15 @@ def test_standard_errors_are_those_of_the_pooled_information(family):
     assert found["bob"].shown == THEIRS
 
 
+def test_a_constant_column_has_nothing_to_test():
+    x, y = drawn("poisson")
+    x[:, -1] = 3.0
+    found = fitted(halves(x), y, LinearOptions(family="poisson", standard_errors=True))
+    assert found["bob"].coefficients[-1] == 0
+    assert found["bob"].p_values()[-1] == 1
+    assert np.isfinite(found["bob"].p_values()).all()
+
+
 def test_weighted_counts_have_no_standard_errors():
     x, y = drawn("poisson")
     options = LinearOptions(family="poisson", standard_errors=True)

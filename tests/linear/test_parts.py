@@ -107,7 +107,7 @@ def test_a_gradient_that_was_shown_gives_another_direction():
 def test_too_few_independent_columns_are_refused():
     x, _ = columns(100, 1)
     twice = np.column_stack([x, 2 * x + 1])
-    with pytest.raises(DataError, match="1 independent columns are fewer than 2"):
+    with pytest.raises(DataError, match="columns here are 1, fewer than 2"):
         Span(twice, LinearOptions())
     assert Span(twice, LinearOptions(least_columns=1)).rank == 1
 

@@ -167,6 +167,7 @@ def test_impossible_options(options, said):
     [
         ([1.0, 2.0], {}, DataError, "'x' has 2 rows, a bin must have 20"),
         ([1.0, np.inf], {}, DataError, "'x' has infinite"),
+        ([1.0, -1e300], {}, DataError, "'x' has values beyond 1e\\+100"),
         ([1.0] * 30, {"method": "custom"}, JobError, "'x' has no edges"),
         ([1.0] * 30, {"edges": {"x": [2.0, 1.0]}}, JobError, "do not rise"),
         ([1.0] * 30, {"edges": {"y": [2.0]}}, JobError, "the column 'y'"),

@@ -104,6 +104,20 @@ def test_infinite_values_need_clip():
         clean(CleanRule(), values, None)
 
 
+def test_values_without_a_deviation_are_winsorised_or_refused():
+    values = [*range(30), 1e300]
+    whole = clean(CleanRule(winsorise=0.1, standardise=True), values, range(31))
+    assert whole.is_finite().all()
+    with pytest.raises(DataError, match="'x' has values too great for a deviation"):
+        clean(CleanRule(standardise=True), values, range(31))
+
+
+def test_training_rows_are_numbers_not_a_mask():
+    with pytest.raises(DataError, match="numbers of at least one") as caught:
+        fit_cleaning({"x": [1.0, 2.0]}, {"x": CleanRule()}, [True, False])
+    assert "np.flatnonzero" in caught.value.mend
+
+
 def test_a_file_gives_back_the_rules(tmp_path):
     rules = {"x": CleanRule(missing="median", winsorise=0.05, standardise=True),
              "city": CleanRule(missing="mode"), "whole": CleanRule(missing="drop")}  # fmt: skip

@@ -11,12 +11,15 @@ from isthmus.linear.options import LinearOptions
 
 Floats = NDArray[np.float64]
 
+FARTHEST = 1e100
+"""Numbers beyond it have squares whose sum no float64 may hold."""
+
 
 def table(data: ArrayLike) -> Floats:
     """The own columns, float64 [rows, columns].
 
     Raises:
-        DataError: another shape, or values that are missing or infinite.
+        DataError: another shape, or values that are missing, infinite or beyond `FARTHEST`.
     """
     found = np.asarray(data, np.float64)
     if found.ndim != 2 or not len(found):
@@ -26,6 +29,9 @@ def table(data: ArrayLike) -> Floats:
         raise DataError(
             f"column {bad[0]} has missing or infinite values", mend="Fill or drop them before."
         )
+    bad = np.flatnonzero((np.abs(found) > FARTHEST).any(axis=0))
+    if len(bad):
+        raise DataError(f"column {bad[0]} has values beyond {FARTHEST:g}", mend="Clip them.")
     return found
 
 

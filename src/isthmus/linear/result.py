@@ -74,6 +74,8 @@ class LinearResult:
     def p_values(self) -> Floats:
         """Two-sided, by the normal distribution (Wald), float64 [columns].
 
+        1 for a constant column, of whose coefficient 0 there is nothing to test.
+
         Raises:
             JobError: the fit was made without standard errors.
         """
@@ -81,7 +83,8 @@ class LinearResult:
             raise JobError(
                 "there are no standard errors to test with", mend="Fit with standard_errors=True."
             )
-        z = np.abs(self.coefficients) / self.standard_errors
+        known = self.standard_errors > 0
+        z = np.abs(self.coefficients) / np.where(known, self.standard_errors, 1.0)
         return np.array([math.erfc(one / math.sqrt(2.0)) for one in z.tolist()])
 
     def save(self, path: str | Path) -> None:

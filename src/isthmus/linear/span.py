@@ -55,8 +55,9 @@ class Span:
         self._check_leverage(options)
         if self.rank < least:
             raise DataError(
-                f"{self.rank} independent columns are fewer than {least}",
-                mend="A party with so few shows them; lower least_columns if that is meant.",
+                f"independent columns here are {self.rank}, fewer than {least}: so few would be "
+                "shown to the label party as they are",
+                mend="Bring more columns, or lower least_columns at all parties if that is meant.",
             )
 
     @property

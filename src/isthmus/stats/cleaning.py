@@ -204,7 +204,10 @@ def rows_to_drop(table: Table, rules: Mapping[str, CleanRule]) -> Bools:
 def _training(given: pl.DataFrame, rows: npt.ArrayLike) -> pl.DataFrame:
     wanted = np.asarray(rows)
     if wanted.ndim != 1 or not wanted.size or wanted.dtype.kind not in "iu":
-        raise DataError("cleaning needs the numbers of at least one training row")
+        raise DataError(
+            "cleaning needs the numbers of at least one training row",
+            mend="Of true and false for each row, give np.flatnonzero(rows).",
+        )
     if not 0 <= wanted.min() <= wanted.max() < given.height:
         raise DataError(f"the training rows are no rows of a table of {given.height}")
     return given[wanted]
@@ -250,7 +253,13 @@ def _fitted(series: pl.Series, rule: CleanRule) -> CleanColumn:
     if not rule.standardise:
         return filled
     scaled: Floats = _some(_plugged(values, filled).drop_nulls()).to_numpy()
-    mean, std = float(scaled.mean()), float(scaled.std())
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, std = float(scaled.mean()), float(scaled.std())
+    if not math.isfinite(std):
+        raise DataError(
+            f"column {series.name!r} has values too great for a deviation",
+            mend="Clip or winsorise it.",
+        )
     # A constant such as 0.1 has a deviation of rounding.
     if std <= 1e-12 * abs(mean):
         raise DataError(

@@ -18,6 +18,8 @@ Codes = npt.NDArray[np.int32]
 
 Table = pl.DataFrame | Mapping[str, npt.ArrayLike]
 """Columns by name, all of one length."""
+FARTHEST = 1e100
+"""Numbers beyond it have squares whose sum no float64 may hold."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,13 +56,19 @@ def read(series: pl.Series) -> Column:
     """A column of numbers, of text, of categories or of booleans.
 
     Raises:
-        DataError: it is of another kind, such as a date, or has infinite values.
+        DataError: it is of another kind, such as a date, or has values that are infinite or
+            beyond `FARTHEST`.
     """
     kind = series.dtype
     if kind.is_numeric():
         numbers = series.cast(pl.Float64).fill_null(float("nan")).to_numpy().copy()
         if np.isinf(numbers).any():
             raise DataError(f"column {series.name!r} has infinite values", mend="Clip them.")
+        if (np.abs(numbers) > FARTHEST).any():
+            raise DataError(
+                f"column {series.name!r} has values beyond {FARTHEST:g}",
+                mend="Is it a code for what is not known? Leave it empty, or clip the column.",
+            )
         return Column(series.name, numbers, None, np.isnan(numbers))
     if kind == pl.Null:
         gaps = np.full(len(series), np.nan)
