@@ -10,7 +10,7 @@ from isthmus.align.order import event_order
 from isthmus.align.wire import number, tensor
 from isthmus.errors import BadMessage
 from isthmus.link import Link
-from isthmus.session import Session
+from isthmus.session import PATIENCE, Session
 
 _CHUNK = 1 << 20
 _MOST_SAMPLES = 1 << 31
@@ -91,7 +91,7 @@ def receive_samples(
     parts: list[npt.NDArray[np.int32]] = []
     received, samples = 0, 0
     while not parts or received < samples:
-        message = link.recv("align.samples")
+        message = link.recv("align.samples", timeout=PATIENCE)
         announced = number(link, message, "samples", _MOST_SAMPLES)
         if parts and announced != samples:
             raise BadMessage(f"{link.partner} sent align.samples of another number than before")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from isthmus.align.keys import Keys
 from isthmus.align.wire import take
 from isthmus.errors import AlignError
-from isthmus.session import Session
+from isthmus.session import PATIENCE, Session
 
 Positions = npt.NDArray[np.int64]
 
@@ -39,7 +39,9 @@ def agree_order(session: Session, ids: Sequence[bytes]) -> Positions:
     for link in session.links.values():
         link.send("align.digest", {"digest": mine})
     for partner, link in session.links.items():
-        if not np.array_equal(take(link, "align.digest", "digest", np.uint8, (32,)), mine):
+        # Others may have more partners to sort ids with.
+        theirs = take(link, "align.digest", "digest", np.uint8, (32,), timeout=PATIENCE)
+        if not np.array_equal(theirs, mine):
             raise AlignError(
                 f"{partner} found other common ids than {session.me}",
                 mend="Both sides must run the same version and seed; then align anew.",

@@ -35,7 +35,7 @@ from isthmus.align.wire import number, take
 from isthmus.crypto import PointWorkers, default_workers, new_secret
 from isthmus.errors import BadMessage, JobError
 from isthmus.link import Link
-from isthmus.session import Session
+from isthmus.session import PATIENCE, Session
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,9 @@ def _finish(session: Session, partner: Exchange, mine: int, shared: bool) -> int
         if not shared:
             return None
         most = min(mine, partner.size)
-        return number(link, link.recv("align.count"), "common", most, least=0)
+        # The label party may be busy with a partner that has many more ids than we.
+        message = link.recv("align.count", timeout=PATIENCE)
+        return number(link, message, "common", most, least=0)
     common = len(np.intersect1d(_hear_sorted(link, mine), theirs, assume_unique=True))
     if shared:
         link.send("align.count", header={"common": common})

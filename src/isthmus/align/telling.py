@@ -12,7 +12,7 @@ from isthmus.align.protocol import Found, Pairs, Positions
 from isthmus.align.wire import take
 from isthmus.errors import BadMessage
 from isthmus.link import Link
-from isthmus.session import Session
+from isthmus.session import PATIENCE, Session
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,9 @@ def hear_common(link: Link, order: Positions) -> Positions:
     Raises:
         BadMessage: the bits are not as many as the ids.
     """
-    bits = take(link, "align.common", "bits", np.uint8, (-(-len(order) // 8),))
+    # The label party may be busy with a partner that has many more ids than we.
+    shape = (-(-len(order) // 8),)
+    bits = take(link, "align.common", "bits", np.uint8, shape, timeout=PATIENCE)
     flags = np.unpackbits(bits).astype(bool)
     if flags[len(order) :].any():
         raise BadMessage(f"{link.partner} sent align.common with positions out of range")

@@ -13,14 +13,20 @@ from isthmus.link import Link, Message
 
 
 def take(
-    link: Link, topic: str, name: str, dtype: npt.DTypeLike, shape: tuple[int, ...]
+    link: Link,
+    topic: str,
+    name: str,
+    dtype: npt.DTypeLike,
+    shape: tuple[int, ...],
+    *,
+    timeout: float | None = None,
 ) -> npt.NDArray[Any]:
-    """The only tensor of the next message of `topic`.
+    """The only tensor of the next message of `topic`; waits as `Link.recv` does.
 
     Raises:
         BadMessage: it is not called `name`, or has another dtype or shape than agreed.
     """
-    return tensor(link, link.recv(topic), name, dtype, shape)
+    return tensor(link, link.recv(topic, timeout=timeout), name, dtype, shape)
 
 
 def tensor(
