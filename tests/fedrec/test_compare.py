@@ -24,7 +24,9 @@ from isthmus.fedrec.compare import (
     plan,
     wanted_protocols,
 )
-from isthmus.fedrec.compare.page import render
+from isthmus.fedrec.compare.charts import MARKS, Line, curves, look
+from isthmus.fedrec.compare.leak import chance
+from isthmus.fedrec.compare.page import as_signed, render
 from isthmus.fedrec.compare.picture import plane
 from isthmus.fedrec.compare.published import PUBLISHED
 from isthmus.fedrec.protocols import PROTOCOLS
@@ -285,6 +287,53 @@ def test_the_report_has_the_figures_of_papers(compared):
     page = render(replace(found, rows=tuple(rows)))
     assert "0.835 / 0.712" in page
     assert "second-hand" in page
+    score = rows[0].scores["authors"].metrics
+    assert f"{score['hr@10'].mean:.3f} / {score['ndcg@10'].mean:.3f}" in page
+    # Without any there is neither a column nor a table of dashes.
+    assert "second-hand" not in render(found)
+    assert "papers" not in render(found)
+
+
+def test_the_report_says_where_too_few_items_were_drawn(compared):
+    _, found = compared
+    assert [note.split()[0] for note in found.notes] == ["authors", "honest-sampled"]
+    for note in found.notes:
+        assert note in render(found)
+
+
+def test_text_over_a_table_does_not_scroll_with_it(compared):
+    _, found = compared
+    reader = Reader()
+    reader.feed(render(found))
+    assert "caption" not in [tag for tag, _ in reader.tags]
+    assert sum(attrs.get("class") == "caption" for _, attrs in reader.tags) >= 4
+
+
+def test_many_methods_look_different():
+    looks = [look(number) for number in range(120)]
+    assert len(set(looks)) == 120
+    assert {one.mark for one in looks[:10]} == {0}
+    assert all(one.mark for one in looks[10:40])
+    line = Line("a", looks[12], tuple(range(100)), (0.5,) * 100)
+    drawn = curves("t", "x", "y", [line], log=False)
+    assert 8 <= drawn.count(MARKS[1]) <= 16
+    assert MARKS[0] in curves("t", "x", "y", [Line("a", looks[1], (1.0,), (0.5,))], log=True)
+    assert "1,000<" in curves("t", "x", "y", [Line("a", looks[0], (1, 1e4), (0, 1))], log=True)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(-0.0004, "0.000"), (0.0004, "0.000"), (0.0, "0.000"), (-0.0006, "−0.001"), (0.01, "+0.010")],
+)
+def test_a_difference_of_nothing_has_no_sign(value, told):
+    assert as_signed(value) == told
+
+
+def test_chance_is_that_of_the_items_that_can_be_drawn():
+    sampled, full = PROTOCOLS["honest-sampled"], PROTOCOLS["full-ranking"]
+    few, many = made_up(30, 40), made_up(30, 400)
+    assert chance(sampled, few) == chance(full, few) > 0.2
+    assert chance(sampled, many) == 0.1 > chance(full, many)
 
 
 def test_a_plane_keeps_what_varies_most():
@@ -335,7 +384,15 @@ def test_the_command(tmp_path):
     ]  # fmt: skip
     result = CliRunner().invoke(app, [str(word) for word in words])
     assert result.exit_code == 0, result.output
-    for word in ("Popularity", "One-round EASE", "full-ranking", "HR@10 / NDCG@10", "Report:"):
+    words_of = (
+        "Popularity",
+        "One-round EASE",
+        "full-ranking",
+        "HR@10 / NDCG@10",
+        "Report:",
+        "Note:",
+    )
+    for word in words_of:
         assert word in result.output
     assert (tmp_path / "out" / "report.html").read_text().startswith("<!doctype html>")
     again = CliRunner().invoke(app, [*(str(word) for word in words), "--format", "json"])

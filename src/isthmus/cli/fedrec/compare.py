@@ -95,6 +95,8 @@ def compare(
     for one in compared.leaks:
         if one.leaks:
             typer.echo(f"warning: {one.sentence}")
+    for note in compared.notes:
+        typer.echo(f"Note: {note}")
     typer.echo(f"Report: {page}")
 
 

@@ -15,8 +15,18 @@ COLOURS = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#5b5fc7", "#c0392b", "#17a2b8",
     "#7a9a01", "#8e5a2b",
 )  # fmt: skip
-"""Told apart in both colour schemes; after the last they begin again, with other dashes."""
+"""Told apart in both colour schemes; after the last they begin again, with other dashes and
+marks."""
 DASHES = ("", "7 4", "2 3", "9 3 2 3")
+MARKS = (
+    "m-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z",  # disc
+    "m-3.5-3.5h7v7h-7z",  # square
+    "m0-5l4.5 8.5h-9z",  # triangle
+    "m0-5.5l4.5 5.5l-4.5 5.5l-4.5-5.5z",  # diamond
+)
+"""Paths from the middle of a mark; discs stand for single points, not along lines."""
+_APART = 8
+"""About so many marks on a line."""
 BANDS = ("#9aa5b1", "#5fa8d3", "#3b8ea5", "#f2b134", "#ed7d31", "#c0392b")
 """Popularity, from the rarest to the most popular items."""
 
@@ -27,6 +37,8 @@ class Look:
 
     colour: str
     dash: str
+    mark: int = 0
+    """A place in `MARKS`."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +53,17 @@ class Line:
 
 def look(number: int) -> Look:
     """The look of method `number` of a report."""
-    return Look(COLOURS[number % len(COLOURS)], DASHES[number // len(COLOURS) % len(DASHES)])
+    turn, kinds = number // len(COLOURS), len(DASHES)
+    return Look(
+        COLOURS[number % len(COLOURS)], DASHES[turn % kinds], (turn + turn // kinds) % kinds
+    )
 
 
 def swatch(one: Look) -> str:
     """A piece of a method's line, for legends."""
     return (
-        f'<svg class="swatch" viewBox="0 0 30 8" aria-hidden="true"><path d="M1 4H29" '
-        f'stroke="{one.colour}" stroke-dasharray="{one.dash}"/></svg>'
+        f'<svg class="swatch" viewBox="0 0 30 12" aria-hidden="true"><path d="M1 6H29" '
+        f'stroke="{one.colour}" stroke-dasharray="{one.dash}"/>{_marks([(15.0, 6.0)], one)}</svg>'
     )
 
 
@@ -143,13 +158,27 @@ def _drawn(line: Line, across: _Axis, up: _Axis) -> str:
     places = [(across(x), up(y)) for x, y in zip(line.x, line.y, strict=True)]
     name = f"<title>{escape(line.label)}</title>"
     if len(places) == 1:
-        x, y = places[0]
-        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{line.look.colour}">{name}</circle>'
+        return _mark_path(places, line.look, name)
     path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
     return (
         f'<path class="line" d="{path}" stroke="{line.look.colour}" '
-        f'stroke-dasharray="{line.look.dash}">{name}</path>'
+        f'stroke-dasharray="{line.look.dash}">{name}</path>{_marks(_some(places), line.look)}'
     )
+
+
+def _some(places: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """A few of the places, evenly: the last one among them."""
+    return places[:: -max(1, len(places) // _APART)]
+
+
+def _marks(places: Sequence[tuple[float, float]], one: Look) -> str:
+    """Marks along a line; none for those that colour and dash tell apart."""
+    return _mark_path(places, one) if one.mark else ""
+
+
+def _mark_path(places: Sequence[tuple[float, float]], one: Look, name: str = "") -> str:
+    marks = "".join(f"M{x:.1f} {y:.1f}{MARKS[one.mark]}" for x, y in places)
+    return f'<path class="mark" d="{marks}" fill="{one.colour}">{name}</path>'
 
 
 def _figure(value: float) -> str:
@@ -161,4 +190,6 @@ def _figure(value: float) -> str:
         return f"{value / 1e6:.3g} M"
     if value >= 1e4:
         return f"{value / 1e3:.3g} k"
+    if value >= 1e3:
+        return f"{value:,.0f}"
     return f"{value:.3g}"

@@ -42,10 +42,10 @@ class LeakFinding:
 
 def chance(rules: EvalProtocol, data: Interactions) -> float:
     """HR@10 of a random order."""
-    if rules.candidates is not None:
-        return min(1.0, _CUT / (rules.candidates + 1))
-    # All items but those in training; what is held out beside is one of thousands.
-    return min(1.0, _CUT / max(1.0, data.items - len(data.user) / data.users + 1))
+    # All items but those that are known; where they are fewer than are to be drawn, all of them.
+    there = max(1.0, data.items - len(data.user) / data.users + 1)
+    drawn = there if rules.candidates is None else min(rules.candidates + 1.0, there)
+    return min(1.0, _CUT / drawn)
 
 
 def spread(hits: Doubles, item: NDArray[np.integer[Any]]) -> float:

@@ -70,6 +70,7 @@ def render(found: Comparison) -> str:
                 if row.picture is not None
             ],
             bands=BANDS,
+            papers=[row for row in found.rows if row.published],
             best=_best(found),
             warnings=[one.sentence for one in found.leaks if one.leaks],
             reference=found.row(found.reference).label if found.reference else None,
@@ -138,8 +139,9 @@ def as_bytes(count: float) -> str:
 
 
 def as_signed(value: float) -> str:
-    """A difference with its sign."""
-    return f"{value:+.3f}".replace("-", "−")
+    """A difference with its sign; none for what is nothing at three digits."""
+    text = f"{value:+.3f}"
+    return "0.000" if not float(text) else text.replace("-", "−")
 
 
 @cache

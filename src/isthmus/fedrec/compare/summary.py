@@ -110,6 +110,7 @@ class Comparison:
     leaks: tuple[LeakFinding, ...]
     version: int = 1
     notes: tuple[str, ...] = field(default=())
+    """What a reader of the figures should know, in sentences."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -137,8 +138,14 @@ def summarise(
     return Comparison(
         data.name, data.users, data.items, len(data.user), data.order, tuple(seeds),
         tuple(one.name for one in rules), metric, reference, made, tuple(failures),
-        tuple(_leaks(data, rules, made, by_row.get(ALONE, ()))),
+        tuple(_leaks(data, rules, made, by_row.get(ALONE, ()))), notes=_notes(found, seeds),
     )  # fmt: skip
+
+
+def _notes(found: Sequence[Finished], seeds: Sequence[int]) -> tuple[str, ...]:
+    """What the results say of data and judging, those of the first seed for all."""
+    first = [one.result.notes for one in found if one.cell.seed == seeds[0]]
+    return tuple(dict.fromkeys(note for notes in first for note in notes))
 
 
 def usual_reference(rows: Sequence[Entry]) -> str | None:
