@@ -11,7 +11,7 @@ from isthmus.errors import BadMessage, DataError, IsthmusError, JobError, TrainE
 from isthmus.linear import LinearOptions, fit, predict
 from isthmus.linear.result import LinearResult
 from isthmus.link import Listener, Transcript, create_identity, memory_links, open_links, trust
-from isthmus.session import Session, run_parties
+from isthmus.session import PATIENCE, Session, run_parties
 
 pytest.importorskip("tenseal")
 
@@ -308,3 +308,25 @@ def test_predictions_need_the_same_columns_and_rows():
 
     with pytest.raises(DataError, match="3 columns for a model of 2"):
         against(score(np.ones(120)), program=other)
+
+
+@pytest.mark.parametrize("protocol", ["vectors", "moments"])
+def test_nobody_gives_up_on_a_party_that_is_busy_with_another(protocol):
+    waits = {}
+
+    def patient(session):
+        for link in session.links.values():
+            link.recv = _noting(link.recv, waits)
+        return fit_as(session, options=LinearOptions(family="linear", protocol=protocol))
+
+    run_parties({"alice": patient, "bob": patient}, label_party="alice")
+    assert "linear.result" in waits
+    assert set(waits.values()) == {PATIENCE}
+
+
+def _noting(recv, waits):
+    def noting(topic, *, timeout=None):
+        waits[topic] = timeout
+        return recv(topic, timeout=timeout)
+
+    return noting

@@ -109,7 +109,8 @@ class _Side:
         asked = he.unpack(self._key, dict(message.tensors), self._shape.asked)
         answers, off = products.masked(self._key, self._shape, asked, self._columns)
         self._link.send("linear.products", he.pack(answers))
-        reply = self._link.recv("linear.sums")
+        # The label party may be waiting for another partner's products.
+        reply = self._link.recv("linear.sums", timeout=PATIENCE)
         sums = wire.take(self._link, reply, "sums", np.int64, (self._shape.columns,))
         if (np.abs(sums) > he.HALF).any():
             raise BadMessage(f"{self._link.partner} sent sums beyond the modulus")

@@ -82,7 +82,8 @@ def fit_moments_as_label(
         coefficients = own.of_basis(weights[: len(cross)])
     intercept = None
     if options.intercept:
-        shift = wire.real(partner.link, partner.link.recv("linear.shift"), "shift")
+        message = partner.link.recv("linear.shift", timeout=PATIENCE)
+        shift = wire.real(partner.link, message, "shift")
         intercept = mean / loss.curvature - shift - float(data.mean(axis=0) @ coefficients)
     return LinearResult(
         options=options,
