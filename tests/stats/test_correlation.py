@@ -485,3 +485,44 @@ def test_components_of_correlations_at_hand():
             again(bob={"joint": wrong})
     with pytest.raises(JobError, match="reuse = "):
         again(bob={"reuse": False})
+
+
+def test_a_party_asks_another_when_the_label_party_has_time():
+    """It has not while it waits for answers of its own, and what is asked may fill the window."""
+    given = four(200)
+    order = []
+
+    def noted(session):
+        links = list(session.links.values())
+        for link in links:
+            link.send = _sending(link.send, link.partner, order)
+            link.recv = _receiving(link.recv, link.partner, order)
+        return correlation(session, given["bob"])
+
+    programs = {name: (lambda s, t=table: correlation(s, t)) for name, table in given.items()}
+    run_parties({**programs, "bob": noted}, label_party="bob")
+    for holder in ("alice", "carol"):
+        turn = order.index(("to", holder, "correlation.turn"))
+        asked = [at for at, one in enumerate(order) if one == ("of", holder, "correlation.asked")]
+        assert asked
+        assert turn < min(asked)
+        own = [at for at, one in enumerate(order) if one == ("of", "dave", "correlation.answers")]
+        assert min(own) < turn
+    assert ("to", "dave", "correlation.turn") not in order
+
+
+def _sending(send, partner, order):
+    def noting(topic, *given, **other):
+        order.append(("to", partner, topic))
+        send(topic, *given, **other)
+
+    return noting
+
+
+def _receiving(recv, partner, order):
+    def noting(topic, **options):
+        message = recv(topic, **options)
+        order.append(("of", partner, topic))
+        return message
+
+    return noting

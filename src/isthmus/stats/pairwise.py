@@ -9,6 +9,7 @@ Between the label party A and a feature party B, A holds the key and opens the s
 Two feature parties C and B have no link, so A carries what they say: C holds the key, and nothing
 that A carries is anything but encrypted under it. B's masks do not add up to zero::
 
+    A -> C        correlation.turn     A has time for it: what C asks may fill the window
     C -> A -> B   correlation.key, correlation.asked
     B -> A -> C   correlation.answers
     C -> A        correlation.opened   what C has opened: each sum with B's masks, uniform for C
@@ -39,6 +40,7 @@ from isthmus.stats import wire
 Longs = npt.NDArray[np.int64]
 Tensors = dict[str, npt.NDArray[Any]]
 _KEY, _ASKED, _ANSWERS = "correlation.key", "correlation.asked", "correlation.answers"
+_TURN = "correlation.turn"
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +98,7 @@ def at_feature_party(session: Session, table: Table) -> None:
     others = _after(session, session.me)
     if not others:
         return
+    link.recv(_TURN, timeout=PATIENCE)
     key = he.HeKey(table.threads)
     link.send(_KEY, {"key": key.public()})
     layouts = {party: table.layout(session.me, party) for party in others}
@@ -196,6 +199,7 @@ def _carry(session: Session, table: Table, holder: str) -> None:
     owners = [session.link(owner) for owner in _after(session, holder)]
     if not owners:
         return
+    source.send(_TURN)
     message = source.recv(_KEY, timeout=PATIENCE)
     _send_key(owners, {"key": wire.tensor_of_any_length(source, message, "key", np.uint8)})
     layouts = [table.layout(holder, link.partner) for link in owners]
