@@ -114,9 +114,8 @@ def untimed(rows: pl.DataFrame, timed: bool) -> tuple[str, ...]:
         return ()
     have = "has" if missing == 1 else "have"
     return (
-        f"{missing:,} of {len(rows):,} interactions {have} no time, so that the order of all "
-        "counts for none and what is held out is not the latest; fill the times in or leave those "
-        "rows out to have it count",
+        f"{missing:,} of {len(rows):,} interactions {have} no time, so that no order counts and "
+        "held-out items are not the latest ones. Fill the times in, or leave those rows out.",
     )
 
 
