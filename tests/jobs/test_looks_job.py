@@ -137,9 +137,12 @@ def test_all_looks_are_those_of_one_table(tables):
 
 
 def test_a_feature_partys_report_holds_what_it_was_told(tables):
-    text = "bin: {bins: 4, tell: keep, least_iv: 0.05}\ncorrelation: {share: false}\n"
+    text = "bin: {bins: 4, tell: keep, least_iv: 0.05}\ncorrelation: {share: false, digits: 4}\n"
     job = tables.job(text, CLEAN)
     reports = tables.run(job)
+    # With so few digits one ciphertext is enough, of two.
+    crossed = json.loads(tables.at(job, "bob", "correlate", "traffic.json").read_text())
+    assert 400_000 < crossed["alice"]["correlation.asked"]["sent_bytes"] < 500_000
     theirs = reports["alice"]["looks"]
     assert {column["party"] for column in theirs["bins"]["columns"]} == {"alice"}
     for column in theirs["bins"]["columns"]:

@@ -24,7 +24,9 @@ def run(context: Context) -> None:
     numbers, left_out = tabular.numbers_of(context)
     write_json(folder.file(COLUMNS), {"columns": numbers.columns, "left_out": left_out})
     naming = Naming.of(context)
-    found = correlation(context.session, naming.shown(numbers), share=wanted.share)
+    found = correlation(
+        context.session, naming.shown(numbers), share=wanted.share, digits=wanted.digits
+    )
     found = naming.own_matrix(found)
     if found is not None:
         found.save(folder.file(CORRELATION))
