@@ -279,7 +279,10 @@ def test_a_missing_package_is_found_before_the_job(tables, monkeypatch):
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["label.kind=real", "label.expression=amount"], "logistic learns a binary label"),
+        (
+            ["label.kind=real", "label.expression=amount"],
+            "learns a binary label, and label.kind is real",
+        ),
         (["train.epochs=2"], "belongs to networks"),
         (["linear.exposure=years"], "exposure goes with a logarithm"),
     ],

@@ -278,7 +278,7 @@ def test_a_job_may_look_before_it_trains_a_network(tables):
         (
             ("bin={least_iv: 0.06}", "parties.alice.features={a1: numeric}"),
             "alice has no column of numbers (a1: its IV is too small)",
-            "leave out correlation and pca",
+            "Lower bin.least_iv",
         ),
         (
             ("parties.bob.clean={b1: {clip: [50, 60], standardise: true}}",),

@@ -87,6 +87,14 @@ def test_gaps_and_too_many_levels_are_told():
         fitted([1.0, float("nan"), 2.0], train=[0, 2])
     with pytest.raises(DataError, match="has 1500 levels, more than 1000"):
         fitted([f"id{n}" for n in range(1500)], train=np.arange(1500), least=1)
+    with pytest.raises(DataError, match="'c' of bob has no level of at least 5 training"):
+        fitted([f"id{n // 4}" for n in range(100)])
+
+
+def test_numbers_without_a_deviation_are_told_by_column():
+    with pytest.raises(DataError, match="'c' of bob has values too great") as caught:
+        fitted(np.r_[np.arange(99.0), 1e300])
+    assert "parties.bob.clean.c.clip" in caught.value.mend
 
 
 def test_a_design_comes_back_from_its_file(tmp_path):

@@ -159,7 +159,8 @@ def numbers_of(context: Context) -> tuple[pl.DataFrame, dict[str, str]]:
         why = ", ".join(f"{name}: {said}" for name, said in left_out.items())
         raise DataError(
             f"{context.me} has no column of numbers" + (f" ({why})" if why else ""),
-            mend="Bin the columns with `bin.transform`, or leave out correlation and pca.",
+            mend="Lower bin.least_iv, bin the columns with `bin.transform`, or leave out "
+            "correlation and pca.",
         )
     return numbers, left_out
 

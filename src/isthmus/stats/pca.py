@@ -209,7 +209,9 @@ def _found(
     """The label party: the own part of the axes, variances, and their total."""
     own, size = len(scaled.names), len(found.columns)
     if components > size:
-        raise DataError(f"{components} components of {size} columns")
+        raise DataError(
+            f"{components} components of {size} columns", mend=f"Ask for {size} at the most."
+        )
     places = {
         party: slice(found.parties.index(party), found.parties.index(party) + count)
         for party, count in Counter(found.parties).items()

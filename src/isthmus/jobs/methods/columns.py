@@ -6,6 +6,7 @@ its levels but the most frequent. Rare levels share one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -151,7 +152,7 @@ def _columns(
         if column.dtype == pl.String:
             yield _levels(column.gather(train), least, party)
         elif scale:
-            yield _number(column.gather(train))
+            yield _number(column.gather(train), party)
         else:
             yield NumberColumn(column.name)
 
@@ -169,18 +170,31 @@ def check_whole(column: pl.Series, party: str) -> None:
         )
 
 
-def _number(column: pl.Series) -> NumberColumn:
+def _number(column: pl.Series, party: str) -> NumberColumn:
     values = column.to_numpy()
     if values.min() == values.max():
         # Its mean is off by a rounding.
         return NumberColumn(column.name, float(values[0]))
-    return NumberColumn(column.name, float(values.mean()), float(values.std()) or 1.0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, deviation = float(values.mean()), float(values.std())
+    if not math.isfinite(deviation):
+        raise DataError(
+            f"{column.name!r} of {party} has values too great for a deviation",
+            mend="Is one a code for what is not known? Leave it empty, or say in "
+            f"parties.{party}.clean.{column.name}.clip where values end.",
+        )
+    return NumberColumn(column.name, mean, deviation or 1.0)
 
 
 def _levels(column: pl.Series, least: int, party: str) -> LevelsColumn:
     counted = column.value_counts().sort(["count", column.name], descending=[True, False])
     names, counts = counted[column.name].to_list(), counted["count"].to_list()
     kept = sum(count >= least for count in counts)
+    if not kept and len(counts) > 1:
+        raise DataError(
+            f"{column.name!r} of {party} has no level of at least {least} training samples",
+            mend="Is it a column of ids? Ignore it, or use `bin.transform`.",
+        )
     # The most frequent one is there in any case, and the rest must be enough together.
     kept = max(kept, 1)
     while 0 < sum(counts[kept:]) < least and kept > 1:
