@@ -8,7 +8,7 @@ from tests.linear.pooled import columns
 
 from isthmus.crypto.he import HALF
 from isthmus.errors import DataError, JobError
-from isthmus.linear import FAMILIES, LinearOptions
+from isthmus.linear import FAMILIES, LinearOptions, span
 from isthmus.linear.precision import MOST_ROWS, Precision
 from isthmus.linear.span import Span
 
@@ -110,6 +110,21 @@ def test_too_few_independent_columns_are_refused():
     with pytest.raises(DataError, match="columns here are 1, fewer than 2"):
         Span(twice, LinearOptions())
     assert Span(twice, LinearOptions(least_columns=1)).rank == 1
+
+
+def test_a_span_worked_out_by_parts_is_that_of_the_whole(monkeypatch):
+    x, _ = columns(300, 4)
+    x[257] *= 40
+    whole = Span(x, LinearOptions(most_leverage=1.0))
+    monkeypatch.setattr(span, "_ROWS", 64)
+    parts = Span(x, LinearOptions(most_leverage=1.0))
+    np.testing.assert_allclose(parts.scale, whole.scale, rtol=1e-12)
+    for one in (whole, parts):
+        one.whiten(0.2)
+    np.testing.assert_allclose(abs(parts.basis), abs(whole.basis), atol=1e-9)
+    # The row that stands out is in the last part but one.
+    with pytest.raises(DataError, match="single a row out"):
+        Span(x, LinearOptions())
 
 
 def test_a_column_of_few_persons_is_refused():

@@ -8,6 +8,8 @@ units and correlations, and each of its numbers is as exact as any other.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +18,8 @@ from isthmus.linear.options import LinearOptions
 
 Floats = NDArray[np.float64]
 
+_ROWS = 1 << 16
+"""Rows to work on at a time."""
 _NOTHING = 1e-12
 """Of the largest eigenvalue of the correlations: below it, columns are taken as dependent."""
 _SAME = 1e-9
@@ -41,16 +45,16 @@ class Span:
         self._data, self._l2 = data, options.l2
         self._check_groups(options)
         self._mean: Floats = data.mean(axis=0) if options.intercept else np.zeros(data.shape[1])
-        centred = data - self._mean
-        scale = np.sqrt((centred**2).mean(axis=0))
+        squares = sum(((part - self._mean) ** 2).sum(axis=0) for part in self._parts())
+        scale = np.sqrt(squares / len(data))
         # Constant columns come out of centring as rounding errors.
-        used = scale > 1e-12 * np.abs(data).max(axis=0)
+        used = scale > 1e-12 * np.maximum(data.max(axis=0), -data.min(axis=0))
         self.scale: Floats = np.where(used, scale, 1.0)
         """Of each column, its root mean square about its mean; 1 of a constant column."""
         self.used: NDArray[np.bool_] = used
         """Which columns are not constant."""
-        standardised = self.standardised
-        self._values, self._vectors = np.linalg.eigh(standardised.T @ standardised / len(data))
+        inner = sum(part.T @ part for part in map(self._standard, self._parts()))
+        self._values, self._vectors = np.linalg.eigh(inner / len(data))
         self._kept = self._values > _NOTHING * max(float(self._values.max(initial=0.0)), 1.0)
         self._check_leverage(options)
         if self.rank < least:
@@ -63,7 +67,7 @@ class Span:
     @property
     def standardised(self) -> Floats:
         """float64 [rows, columns], 0 where the column is constant."""
-        return np.where(self.used, (self._data - self._mean) / self.scale, 0.0)
+        return self._standard(self._data)
 
     @property
     def rank(self) -> int:
@@ -159,6 +163,14 @@ class Span:
         variances = np.einsum("ij,jk,ik->i", there, covariance, there)
         return np.asarray(np.sqrt(np.maximum(variances, 0.0)), np.float64)
 
+    def _standard(self, data: Floats) -> Floats:
+        return np.where(self.used, (data - self._mean) / self.scale, 0.0)
+
+    def _parts(self) -> Iterator[Floats]:
+        """Rows of the data, so many at a time that what is made of them takes little room."""
+        for start in range(0, len(self._data), _ROWS):
+            yield self._data[start : start + _ROWS]
+
     def _check_groups(self, options: LinearOptions) -> None:
         for column in range(self._data.shape[1]):
             counts = np.unique(self._data[:, column], return_counts=True)[1]
@@ -172,12 +184,12 @@ class Span:
 
     def _check_leverage(self, options: LinearOptions) -> None:
         """Of what the sums tell of a row's residual, the row's leverage is the part of its own."""
-        whitened = self.standardised
-        orthonormal = whitened @ (self._vectors[:, self._kept] / np.sqrt(self._values[self._kept]))
-        leverage = ((orthonormal**2).sum(axis=1) + float(options.intercept)) / len(whitened)
+        turn = self._vectors[:, self._kept] / np.sqrt(self._values[self._kept])
+        squares = [((self._standard(part) @ turn) ** 2).sum(axis=1) for part in self._parts()]
+        leverage = (np.concatenate(squares) + float(options.intercept)) / len(self._data)
         row = int(leverage.argmax())
         if leverage[row] > options.most_leverage:
-            column = int(np.abs(whitened[row]).argmax())
+            column = int(np.abs(self._standard(self._data[row])).argmax())
             raise DataError(
                 f"the columns single a row out: its leverage is {leverage[row]:.2f}, and more than "
                 f"{options.most_leverage:g} would tell its label. It is far out in column {column},"
