@@ -257,6 +257,7 @@ def test_data_that_cannot_be_used_is_refused():
         (holes, Y, OPTIONS, {}, "column 1 has missing"),
         (np.where(np.isnan(holes), 1e300, holes), Y, OPTIONS, {}, "column 1 has values beyond"),
         (X[:, 0], Y, OPTIONS, {}, r"\[rows, columns\]"),
+        (X[:, :2].astype(str).astype(object) + "a", Y, OPTIONS, {}, "not all numbers"),
         (X[:9, :2], Y, OPTIONS, {}, "9 rows of columns and 120 labels"),
         (X[:, :2], Y + 1, LinearOptions(), {}, "labels 0 and 1"),
         (X[:, :2], np.ones(120), LinearOptions(), {}, "all labels are the same"),

@@ -181,6 +181,13 @@ def test_what_cannot_be_binned(values, options, error, said):
         bins_of(values, **options)
 
 
+@pytest.mark.parametrize("table", [np.zeros((30, 2)), [1, 2]])
+def test_a_table_has_columns_by_name(table):
+    with pytest.raises(DataError, match=f"not of type {type(table).__name__}") as caught:
+        fit_bins(table, BinningOptions())
+    assert "schema" in caught.value.mend
+
+
 def test_a_date_is_no_column_and_a_column_keeps_its_kind():
     with pytest.raises(DataError, match="kind Date"):
         read(pl.Series("d", ["2020-01-01"]).str.to_date())

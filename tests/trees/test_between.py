@@ -11,7 +11,7 @@ from tests.trees.made import OPTIONS, PARTS, ROWS, TABLE, Y, pooled_model, split
 from isthmus.errors import BadMessage, DataError, IsthmusError, JobError
 from isthmus.link import Listener, create_identity, open_links, trust
 from isthmus.session import Session, run_parties
-from isthmus.trees import fit, predict
+from isthmus.trees import fit, fit_alone, predict
 
 TWO = {"alice": PARTS["alice"], "bob": PARTS["bob"] + PARTS["carol"]}
 SMALL = replace(OPTIONS, trees=2, depth=3)
@@ -324,6 +324,12 @@ def test_what_is_at_the_wrong_party():
 
     with pytest.raises(JobError, match="without labels"):
         run_parties(dict.fromkeys(TWO, nobody_with_labels), label_party="alice")
+
+
+def test_columns_come_by_name():
+    with pytest.raises(DataError, match="not as ndarray") as caught:
+        fit_alone(np.zeros((40, 2)), np.arange(40) % 2)
+    assert "schema" in caught.value.mend
 
 
 def test_a_partner_without_a_column_that_can_be_split():

@@ -19,9 +19,16 @@ def table(data: ArrayLike) -> Floats:
     """The own columns, float64 [rows, columns].
 
     Raises:
-        DataError: another shape, or values that are missing, infinite or beyond `FARTHEST`.
+        DataError: another shape, or values that are no numbers, missing, infinite or beyond
+            `FARTHEST`.
     """
-    found = np.asarray(data, np.float64)
+    try:
+        found = np.asarray(data, np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"the columns are not all numbers: {error}",
+            mend="Make categories columns of 0 and 1, or bin them (isthmus.stats.fit_woe).",
+        ) from error
     if found.ndim != 2 or not len(found):
         raise DataError(f"columns come as [rows, columns], not {list(found.shape)}")
     bad = np.flatnonzero(~np.isfinite(found).all(axis=0))

@@ -42,10 +42,16 @@ def frame(table: Table) -> pl.DataFrame:
     """`table` as a data frame.
 
     Raises:
-        DataError: the columns have several lengths, or a kind that no table has.
+        DataError: it has no columns by name, or they have several lengths, or a kind that no
+            table has.
     """
     if isinstance(table, pl.DataFrame):
         return table
+    if not hasattr(table, "items"):
+        raise DataError(
+            f"a table is a polars data frame or arrays by name, not of type {type(table).__name__}",
+            mend="Name the columns of an array: pl.DataFrame(array, schema=[...]).",
+        )
     try:
         return pl.DataFrame({name: np.asarray(values) for name, values in table.items()})
     except (pl.exceptions.PolarsError, TypeError, ValueError) as error:

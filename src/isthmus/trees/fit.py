@@ -93,6 +93,11 @@ def fit(
         BadMessage: a partner did not keep to the protocol.
     """
     options = options or TreeOptions()
+    if table is not None and not hasattr(table, "height"):
+        raise DataError(
+            f"columns come as a polars data frame, not as {type(table).__name__}",
+            mend="Name the columns of an array: pl.DataFrame(array, schema=[...]).",
+        )
     if not session.is_label_party:
         if labels is not None or weights is not None or valid is not None:
             raise JobError(f"{session.me} is not the label party, and came with labels or rows")
