@@ -1,5 +1,7 @@
 """Scorecards: points from WOE and coefficients, scores over several parties, reasons."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -119,15 +121,20 @@ def test_values_without_a_bin_cost_and_bring_nothing(fits, model):
 
 
 def test_what_makes_no_card(fits, model):
-    with pytest.raises(JobError, match="no WOE of a column 'z'"):
+    with pytest.raises(JobError, match="no column 'z' was binned") as unknown:
         scorecard(fits["alice"], {"z": 1.0}, scale=Scale())
+    assert unknown.value.mend == "It has: c."
+    untold = replace(fits["alice"], columns=(replace(fits["alice"].columns[0], woe=None),))
+    with pytest.raises(JobError, match="no WOE of the column 'c'"):
+        scorecard(untold, {"c": 1.0}, scale=Scale())
     for setting in ({"pdo": 0}, {"base_odds": -1}, {"base_points": np.nan}):
         with pytest.raises(JobError, match="must be above 0"):
             Scale(**setting)
     bob, alice = cards(fits, model)
     alone = Session(me="bob", parties=("bob",), label_party="bob")
-    with pytest.raises(JobError, match="base of the card belongs"):
+    with pytest.raises(JobError, match="base of the card belongs") as misplaced:
         score_rows(alone, alice, THEIRS)
+    assert "intercept" in misplaced.value.mend
     with pytest.raises(JobError, match="-1 reasons"):
         score_rows(alone, bob, OWN, reasons=-1)
     with pytest.raises(DataError, match="rows"):

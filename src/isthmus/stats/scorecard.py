@@ -176,9 +176,14 @@ def scorecard(
     own = {column.column: column for column in fit.own()}
     columns = []
     for name, coefficient in coefficients.items():
-        if name not in own or own[name].woe is None:
+        if name not in own:
             raise JobError(
-                f"there is no WOE of a column {name!r} at this party",
+                f"no column {name!r} was binned at this party",
+                mend=f"It has: {', '.join(own) or 'none'}.",
+            )
+        if own[name].woe is None:
+            raise JobError(
+                f"there is no WOE of the column {name!r} at this party",
                 mend='The label party must agree to it: Disclosure(tell="woe").',
             )
         bins, woe = own[name].bins, own[name].woe

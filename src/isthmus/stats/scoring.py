@@ -70,7 +70,10 @@ def score_rows(
         BadMessage: a partner did not keep to the protocol.
     """
     if session.is_label_party != (card.base is not None):
-        raise JobError(f"the base of the card belongs to the label party, {session.label_party}")
+        raise JobError(
+            f"the base of the card belongs to the label party, {session.label_party}",
+            mend="Give `scorecard` the intercept there, and at no other party.",
+        )
     if not 0 <= reasons <= _MOST_REASONS:
         raise JobError(f"{reasons} reasons for a row")
     mine = _own(session.me, card, table, reasons, names or session.is_label_party)
