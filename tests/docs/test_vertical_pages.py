@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 
 from isthmus.align import align
+from isthmus.jobs.job import load_job
 from isthmus.session import run_parties
 from isthmus.stats import BinningOptions, Disclosure, fit_woe
 
@@ -34,8 +35,8 @@ EVERYBODY = frozenset({"bank", "shop", "carol"})
 WHERE = re.compile(r"# at (?P<party>the label party|(a|each) feature party|carol)\b")
 
 
-def blocks(page):
-    return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+def blocks(page, language="python"):
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
 
 
 def whose(comment):
@@ -150,3 +151,13 @@ def test_the_python_of_a_page_runs_as_it_stands(page, tmp_path):
     if three:
         given["carol"] |= {name: given["bank"][name] for name in ("fit", "LinearOptions")}
         run_together(page, three, ["bank", "shop", "carol"], given)
+
+
+@pytest.mark.parametrize("name", ["looking", "modelling"])
+def test_the_job_files_of_a_page_are_jobs(name, tmp_path):
+    files = blocks(DOCS / "vertical" / f"{name}.md", "yaml")
+    assert files
+    for number, text in enumerate(files):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(text)
+        assert load_job(path).spec.isthmus == 1
