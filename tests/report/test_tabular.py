@@ -122,6 +122,14 @@ def test_the_page_of_a_scorecard(feature_report):
         assert said in page
 
 
+@pytest.mark.parametrize(("columns", "shown"), [(2, 5), (2, 1), (1, 1)])
+def test_a_feature_party_reads_what_it_has_shown(feature_report, columns, shown):
+    own = OWN | {"coefficients": OWN["coefficients"][:columns], "shown": shown}
+    page = body(no_network(feature_report, fitted=Fitted(**own)))
+    assert f"has seen {shown} combination{'s' if shown > 1 else ''} of" in page
+    assert ("that is the column itself" in page) == (columns == 1)
+
+
 @pytest.mark.parametrize("field", LABELS)
 def test_a_feature_partys_report_holds_nothing_that_is_fitted_to_labels(feature_report, field):
     kept = {"fitted": Fitted(**OWN)}
