@@ -53,7 +53,7 @@ from isthmus.linear.precision import MOST_ROWS, Precision
 from isthmus.linear.result import LinearResult
 from isthmus.linear.span import Span
 from isthmus.linear.taylor import Rows, batches
-from isthmus.link import Link, Message
+from isthmus.link import Link, Message, checks
 from isthmus.session import PATIENCE, Session
 
 Floats = NDArray[np.float64]
@@ -174,8 +174,8 @@ def fit_as_arbiter(session: Session, options: LinearOptions) -> LinearResult:
     """Decrypt masked sums until the label party says that it is done: see the module."""
     link, key = session.hub, he.HeKey()
     start = link.recv("linear.arbiter", timeout=PATIENCE)
-    wire.same(link, start, options.agreed())
-    rows = wire.whole(link, start, "rows", 1, MOST_ROWS)
+    checks.same(link, start, options.agreed())
+    rows = checks.whole(link, start, "rows", 1, MOST_ROWS)
     parts = batches(rows, options, np.random.default_rng(0))
     sizes = tuple({len(part) for part in parts})
     link.send("linear.key", {"key": key.public()})
@@ -189,7 +189,7 @@ def fit_as_arbiter(session: Session, options: LinearOptions) -> LinearResult:
             if not left:
                 raise BadMessage(f"{link.partner} asks for more sums than were agreed")
             left -= 1
-            columns = wire.whole(link, message, "columns", 1, wire.MOST_COLUMNS + 1)
+            columns = checks.whole(link, message, "columns", 1, wire.MOST_COLUMNS + 1)
             shape = Shape(wire.choice(link, message, "rows", sizes), columns)
             answers = he.unpack(key, dict(message.tensors), shape.answered)
             link.send("linear.sums", {"sums": products.opened(key, shape, answers)})
@@ -197,7 +197,7 @@ def fit_as_arbiter(session: Session, options: LinearOptions) -> LinearResult:
     return LinearResult(
         options=options,
         coefficients=np.empty(0),
-        rounds=wire.whole(link, message, "steps", 0, steps),
+        rounds=checks.whole(link, message, "steps", 0, steps),
         converged=wire.choice(link, message, "converged", (True, False)),
         shown=0,
     )

@@ -13,7 +13,7 @@ from isthmus.linear.options import LinearOptions
 from isthmus.linear.precision import Precision
 from isthmus.linear.result import LinearResult
 from isthmus.linear.span import Span
-from isthmus.link import Message
+from isthmus.link import Message, checks
 from isthmus.session import PATIENCE, Session
 
 Floats = NDArray[np.float64]
@@ -40,7 +40,7 @@ def greet(
     agreed, link = options.agreed() | {"rows": rows}, session.hub
     link.send("linear.hello", header={"agreed": agreed, "columns": columns})
     hello = link.recv("linear.hello", timeout=PATIENCE)
-    wire.same(link, hello, agreed)
+    checks.same(link, hello, agreed)
     key = he.HePublic(hello.tensors.get("key", np.empty(0, np.uint8)))
     return key, link.recv("linear.start", timeout=PATIENCE)
 

@@ -17,7 +17,7 @@ from isthmus.linear.local import LocalModel, Target
 from isthmus.linear.options import LinearOptions
 from isthmus.linear.precision import Precision
 from isthmus.linear.result import LinearResult
-from isthmus.link import Link
+from isthmus.link import Link, checks
 from isthmus.session import PATIENCE, Session
 
 Floats = NDArray[np.float64]
@@ -91,8 +91,8 @@ def greet(
     partners = []
     for link in links:
         hello = link.recv("linear.hello", timeout=PATIENCE)
-        wire.same(link, hello, agreed)
-        columns = wire.whole(link, hello, "columns", 1, wire.MOST_COLUMNS)
+        checks.same(link, hello, agreed)
+        columns = checks.whole(link, hello, "columns", 1, wire.MOST_COLUMNS)
         if columns * options.rows_per_column > summed:
             raise DataError(
                 f"{summed} rows are fewer than {options.rows_per_column} for each of the {columns} "

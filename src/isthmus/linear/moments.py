@@ -42,7 +42,7 @@ from isthmus.linear.precision import Precision
 from isthmus.linear.result import LinearResult
 from isthmus.linear.span import Span
 from isthmus.linear.taylor import Quadratic
-from isthmus.link import Link
+from isthmus.link import Link, checks
 from isthmus.session import PATIENCE, Session
 
 Floats = NDArray[np.float64]
@@ -101,7 +101,7 @@ def fit_moments_as_feature(session: Session, data: Floats, options: LinearOption
     key, start = greet_as_feature(session, span.rank, len(data), options)
     link, rows = session.hub, len(data)
     span.whiten(Quadratic.of(options.family).curvature)
-    vectors = wire.whole(link, start, "vectors", 1, max(1, rows // options.rows_per_column))
+    vectors = checks.whole(link, start, "vectors", 1, max(1, rows // options.rows_per_column))
     layout = _layout(rows, vectors, span.rank)
     # One power of two for all, as the label party learns it.
     columns, exponent = Precision.of(rows).columns_together(span.basis)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from isthmus.errors import BadMessage, JobError
+from isthmus.errors import BadMessage
 from isthmus.link import Link, Message
+from isthmus.link.checks import whole
 
 MOST_COLUMNS = 2048
 """Independent columns of one feature party."""
@@ -35,14 +36,6 @@ def take(
     if not np.isfinite(array).all():
         raise BadMessage(f"{link.partner} sent {message.topic} with NaN or infinity in {name!r}")
     return array
-
-
-def whole(link: Link, message: Message, name: str, least: int, most: int) -> int:
-    """A whole number of the header. Raises BadMessage."""
-    value = message.header.get(name)
-    if type(value) is not int or not least <= value <= most:
-        raise BadMessage(f"{link.partner} sent {message.topic} without a proper {name!r}")
-    return value
 
 
 def positive(link: Link, message: Message, name: str) -> float:
@@ -72,20 +65,3 @@ def choice(link: Link, message: Message, name: str, choices: tuple[Any, ...]) ->
     if not any(type(value) is type(one) and value == one for one in choices):
         raise BadMessage(f"{link.partner} sent {message.topic} without a proper {name!r}")
     return value
-
-
-def same(link: Link, message: Message, agreed: dict[str, Any]) -> None:
-    """Check that the partner came with what we came with.
-
-    Raises:
-        JobError: it did not.
-    """
-    theirs = message.header.get("agreed")
-    if theirs == agreed:
-        return
-    known = theirs if isinstance(theirs, dict) else {}
-    names = [name for name, value in agreed.items() if known.get(name) != value]
-    raise JobError(
-        f"{link.partner} and {link.me} differ in {', '.join(names) or 'what they know of'}",
-        mend="Give all parties the same options and the same rows.",
-    )

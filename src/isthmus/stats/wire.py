@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from isthmus.errors import BadMessage, DataError, JobError
 from isthmus.link import Link, Message
+from isthmus.link.checks import whole
 from isthmus.session import PATIENCE
 
 MOST_ROWS = 2**31 - 1
@@ -35,7 +36,7 @@ def greet(link: Link, topic: str, rows: int, columns: int, same: Mapping[str, An
     """
     link.send(topic, header={"rows": rows, "columns": columns, "same": dict(same)})
     message = link.recv(topic, timeout=PATIENCE)
-    theirs = number(link, message, "rows", 1, MOST_ROWS)
+    theirs = whole(link, message, "rows", 1, MOST_ROWS)
     if theirs != rows:
         raise DataError(
             f"{link.partner} comes with {theirs} rows, {link.me} with {rows}",
@@ -51,19 +52,7 @@ def greet(link: Link, topic: str, rows: int, columns: int, same: Mapping[str, An
                 f"{link.me} has {value!r}",
                 mend="Give both sides the same options.",
             )
-    return number(link, message, "columns", 0, MOST_COLUMNS)
-
-
-def number(link: Link, message: Message, name: str, low: int, high: int) -> int:
-    """A whole number of the header, from `low` to `high`.
-
-    Raises:
-        BadMessage: it is missing, or is not such a number.
-    """
-    value = message.header.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise BadMessage(f"{link.partner} sent {message.topic} without a proper {name!r}")
-    return value
+    return whole(link, message, "columns", 0, MOST_COLUMNS)
 
 
 def shown_names(names: Sequence[str]) -> npt.NDArray[np.uint8]:

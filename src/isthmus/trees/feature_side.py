@@ -12,7 +12,7 @@ import polars as pl
 from isthmus.crypto.blocks import Words
 from isthmus.crypto.onehot import Holder, Layout, Round
 from isthmus.errors import BadMessage, DataError
-from isthmus.link import Message
+from isthmus.link import Message, checks
 from isthmus.session import Session
 from isthmus.trees import wire
 from isthmus.trees.binning import ColumnBins, fit_bins
@@ -31,7 +31,7 @@ def fit_as_feature(session: Session, table: pl.DataFrame, options: TreeOptions) 
     agreed = options.agreed() | {"rows": rows}
     link.send("trees.hello", header={"agreed": agreed})
     hello = wire.hear(link, "trees.hello")
-    wire.same(link, hello, agreed)
+    checks.same(link, hello, agreed)
     learnt = wire.take_bits(link, hello, "learnt", rows)
     if not learnt.any():
         raise BadMessage(f"{link.partner} learns from no row")
@@ -104,7 +104,7 @@ class _Side:
     def tree(self, message: Message) -> bool:
         """Take part in a tree, or hear that there is none any more."""
         if message.header.get("done") is True:
-            self._end = wire.whole(self._link, message, "cuts", 0, len(self._cuts))
+            self._end = checks.whole(self._link, message, "cuts", 0, len(self._cuts))
             return False
         used, chosen = self._begun(message)
         columns = tuple(np.flatnonzero(chosen).tolist())
@@ -125,7 +125,7 @@ class _Side:
     def _begun(self, message: Message) -> tuple[Bools, Bools]:
         """The rows and the columns of the tree."""
         most = self._options.trees * self._options.trees_a_round - 1
-        self._last = wire.whole(self._link, message, "tree", self._last + 1, most)
+        self._last = checks.whole(self._link, message, "tree", self._last + 1, most)
         rows, columns = len(self._learnt), len(self._all.values)
         used, chosen = wire.take(
             self._link,

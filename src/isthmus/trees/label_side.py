@@ -12,7 +12,7 @@ import polars as pl
 
 from isthmus.crypto.onehot import Layout
 from isthmus.errors import BadMessage, DataError, TrainError
-from isthmus.link import Link, Message
+from isthmus.link import Link, Message, checks
 from isthmus.session import Session
 from isthmus.trees import wire
 from isthmus.trees.binning import fit_bins
@@ -85,7 +85,7 @@ def _partners(
 ) -> list[PartnerColumns]:
     for link in session.links.values():
         hello = wire.hear(link, "trees.hello")
-        wire.same(link, hello, agreed)
+        checks.same(link, hello, agreed)
         wire.take(link, hello, {})
     partners = []
     for number, name in enumerate(session.feature_parties):

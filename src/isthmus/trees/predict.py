@@ -9,6 +9,7 @@ import numpy.typing as npt
 import polars as pl
 
 from isthmus.errors import DataError, JobError
+from isthmus.link import checks
 from isthmus.session import Session
 from isthmus.trees import wire
 from isthmus.trees.losses import loss_of
@@ -94,7 +95,7 @@ def _answer(session: Session, model: TreeModel, table: pl.DataFrame | None, path
     header = {"rows": table.height, "cuts": len(model.cuts), "paths": paths}
     session.hub.send("trees.predict", header=header)
     message = wire.hear(session.hub, "trees.pieces")
-    piece = wire.whole(session.hub, message, "rows", 1, _MOST_PIECE)
+    piece = checks.whole(session.hub, message, "rows", 1, _MOST_PIECE)
     for start in range(0, table.height, piece):
         sides = model.sides(table.slice(start, piece))
         if paths:
@@ -112,8 +113,8 @@ def _agreed_rows(
     for number, name in enumerate(model.parties[1:]):
         link = session.link(name)
         message = wire.hear(link, "trees.predict")
-        theirs = wire.whole(link, message, "rows", 0, _MOST_ROWS)
-        cuts = wire.whole(link, message, "cuts", 0, _MOST_ROWS)
+        theirs = checks.whole(link, message, "rows", 0, _MOST_ROWS)
+        cuts = checks.whole(link, message, "cuts", 0, _MOST_ROWS)
         if rows is not None and theirs != rows:
             raise DataError(f"{name} comes with {theirs} rows, others with {rows}")
         if cuts != _cuts(model, number + 1):

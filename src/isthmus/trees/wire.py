@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from isthmus.errors import BadMessage, JobError
+from isthmus.errors import BadMessage
 from isthmus.link import Link, Message
 from isthmus.session import PATIENCE
 
@@ -76,28 +76,3 @@ def packed(bits: Bools) -> npt.NDArray[np.uint8]:
 def packed_bytes(count: int) -> int:
     """Bytes that `packed` makes of so many bits."""
     return -(-count // 8)
-
-
-def whole(link: Link, message: Message, name: str, least: int, most: int) -> int:
-    """A whole number of the header. Raises BadMessage."""
-    value = message.header.get(name)
-    if type(value) is not int or not least <= value <= most:
-        raise BadMessage(f"{link.partner} sent {message.topic} without a proper {name!r}")
-    return value
-
-
-def same(link: Link, message: Message, agreed: dict[str, Any]) -> None:
-    """Check that the partner came with what we came with.
-
-    Raises:
-        JobError: it did not.
-    """
-    theirs = message.header.get("agreed")
-    if theirs == agreed:
-        return
-    known = theirs if isinstance(theirs, dict) else {}
-    names = [name for name, value in agreed.items() if known.get(name) != value]
-    raise JobError(
-        f"{link.partner} and {link.me} differ in {', '.join(names) or 'what they know of'}",
-        mend="Give all parties the same options and the same rows.",
-    )
