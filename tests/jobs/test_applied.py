@@ -150,3 +150,13 @@ def test_parts_of_two_trainings_do_not_go_together(workshop):
 def test_what_cannot_be_is_refused_in_the_file(workshop, override, said):
     with pytest.raises(JobError, match=said):
         workshop.job("predict.model=tiny-00000000", override)
+
+
+def test_predictions_of_other_tables_are_not_lost(workshop):
+    before = trained(workshop)
+    job = applied(workshop, before)
+    workshop.run(job)
+    with pytest.raises(JobError, match=r"tiny-\w+/bob holds predictions that were made before"):
+        check_applied(job, "bob", workshop.out)
+    check_applied(job, "bob", workshop.out, resume=True)
+    check_applied(applied_again(workshop, before, "name=march"), "bob", workshop.out)

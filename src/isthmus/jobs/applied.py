@@ -38,22 +38,31 @@ def keep_job(context: Context) -> None:
     write_text(context.folder.file(JOB), canonical_json(context.spec))
 
 
-def check_applied(job: Job, party: str, out: Path) -> None:
+def check_applied(job: Job, party: str, out: Path, *, resume: bool = False) -> None:
     """See that the earlier job's model is here and is of the same kind. None needed: nothing.
 
     Args:
         job: the job.
         party: this one.
         out: the folder of results.
+        resume: whether what an earlier run of this job left is to be kept.
 
     Raises:
-        JobError: there is none, it was not trained to the end, or it is of another kind.
+        JobError: there is none, it was not trained to the end, or it is of another kind; or there
+            are predictions here already, perhaps of other tables, which the hash does not tell.
     """
     name = job.spec.predict.model
     if name is None:
         return
     where, folder = job.where("predict", "model"), PartyFolder(out / name / party)
-    earlier = _job_of(folder, name, where)
+    earlier = PartyFolder(out / job.folder_name / party)
+    if not resume and earlier.step("predict").is_sealed:
+        raise JobError(
+            f"{earlier.path} holds predictions that were made before",
+            mend="Give these a name of their own, at every party, such as --set name=march; or "
+            "remove that folder.",
+        )
+    before = _job_of(folder, name, where)
     if folder.step("train").marker() is None or folder.step("encode").marker() is None:
         raise JobError(
             f"{where}: {folder.path} holds no finished training",
@@ -61,14 +70,14 @@ def check_applied(job: Job, party: str, out: Path) -> None:
         )
     now = agreed_part(job.spec)
     for section in _SAME:
-        if now.get(section) != earlier.get(section):
+        if now.get(section) != before.get(section):
             raise _differs(where, section, name)
-    before = earlier["parties"]
-    if list(before) != list(job.spec.order):
+    parties = before["parties"]
+    if list(parties) != list(job.spec.order):
         raise _differs(where, "parties", name)
     for one in job.spec.order:
         for field in _SAME_OF_PARTY:
-            if now["parties"][one].get(field) != before[one].get(field):
+            if now["parties"][one].get(field) != parties[one].get(field):
                 raise _differs(where, f"parties.{one}.{field}", name)
 
 

@@ -44,7 +44,7 @@ def run_here(
     set_threads(1)
 
     for party in job.spec.order:
-        check_applied(job, party, out)
+        check_applied(job, party, out, resume=resume)
 
     def program(session: Session) -> Path:
         return run_one(session, job, resume=resume, workers=workers)

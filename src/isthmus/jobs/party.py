@@ -68,7 +68,7 @@ def run_party(run: PartyRun) -> Path:
     identity = load_identity(run.identity, run.me)
     signer = signer_of(job, identity, run.identity)
     check_own_side(job, run.me)
-    check_applied(job, run.me, run.out)
+    check_applied(job, run.me, run.out, resume=run.resume)
     set_threads(run.threads)
     keep_freed_memory()
     folder = PartyFolder(run.out / job.folder_name / run.me)
