@@ -228,7 +228,8 @@ def test_gaps_in_a_later_table_are_told(logistic, column):
     tables, job, _ = logistic
     gap = pl.when(pl.col("id") == 7).then(None).otherwise(pl.col(column)).alias(column)
     tables.frames["alice"].with_columns(gap).write_csv(tables.folder / "gaps.csv")
-    later = tables.job(EXACT, f"predict.model={job.folder_name}", "parties.alice.table=gaps.csv")
+    changes = (f"predict.model={job.folder_name}", "parties.alice.table=gaps.csv", f"name={column}")
+    later = tables.job(EXACT, *changes)
     with pytest.raises((DataError, PartnerFailed), match=f"'{column}' is missing in 1 of 900"):
         tables.run(later)
 
