@@ -130,8 +130,9 @@ def test_a_feature_party_gets_no_label_and_no_score(logistic):
         assert not list(tables.at(job, "alice").rglob(f"{name}.*"))
 
 
-def test_resuming_skips_and_a_damaged_model_is_made_again(logistic):
-    tables, job, reports = logistic
+def test_resuming_skips_and_a_damaged_model_is_made_again(tables):
+    job = tables.job(EXACT, "name=again")
+    reports = tables.run(job)
     again = tables.run(job, resume=True)
     assert again["bob"]["metrics"]["federation"] == reports["bob"]["metrics"]["federation"]
     model = tables.at(job, "alice", "train", "model.json")
