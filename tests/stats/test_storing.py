@@ -198,7 +198,8 @@ def test_whatever_is_changed_is_read_or_refused_and_nothing_else(name, data):
     )  # fmt: skip
     # Any other error fails the test.
     with suppress(DataError):
-        KINDS[name].from_json(changed(name, *path, value))
+        found = KINDS[name].from_json(changed(name, *path, value))
+        assert KINDS[name].from_json(found.to_json()).to_json() == found.to_json()
 
 
 def test_a_file_that_cannot_be_written_is_one_clear_error(tmp_path: Path):

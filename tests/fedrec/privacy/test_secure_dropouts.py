@@ -26,7 +26,10 @@ from isthmus.fedrec.privacy.secure_wire import (
     Keys,
     Seat,
     Shares,
+    pack_answer,
+    pack_boxes,
     pack_survivors,
+    pack_words,
     unpack_answer,
     unpack_boxes,
     unpack_survivors,
@@ -351,18 +354,18 @@ def test_a_client_whose_seeds_could_not_be_rebuilt_sends_no_words():
 @given(st.binary(max_size=200), st.integers(3, 12))
 def test_whatever_is_sent_either_reads_or_is_refused(message, clients):
     terms = LOOSE.terms(clients)
-    for read in (
-        Keys.unpack,
-        lambda m: Shares.unpack(m, terms),
-        lambda m: Seat.unpack(m, LOOSE),
-        lambda m: unpack_boxes(m, terms),
-        lambda m: unpack_words(m, 4),
-        lambda m: unpack_survivors(m, terms),
-        lambda m: unpack_answer(m, terms),
+    for read, pack in (
+        (Keys.unpack, Keys.pack),
+        (lambda m: Shares.unpack(m, terms), Shares.pack),
+        (lambda m: Seat.unpack(m, LOOSE), Seat.pack),
+        (lambda m: unpack_boxes(m, terms), pack_boxes),
+        (lambda m: unpack_words(m, 4), pack_words),
+        (lambda m: unpack_survivors(m, terms), pack_survivors),
+        (lambda m: unpack_answer(m, terms), pack_answer),
     ):
         # A seat of fewer than three clients is refused with a JobError.
         with suppress(BadMessage, JobError):
-            read(message)
+            assert pack(read(message)) == message
 
 
 def test_bytes_up_are_those_that_went_up():
