@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isthmus.align import align, rsa_blind
-from isthmus.crypto import gmp
-from isthmus.crypto.rsa import BYTES, RsaRequester, RsaSigner
-from isthmus.errors import AlignError, BadMessage, JobError, LinkError
+from isthmus.crypto.rsa import BYTES, RsaSigner
+from isthmus.errors import AlignError, BadMessage, LinkError
 from isthmus.link import Transcript, create_identity, decode, memory_links, open_links, trust
 from isthmus.session import Session, run_parties
 
@@ -107,8 +106,7 @@ def test_only_the_announced_topics_and_sizes_cross_and_no_hash_of_an_id():
     assert topics["bob"] == Counter({**both, "align.blinded": 3, "align.common": 1})
     ids = [i.encode() for i in SHARED + ALICE + BOB]
     forbidden = [*ids, *(h(i).digest()[:16] for i in ids for h in (hashlib.sha256, hashlib.sha512))]
-    requester = RsaRequester(SIGNER.modulus, SIGNER.prove())
-    forbidden += [hashed.to_bytes(BYTES, "big")[:16] for hashed in _hashes(requester, ids)]
+    forbidden += [hashed.to_bytes(BYTES, "big")[:16] for hashed in _hashes(ids)]
     for message in one["alice"] + one["bob"]:
         assert not any(part in message for part in forbidden)
     asked, again = (rows_of(sent["bob"], "align.blinded", "numbers") for sent in (one, two))
@@ -119,10 +117,10 @@ def test_only_the_announced_topics_and_sizes_cross_and_no_hash_of_an_id():
     assert tags != later
 
 
-def _hashes(requester, ids):
+def _hashes(ids):
     from isthmus.crypto import rsa
 
-    return [int(value) for value in rsa._hashes(requester._gmp, SIGNER.modulus, ids)]
+    return [int(value) for value in rsa._hashes(SIGNER.modulus, ids)]
 
 
 @pytest.mark.parametrize("rows", ["common", "label"])
@@ -155,12 +153,6 @@ def test_over_tls(tmp_path, rows):
     ours = [None if i < 0 else (SHARED[::-1] + ALICE)[i] for i in found["alice"].rows]
     assert ours == [i if i in SHARED else None for i in samples]
     assert sorted(samples) == sorted(SHARED if rows == "common" else SHARED + BOB)
-
-
-def test_without_gmpy2_the_error_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(gmp, "find_gmpy2", lambda: None)
-    with pytest.raises(JobError, match="protocol rsa-blind needs the package gmpy2"):
-        run({"alice": ["x"], "bob": ["x"]})
 
 
 # Hostile partners.

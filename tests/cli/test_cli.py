@@ -281,14 +281,14 @@ def test_doctor_says_which_extras_are_here(tmp_path, monkeypatch):
         assert any(one.startswith(package) for one in project["optional-dependencies"][extra])
 
     def here(package):
-        if package == "gmpy2":
+        if package == "optuna":
             raise PackageNotFoundError(package)
         return version(package)
 
     monkeypatch.setattr(doctor, "version", here)
     shown = call("doctor", "--folder", tmp_path, "--out", tmp_path)
     assert shown.exit_code == 0, shown.output
-    assert "pip install 'isthmus[psi]' for alignment by rsa-blind" in shown.output
+    assert "pip install 'isthmus[tune]' for searches" in shown.output
     assert f"tenseal {version('tenseal')}" in shown.output
 
 

@@ -46,7 +46,6 @@ from isthmus.align.matching import chunks, in_common, length
 from isthmus.align.order import private_order
 from isthmus.align.protocol import Found, Pairs, Positions
 from isthmus.align.wire import take, tensors
-from isthmus.crypto.gmp import need_gmpy2
 from isthmus.crypto.rsa import (
     BYTES,
     PROOFS,
@@ -73,7 +72,6 @@ def intersect(
     session: Session, ids: Sequence[bytes], sizes: Mapping[str, int], workers: int | None
 ) -> Found:
     """Find what each pair has in common; see `IntersectionProtocol`."""
-    need_gmpy2("protocol rsa-blind")
     if session.is_label_party:
         return _as_hub(session, ids, sizes)
     # In threads: gmpy2 lets go of the interpreter's lock during a power.

@@ -21,7 +21,6 @@ EXAMPLES = examples("isthmus doctor", "isthmus doctor --listen 0.0.0.0:7600 --fo
 EXTRAS = {
     "vertical": ("tenseal", "bins, correlation, linear models"),
     "fedrec": ("numba", "federated recommenders"),
-    "psi": ("gmpy2", "alignment by rsa-blind"),
     "tune": ("optuna", "searches"),
     "retrieval": ("faiss-cpu", "approximate retrieval"),
     "tensorboard": ("tensorboard", "curves of a training"),

@@ -1,30 +1,39 @@
 """Points of Curve25519 in batches: hashing ids to the curve and multiplying by a secret.
 
-Ids go to the curve by Elligator 2 of libsodium, not by taking a hash as the u-coordinate as is
-often done: half of all u lie on the curve's twist, and multiplication keeps a point where it is, so
-that each masked point would give one bit of its id away. Multiplication is X25519 (RFC 7748) of the
-`cryptography` package. Between the two lies a change of coordinates.
+A point is its u-coordinate. An id goes to the curve by trying (Boneh, Lynn and Shacham, ASIACRYPT
+2001, section 3.3): hashes of it, one after the other, until one is the u of a point on the curve,
+which every second is, as GMP's Legendre symbol tells. To take the first hash as it is, as is often
+done, gives one bit of each id away: half of all u lie on the curve's twist, and multiplication
+keeps a point where it is. Multiplication is X25519 (RFC 7748) of the `cryptography` package.
+
+How often an id is tried is seen in how long it takes: nobody but the party that has the id waits
+for one alone, since points are sent in batches of thousands.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from nacl.bindings import crypto_core_ed25519_from_uniform
+from gmpy2 import jacobi, mpz
 
 Points = npt.NDArray[np.uint8]
 """uint8 `[n, 32]`, one u-coordinate a row, little-endian."""
 
 POINT_BYTES = 32
-P = 2**255 - 19
+_P = mpz(2**255 - 19)
 """The prime of the curve's field."""
-_TAG = b"isthmus.curve25519.elligator2.sha256.v2\x00"
-_SIGN = 1 << 255
+_A = 486662
+"""Of the curve v^2 = u^3 + A u^2 + u (RFC 7748, section 4.1)."""
+_TRIES = tuple(
+    hashlib.sha256(b"isthmus.curve25519.try.sha256.v3\x00" + bytes([i])) for i in range(256)
+)
+"""That none of them finds a point has a probability of 2^-256."""
+_U = (1 << 255) - 1
+"""The bits of a u-coordinate; X25519 does not look at the highest of its 32 bytes either."""
 
 
 class LowOrderPoint(ValueError):
@@ -37,24 +46,16 @@ def new_secret() -> bytes:
 
 
 def hash_to_points(ids: Sequence[bytes]) -> Points:
-    """The point of each id: SHA-256 with a tag of our own, taken to the curve by Elligator 2.
+    """The point of each id: as good as drawn evenly from the curve, never from its twist.
 
-    libsodium gives a point of the prime-order subgroup in Edwards form (y and a sign); its
-    u-coordinate in Montgomery form is (1 + y) / (1 - y) (RFC 7748, section 4.1). Every point is on
-    the curve, never on its twist.
+    What a point has of low order is gone after the first multiplication.
 
     Returns:
         uint8 `[n, 32]`.
     """
-    hashes = (hashlib.sha256(_TAG + value).digest() for value in ids)
-    edwards = (
-        int.from_bytes(crypto_core_ed25519_from_uniform(digest), "little") for digest in hashes
-    )
-    ys = [point & ~_SIGN for point in edwards]
-    points = (
-        (1 + y) * inverse % P for y, inverse in zip(ys, _inverses([1 - y for y in ys]), strict=True)
-    )
-    return _points(b"".join(point.to_bytes(POINT_BYTES, "little") for point in points))
+    points = _points(b"".join(map(_first_on_the_curve, ids))).copy()
+    points[:, -1] &= 0x7F
+    return points
 
 
 def multiply(secret: bytes, points: Points) -> Points:
@@ -83,18 +84,15 @@ def multiply(secret: bytes, points: Points) -> Points:
         raise LowOrderPoint("a point has low order") from error
 
 
-def _inverses(values: Sequence[int]) -> list[int]:
-    """1 / v modulo p of each value, with one inversion for all (Montgomery's trick)."""
-    if not values:
-        return []
-    products = list(accumulate(values, lambda a, b: a * b % P))
-    rest = pow(products[-1], -1, P)
-    inverses = [0] * len(values)
-    for i in range(len(values) - 1, 0, -1):
-        inverses[i] = rest * products[i - 1] % P
-        rest = rest * values[i] % P
-    inverses[0] = rest
-    return inverses
+def _first_on_the_curve(value: bytes) -> bytes:
+    for start in _TRIES:
+        hashed = start.copy()
+        hashed.update(value)
+        digest = hashed.digest()
+        u = mpz(int.from_bytes(digest, "little") & _U)
+        if jacobi((u * (u + _A) + 1) * u % _P, _P) == 1:
+            return digest
+    raise AssertionError("no hash of an id is on the curve")
 
 
 def _points(raw: bytes) -> Points:

@@ -3,7 +3,7 @@
 After Chaum (CRYPTO 1982), with a full-domain hash H (Bellare and Rogaway, EUROCRYPT 1996): the
 requester sends m = H(x) r^e, with r drawn at random; the signer answers m^d; the requester divides
 by r and has H(x)^d, which nobody but the signer can make. `RsaSigner` and `RsaRequester` are
-functions from arrays to arrays, by gmpy2 (the extra `psi`).
+functions from arrays to arrays, by gmpy2.
 
 H is MGF1 with SHA-512 (RFC 8017, B.2.1) over the modulus, a tag of our own and the id, 16 bytes
 longer than the modulus and reduced by it, so that it is uniform but for 2^-128.
@@ -31,14 +31,14 @@ from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256, sha512
 from itertools import accumulate
-from types import ModuleType
 from typing import Any
 
+import gmpy2
 import numpy as np
 import numpy.typing as npt
 from cryptography.hazmat.primitives.asymmetric import rsa
+from gmpy2 import mpz
 
-from isthmus.crypto.gmp import need_gmpy2
 from isthmus.errors import IsthmusError
 
 Bytes = npt.NDArray[np.uint8]
@@ -62,18 +62,12 @@ class BadNumber(ValueError):
 
 
 class RsaSigner:
-    """A fresh key, and what its holder does with it.
-
-    Raises:
-        JobError: gmpy2 is not installed.
-    """
+    """A fresh key, and what its holder does with it."""
 
     def __init__(self) -> None:
-        self._gmp = _gmpy()
         key = rsa.generate_private_key(EXPONENT, BITS).private_numbers()
-        mpz = self._gmp.mpz
-        self._n, self._p, self._q = mpz(key.public_numbers.n), mpz(key.p), mpz(key.q)
-        self._dp, self._dq, self._q_inverse = mpz(key.dmp1), mpz(key.dmq1), mpz(key.iqmp)
+        self._n, self._p, self._q = map(mpz, (key.public_numbers.n, key.p, key.q))
+        self._dp, self._dq, self._q_inverse = map(mpz, (key.dmp1, key.dmq1, key.iqmp))
         self.modulus: Bytes = _pack([self._n])[0]
         """uint8 `[384]`."""
 
@@ -90,23 +84,22 @@ class RsaSigner:
         Raises:
             BadNumber: one is 0, or not below the modulus.
         """
-        return _pack(self._roots(_unpack(self._gmp, blinded, self._n)))
+        return _pack(self._roots(_unpack(blinded, self._n)))
 
     def tags(self, ids: Sequence[bytes]) -> Bytes:
         """A hash of the signature of each id, uint8 `[n, 16]`."""
-        return _tags(self._roots(_hashes(self._gmp, self.modulus, ids)))
+        return _tags(self._roots(_hashes(self.modulus, ids)))
 
     def _roots(self, values: Sequence[Any]) -> list[Any]:
         # So that several threads can work at once; a power takes a millisecond.
-        with self._gmp.context(allow_release_gil=True):
+        with gmpy2.context(allow_release_gil=True):
             return [self._root(value) for value in values]
 
     def _root(self, value: Any) -> Any:
-        power = self._gmp.powmod_sec
-        at_q = power(value % self._q, self._dq, self._q)
-        at_p = power(value % self._p, self._dp, self._p)
+        at_q = gmpy2.powmod_sec(value % self._q, self._dq, self._q)
+        at_p = gmpy2.powmod_sec(value % self._p, self._dp, self._p)
         root = at_q + (at_p - at_q) * self._q_inverse % self._p * self._q
-        if self._gmp.powmod(root, EXPONENT, self._n) != value:
+        if gmpy2.powmod(root, EXPONENT, self._n) != value:
             raise IsthmusError("an RSA signature came out wrong: is this machine's memory sound?")
         return root
 
@@ -128,19 +121,17 @@ class RsaRequester:
 
     Raises:
         BadKey: the modulus is of another size, even, has a small factor, or is not proved.
-        JobError: gmpy2 is not installed.
     """
 
     def __init__(self, modulus: Bytes, proof: Bytes) -> None:
-        self._gmp = _gmpy()
         self._modulus = modulus
-        self._n = self._gmp.mpz(int.from_bytes(modulus.tobytes(), "big"))
-        _check_size(self._gmp, self._n)
+        self._n = mpz(int.from_bytes(modulus.tobytes(), "big"))
+        _check_size(self._n)
         try:
-            roots = _unpack(self._gmp, proof, self._n)
+            roots = _unpack(proof, self._n)
         except BadNumber as error:
             raise BadKey("the proof of the RSA key is out of range") from error
-        raised = self._gmp.powmod_base_list(roots, EXPONENT, self._n)
+        raised = gmpy2.powmod_base_list(roots, EXPONENT, self._n)
         if raised != _challenges(modulus):
             raise BadKey("the RSA key is not proved to be a permutation")
 
@@ -150,12 +141,12 @@ class RsaRequester:
         Raises:
             BadKey: a hash, or a random number, shares a factor with the modulus.
         """
-        mpz, n = self._gmp.mpz, self._n
-        hashes = _hashes(self._gmp, self._modulus, ids)
-        if self._gmp.gcd(list(accumulate(hashes, lambda a, b: a * b % n))[-1], n) != 1:
+        n = self._n
+        hashes = _hashes(self._modulus, ids)
+        if gmpy2.gcd(list(accumulate(hashes, lambda a, b: a * b % n))[-1], n) != 1:
             raise BadKey("the RSA key has a factor that nobody honest takes")
         factors = [mpz(1 + secrets.randbelow(int(n) - 1)) for _ in ids]
-        raised = self._gmp.powmod_base_list(factors, EXPONENT, n)
+        raised = gmpy2.powmod_base_list(factors, EXPONENT, n)
         asked = [a * b % n for a, b in zip(hashes, raised, strict=True)]
         return _pack(asked), Blinding(asked, self._inverses(factors))
 
@@ -169,8 +160,8 @@ class RsaRequester:
         Raises:
             BadNumber: an answer is not the signature of what was asked.
         """
-        answers = _unpack(self._gmp, signed, self._n)
-        raised = self._gmp.powmod_base_list(answers, EXPONENT, self._n)
+        answers = _unpack(signed, self._n)
+        raised = gmpy2.powmod_base_list(answers, EXPONENT, self._n)
         if raised != list(blinding.asked):
             raise BadNumber("an answer is not the signature asked for")
         return _tags([a * b % self._n for a, b in zip(answers, blinding.inverses, strict=True)])
@@ -180,7 +171,7 @@ class RsaRequester:
         n = self._n
         products = list(accumulate(factors, lambda a, b: a * b % n))
         try:
-            rest = self._gmp.invert(products[-1], n)
+            rest = gmpy2.invert(products[-1], n)
         except ZeroDivisionError as error:
             raise BadKey("the RSA key has a factor that nobody honest takes") from error
         inverses = []
@@ -190,20 +181,16 @@ class RsaRequester:
         return [rest, *reversed(inverses)]
 
 
-def _gmpy() -> ModuleType:
-    return need_gmpy2("RSA by blind signatures")
-
-
-def _hashes(gmpy: ModuleType, modulus: Bytes, ids: Sequence[bytes]) -> list[Any]:
+def _hashes(modulus: Bytes, ids: Sequence[bytes]) -> list[Any]:
     prefix = _ID + modulus.tobytes()
     n = int.from_bytes(modulus.tobytes(), "big")
-    return [gmpy.mpz(_expand(prefix + value) % n) for value in ids]
+    return [mpz(_expand(prefix + value) % n) for value in ids]
 
 
 def _challenges(modulus: Bytes) -> list[Any]:
     """The numbers whose roots prove a key."""
     prefix, n = _ROOT + modulus.tobytes(), int.from_bytes(modulus.tobytes(), "big")
-    return [_gmpy().mpz(_expand(prefix + bytes([i])) % n) for i in range(PROOFS)]
+    return [mpz(_expand(prefix + bytes([i])) % n) for i in range(PROOFS)]
 
 
 def _expand(seed: bytes) -> int:
@@ -213,17 +200,17 @@ def _expand(seed: bytes) -> int:
     return int.from_bytes(b"".join(blocks)[:size], "big")
 
 
-def _check_size(gmpy: ModuleType, n: Any) -> None:
+def _check_size(n: Any) -> None:
     if n.bit_length() != BITS:
         raise BadKey(f"the RSA key has {n.bit_length()} bits, agreed was {BITS}")
-    if gmpy.gcd(n, _small_primes()) != 1:
+    if gmpy2.gcd(n, _small_primes()) != 1:
         raise BadKey("the RSA key has a small factor")
 
 
 @cache
 def _small_primes() -> Any:
     """The product of all primes below 2^20."""
-    return _gmpy().primorial(_LEAST_FACTOR)
+    return gmpy2.primorial(_LEAST_FACTOR)
 
 
 def _tags(signatures: Sequence[Any]) -> Bytes:
@@ -239,9 +226,9 @@ def _pack(values: Sequence[Any]) -> Bytes:
     return np.frombuffer(raw, dtype=np.uint8).reshape(-1, BYTES)
 
 
-def _unpack(gmpy: ModuleType, rows: Bytes, n: Any) -> list[Any]:
+def _unpack(rows: Bytes, n: Any) -> list[Any]:
     """Raises BadNumber where one is 0 or not below n."""
-    values = [gmpy.mpz(int.from_bytes(row.tobytes(), "big")) for row in rows]
+    values = [mpz(int.from_bytes(row.tobytes(), "big")) for row in rows]
     if not all(0 < value < n for value in values):
         raise BadNumber("a number is out of range")
     return values

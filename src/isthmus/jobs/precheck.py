@@ -9,7 +9,6 @@ import numpy as np
 
 from isthmus.align.keys import check_keys
 from isthmus.align.normalise import normalised
-from isthmus.crypto.gmp import need_gmpy2
 from isthmus.data import FeatureSpec, fit_encoder, read_table
 from isthmus.data.label_columns import read_labels, read_weights
 from isthmus.data.schema import source_columns, text_columns
@@ -65,8 +64,6 @@ def check_own_side(job: Job, party: str) -> None:
 def check_settings(job: Job) -> None:
     """See that the device and the packages that the job asks for are here. Raises JobError."""
     _check_device(job)
-    if job.spec.align.protocol == "rsa-blind":
-        need_gmpy2(f"{job.where('align', 'protocol')}: rsa-blind")
     check_choices(job)
     if job.spec.train.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise JobError(
