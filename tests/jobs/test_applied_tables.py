@@ -3,6 +3,8 @@
 import polars as pl
 import pytest
 
+from isthmus.errors import SchemaError
+from isthmus.jobs.applied import check_applied
 from isthmus.jobs.artefacts import PartyFolder
 
 BASE = """\
@@ -56,3 +58,54 @@ def test_some_of_the_rows_get_the_scores_that_they_had(workshop, section):
     theirs = table(workshop, job, "alice").join(found, on="ID", suffix="_bob")
     assert (theirs["probability"] == theirs["probability_bob"]).all()
     assert not PartyFolder(workshop.results(job, "bob")).step("train").is_sealed
+
+
+GUESSED = """\
+isthmus: 1
+name: guessed
+seed: 3
+parties:
+  alice: {table: alice/people.csv}
+  bob: {table: bob/events.csv, features: {Price: numeric, ItemID: categorical}}
+label: {party: bob, expression: "Clicked == 1"}
+align: {key: ID}
+evaluate: {resamples: 50, alone: false}
+trees: {trees: 2, depth: 2}
+"""
+
+
+@pytest.mark.parametrize(
+    ("party", "spoil", "said"),
+    [
+        ("alice", {"Age": None}, r"alice/people\.csv has no column 'Age', from which guessed-"),
+        (
+            "alice",
+            {"Income": pl.lit("a lot")},
+            r"people\.csv: numeric column 'Income' holds text .* has learnt from numbers there",
+        ),
+        ("bob", {"ItemID": None}, r"bob/events\.csv has no column 'ItemID'"),
+    ],
+    ids=["missing", "text", "label party"],
+)
+def test_a_table_that_lacks_what_the_model_needs_is_told_before_anybody_is_met(
+    workshop, party, spoil, said
+):
+    number = pl.int_range(pl.len()) % 17
+    workshop.spoil("bob", lambda rows: rows.with_columns(Price=number + pl.col("Clicked")))
+    workshop.text = GUESSED
+    before = workshop.job()
+    workshop.run(before)
+    for name, value in spoil.items():
+        workshop.spoil(
+            party,
+            lambda rows, name=name, value=value: (
+                rows.drop(name) if value is None else rows.with_columns(value.alias(name))
+            ),
+        )
+    job = workshop.job(f"predict.model={before.folder_name}", "name=later")
+    with pytest.raises(SchemaError, match=said) as caught:
+        check_applied(job, party, workshop.out)
+    assert caught.value.mend
+    other = "bob" if party == "alice" else "alice"
+    check_applied(job, other, workshop.out)
+    assert not workshop.results(job, party).exists()

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from isthmus.data import FeatureSpec
-from isthmus.data.schema import parse_features
-from isthmus.errors import BadMessage, JobError, StorageError
+from isthmus.data.columns import as_text, check_numbers
+from isthmus.data.schema import parse_features, source_columns, text_columns
+from isthmus.errors import BadMessage, JobError, SchemaError, StorageError
 from isthmus.files import write_text
 from isthmus.jobs.artefacts import PartyFolder
 from isthmus.jobs.context import Context
 from isthmus.jobs.job import Job, agreed_part, canonical_json
+from isthmus.jobs.tables import read_columns
 from isthmus.session import PATIENCE
 
 JOB = "job.json"
@@ -31,6 +33,7 @@ COLUMNS = "columns.json"
 
 _SAME = ("label", "train", "bin", "linear", "trees", "scorecard")
 _SAME_OF_PARTY = ("features", "clean")
+_KINDS = {"numeric": "numbers", "categorical": "categories"}
 
 
 def keep_job(context: Context) -> None:
@@ -50,6 +53,8 @@ def check_applied(job: Job, party: str, out: Path, *, resume: bool = False) -> N
     Raises:
         JobError: there is none, it was not trained to the end, or it is of another kind; or there
             are predictions here already, perhaps of other tables, which the hash does not tell.
+        DataError, SchemaError: the table lacks a column that the model learnt from, or has text
+            where it had numbers.
     """
     name = job.spec.predict.model
     if name is None:
@@ -79,6 +84,33 @@ def check_applied(job: Job, party: str, out: Path, *, resume: bool = False) -> N
         for field in _SAME_OF_PARTY:
             if now["parties"][one].get(field) != parties[one].get(field):
                 raise _differs(where, f"parties.{one}.{field}", name)
+    _check_columns(job, party, features_in(folder.step("encode").file(COLUMNS)))
+
+
+def _check_columns(job: Job, party: str, columns: Mapping[str, FeatureSpec]) -> None:
+    """See that the table has the columns that the model learnt from, in the kinds that it did."""
+    source, model = str(job.table_of(party)), job.spec.predict.model
+    try:
+        needed = source_columns(columns)
+        frame = read_columns(job, party, needed, text=text_columns(columns)) if needed else None
+    except SchemaError as error:
+        raise SchemaError(
+            f"{error.message}, from which {model} has learnt",
+            mend=f"{error.mend} A column that is called otherwise now must get its old name.",
+        ) from error
+    if frame is None:
+        return
+    for name, feature in columns.items():
+        try:
+            if feature.kind == "numeric":
+                check_numbers(frame[name], source)
+            elif feature.kind == "categorical":
+                as_text(frame[name].clear(), source)
+        except SchemaError as error:
+            raise SchemaError(
+                f"{error.message}; {model} has learnt from {_KINDS[feature.kind]} there",
+                mend="Mend these rows, leave them empty, or bring the column as it was.",
+            ) from error
 
 
 def check_same_training(context: Context) -> None:
@@ -114,7 +146,11 @@ def columns_json(features: Mapping[str, FeatureSpec]) -> dict[str, Any]:
 
 def trained_features(context: Context) -> dict[str, FeatureSpec]:
     """The columns that the encoder was fitted on, as they were then. Raises StorageError."""
-    path = context.trained("encode").file(COLUMNS)
+    return features_in(context.trained("encode").file(COLUMNS))
+
+
+def features_in(path: Path) -> dict[str, FeatureSpec]:
+    """What `columns_json` gave, from its file. Raises StorageError."""
     try:
         return parse_features(json.loads(path.read_bytes()), source=str(path))
     except (OSError, ValueError) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -40,6 +40,7 @@ from isthmus.jobs.report import (
     SignalWeights,
     TargetFigures,
     TrainingFacts,
+    UnseenFacts,
     Uplift,
     cautions,
     traffic_of,
@@ -57,6 +58,7 @@ from isthmus.jobs.steps.retrieve import FIGURES, ITEMS, LISTS
 from isthmus.jobs.steps.train import RESULT
 from isthmus.jobs.targets import load_targets
 from isthmus.jobs.times import load_times
+from isthmus.jobs.unseen import load_unseen, warnings_of
 
 BEFORE = {"start": "start and checks", "meeting": "waiting for partners to come"}
 """What comes before the steps, by its name in the file of times and in the report."""
@@ -126,7 +128,11 @@ def build_report(
         seconds=seconds,
         artefacts=_artefacts(folder),
         notes=_notes(job, party, measured),
-        warnings=(*alignment.warnings, *cautions(shown.metrics)),
+        warnings=(
+            *alignment.warnings,
+            *warnings_of(load_unseen(folder.step("encode"))),
+            *cautions(shown.metrics),
+        ),
     )
 
 
@@ -226,7 +232,7 @@ def _data(job: Job, party: str, folder: PartyFolder, alignment: Alignment) -> Da
     features = encode.load(inputs) if job.spec.learns == "network" else None
     return DataFacts(
         rows_read=alignment.summary.rows,
-        features=tuple(_table_columns(job, party) if features is None else _features(features)),
+        features=tuple(_table_columns(folder) if features is None else _features(features)),
         training_samples=len(split.train),
         validation_samples=len(split.valid),
         test_samples=len(split.test),
@@ -236,11 +242,12 @@ def _data(job: Job, party: str, folder: PartyFolder, alignment: Alignment) -> Da
             if features is None
             else sequence_facts(features, job.spec.parties[party].features or {})
         ),
+        unseen=tuple(UnseenFacts(**asdict(one)) for one in load_unseen(folder.step("encode"))),
     )
 
 
-def _table_columns(job: Job, party: str) -> Iterator[FeatureFacts]:
-    for name, feature in tabular.columns_of(job, party).items():
+def _table_columns(folder: PartyFolder) -> Iterator[FeatureFacts]:
+    for name, feature in tabular.columns_used(folder).items():
         yield FeatureFacts(name=name, kind=feature.kind, table_rows=0)
 
 

@@ -18,7 +18,7 @@ from isthmus.data.columns import as_numbers, as_text, check_numbers, column_of
 from isthmus.data.tables import write_table
 from isthmus.errors import DataError, JobError, StorageError
 from isthmus.files import write_json
-from isthmus.jobs.applied import COLUMNS, columns_json, trained_features
+from isthmus.jobs.applied import COLUMNS, columns_json, features_in, trained_features
 from isthmus.jobs.artefacts import PartyFolder
 from isthmus.jobs.cleaning import CLEANING, check_cleaning, cleaned, kept, names_dropped
 from isthmus.jobs.context import Context
@@ -106,6 +106,11 @@ def load_from(folder: PartyFolder) -> pl.DataFrame:
         raise StorageError(
             f"{path} cannot be read", mend="Run the job again without --resume."
         ) from error
+
+
+def columns_used(folder: PartyFolder) -> dict[str, FeatureSpec]:
+    """The columns that `write` took, whatever their table has now. Raises StorageError."""
+    return features_in(folder.step("encode").file(COLUMNS))
 
 
 def read_cleaned(context: Context) -> pl.DataFrame:

@@ -23,6 +23,7 @@ from isthmus.jobs.report.model import (
     Report,
     SignalWeights,
     TrainingFacts,
+    UnseenFacts,
     Versions,
 )
 from isthmus.jobs.report.page import render_html
@@ -81,6 +82,7 @@ __all__ = [
     "TopicTraffic",
     "Traffic",
     "TrainingFacts",
+    "UnseenFacts",
     "Uplift",
     "Versions",
     "cautions",

@@ -116,6 +116,24 @@ class FeatureFacts(Part):
     """Rows it takes in the embedding table: its vocabulary, unknown and missing included."""
 
 
+class UnseenFacts(Part):
+    """What of a column of this party the training had not, in the rows that are predicted."""
+
+    column: str
+    rows: NonNegativeInt
+    """Predicted rows that this party has."""
+    unknown: NonNegativeInt = 0
+    """Values that no training sample had."""
+    unknown_as: str = ""
+    """What the model takes them for."""
+    gaps: NonNegativeInt = 0
+    """Missing values, where no training sample lacked one."""
+    gaps_as: str = ""
+    """What the model takes them for."""
+    beyond: NonNegativeInt = 0
+    """Numbers below the least or above the greatest one of the training samples."""
+
+
 class DataFacts(Part):
     """This party's table and how the samples were cut."""
 
@@ -128,6 +146,8 @@ class DataFacts(Part):
     """Share of positive labels among all samples; only the label party knows it."""
     sequences: tuple[SequenceFacts, ...] = ()
     """What samples have of each sequence among the features."""
+    unseen: tuple[UnseenFacts, ...] = ()
+    """Where an earlier model is applied: columns with values that its training had not."""
 
 
 class AlignmentFacts(Part):

@@ -7,7 +7,8 @@ share a row (`rows`, int64 [samples]: the encoded row of each), and where labels
 `labels.safetensors` (`labels`, float32 [samples] or [samples, columns]) and, where there is more
 than one binary label, `targets.json` (what the columns are). Of a two-tower job also `catalogue/`,
 the items that are in no sample. Of a job about tables `table.parquet` (`isthmus.jobs.tabular`)
-and `cleaning.json`; encoder and features only where a network is trained.
+and `cleaning.json`; encoder and features only where a network is trained. Where an earlier job's
+model is applied `unseen.json`, what of its values the training had not.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ from isthmus.jobs.samples import (
 from isthmus.jobs.steps import align
 from isthmus.jobs.tables import features_of, read_columns
 from isthmus.jobs.targets import TARGETS, load_targets, save_targets
+from isthmus.jobs.unseen import keep_unseen, unseen_in_features, unseen_in_table
 
 SPLIT = "split.npy"
 ENCODER = "encoder.json"
@@ -95,12 +97,16 @@ def _apply(context: Context, rows: Rows) -> None:
     folder, trained = context.step("encode"), context.trained("encode")
     if trained.file(TARGETS).exists():
         write_bytes(folder.file(TARGETS), trained.file(TARGETS).read_bytes())
+    train = load_split(trained.path, open_array(trained.file(SPLIT), np.uint8).size).train
     if context.spec.is_tabular:
         tabular.write(context, rows)
+        found = unseen_in_table(context, train, rows >= 0)
     if context.spec.learns == "network":
         features = trained_features(context)
         frame = _with_a_row_of_nothing(_read(context, features), rows)
         _write_features(context, Encoder.load(trained.file(ENCODER)), frame, rows)
+        found = unseen_in_features(load(trained.path), train, load(folder.path), rows >= 0)
+    keep_unseen(context, found)
 
 
 def load(folder: Path) -> Features:

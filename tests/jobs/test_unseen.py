@@ -1,0 +1,110 @@
+"""Values of a prediction job that the training had not: their owner is warned, nobody else."""
+
+import json
+
+import polars as pl
+import pytest
+from tests.jobs.tables import made_up
+
+from isthmus.jobs.artefacts import PartyFolder
+from isthmus.jobs.local import run_here
+
+CARD = "bin: {bins: 4, tell: woe, transform: true}\nlinear: {l2: 0.001}\nscorecard: {}\n"
+LINEAR = "linear: {l2: 0.001}\n"
+TREES = "trees: {trees: 3, depth: 3}\n"
+NETWORK = "train: {model: {dim: 4, bottom: [8], top: [8]}, epochs: 1}\n"
+ALONE = "evaluate.alone=false"
+
+
+class Said:
+    """What the parties say on the screen."""
+
+    def __init__(self):
+        self.lines = []
+
+    def say(self, text):
+        self.lines.append(text)
+
+    def task(self, name, total=None):
+        from isthmus.session import SilentProgress
+
+        return SilentProgress().task(name, total)
+
+
+def applied(tables, text, change):
+    """Train, change the tables, predict: reports, logs, what the screen says, and alice's page."""
+    before = tables.job(text, ALONE)
+    run_here(before, tables.folder / "runs")
+    change(tables)
+    job = tables.job(text, ALONE, f"predict.model={before.folder_name}", "name=later")
+    said = Said()
+    run_here(job, tables.folder / "runs", progress=said)
+    reports, logs = {}, {}
+    for party in job.spec.order:
+        folder = PartyFolder(tables.folder / "runs" / job.folder_name / party)
+        reports[party] = json.loads(folder.file("report.json").read_text())
+        logs[party] = folder.file("log.jsonl").read_text()
+    page = tables.at(job, "alice", "report.html").read_text()
+    return reports, logs, said.lines, page
+
+
+def new_towns(tables):
+    """Twelve rows of alice with a town that she never had, one without a0, one beyond all."""
+    place = pl.int_range(pl.len())
+    tables.spoil(
+        "alice",
+        town=pl.when(place < 12).then(pl.lit("moon")).otherwise("town"),
+        a0=pl.when(place == 20).then(1e6).otherwise("a0"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "taken"),
+    [
+        (CARD, "0 points"),
+        (CARD.replace("scorecard: {}\n", ""), "WOE 0"),
+        (LINEAR, "the rare levels"),
+        (TREES, "the rare categories"),
+        (NETWORK, "an unknown value"),
+    ],
+    ids=["card", "woe", "linear", "trees", "network"],
+)
+def test_the_owner_alone_is_warned_of_values_that_were_not_seen(tmp_path, text, taken):
+    tables = made_up(tmp_path)
+    reports, logs, said, page = applied(tables, text, new_towns)
+    warning = f"12 of 900 values of 'town' were not seen in training: they count as {taken}"
+    assert f"warning: {warning}" in said
+    assert warning in reports["alice"]["warnings"]
+    assert warning in logs["alice"]
+    (town, *others) = sorted(reports["alice"]["data"]["unseen"], key=lambda one: -one["unknown"])
+    assert (town["column"], town["unknown"], town["unknown_as"]) == ("town", 12, taken)
+    if text != NETWORK:
+        assert {"column": "a0", "beyond": 1}.items() <= others[0].items()
+    assert "Values of alice that the training had not" in page
+    assert "moon" not in page + logs["alice"]
+    assert not any(one["unknown"] or one["gaps"] for one in reports["bob"]["data"]["unseen"])
+    assert "town" not in json.dumps(reports["bob"])
+    assert "encode.unseen" not in logs["bob"]
+
+
+@pytest.mark.parametrize(
+    ("text", "taken"),
+    [(CARD, "0 points"), (TREES, "the bin with the most training rows")],
+    ids=["card", "trees"],
+)
+def test_gaps_where_there_were_none_are_told(tmp_path, text, taken):
+    def gaps(tables):
+        tables.spoil("alice", a0=pl.when(pl.int_range(pl.len()) < 30).then(None).otherwise("a0"))
+
+    reports, _, said, _ = applied(made_up(tmp_path), text, gaps)
+    warning = (
+        f"'a0' is missing in 30 of 900 rows, and was in no row in training: they count as {taken}"
+    )
+    assert f"warning: {warning}" in said
+    assert reports["bob"]["warnings"] == []
+
+
+def test_the_same_rows_are_no_news(tmp_path):
+    reports, _, said, _ = applied(made_up(tmp_path), CARD, lambda tables: None)
+    assert not [line for line in said if "warning" in line]
+    assert not any(one["unknown"] or one["gaps"] for one in reports["alice"]["data"]["unseen"])
