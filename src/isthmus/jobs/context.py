@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from isthmus.jobs.artefacts import PartyFolder, StepFolder
 from isthmus.jobs.job import Job
 from isthmus.jobs.log import Log, silent_log
 from isthmus.jobs.spec import JobSpec
+from isthmus.link import Link
 from isthmus.session import Session
 from isthmus.split.aggregation import Signer
 from isthmus.split.options import EpochRecord
@@ -29,6 +30,8 @@ class Context:
     """Processes for hashing ids; None lets the method choose."""
     signer: Signer | None = None
     """Under a secure sum, at a feature party: proves whose mask keys the parties use."""
+    arbiter: Link | None = None
+    """At the label party of a job with an arbiter: the link to it, which `session` leaves out."""
     judge: Callable[[EpochRecord], str] | None = None
     """At the label party: looks at each epoch of the training and gives a reason to stop, or ""."""
 
@@ -41,6 +44,15 @@ class Context:
     def me(self) -> str:
         """This party's name."""
         return self.session.me
+
+    @property
+    def links(self) -> Mapping[str, Link]:
+        """To all partners, the arbiter too."""
+        links = self.session.links
+        name = self.spec.arbiter
+        if self.arbiter is None or name is None:
+            return links
+        return {**links, name: self.arbiter}
 
     @property
     def is_label_party(self) -> bool:

@@ -80,11 +80,11 @@ def launch(what: Launch, on_event: OnEvent) -> dict[str, Outcome]:
     """
     with tempfile.TemporaryDirectory(prefix="isthmus-") as temporary:
         spec = what.job.spec
-        identities = throw_away_identities(Path(temporary), spec.order, seed=spec.seed)
+        identities = throw_away_identities(Path(temporary), spec.everyone, seed=spec.seed)
         port = free_port()
         children: dict[str, subprocess.Popen[str]] = {}
         try:
-            for party in spec.order:
+            for party in spec.everyone:
                 children[party] = _start(what, party, identities[party], port)
             return _attend(children, on_event)
         except BaseException:
@@ -129,7 +129,7 @@ def party_command(what: Launch, party: str, identity: Path, port: int) -> list[s
     end = ["--listen", address] if party == spec.label.party else ["--dial", address]
     command = [sys.executable, "-m", "isthmus", "party", str(what.job.path), "--as", party]
     command += ["--identity", str(identity), *end, "--out", str(what.out), "--events"]
-    command += ["--threads", str(threads_each(len(spec.order))), "--reconnect", str(RECONNECT)]
+    command += ["--threads", str(threads_each(len(spec.everyone))), "--reconnect", str(RECONNECT)]
     command += ["--resume"] if what.resume else []
     command += ["--debug"] if what.debug else []
     for override in what.overrides:
@@ -148,7 +148,7 @@ def available_cores() -> int:
 
 
 def _start(what: Launch, party: str, identity: Path, port: int) -> subprocess.Popen[str]:
-    threads = str(threads_each(len(what.job.spec.order)))
+    threads = str(threads_each(len(what.job.spec.everyone)))
     return subprocess.Popen(
         party_command(what, party, identity, port),
         stdin=subprocess.DEVNULL,

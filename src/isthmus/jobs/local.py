@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from isthmus.jobs.applied import check_applied
+from isthmus.jobs.arbiter import apart
 from isthmus.jobs.artefacts import PartyFolder
 from isthmus.jobs.context import Context
 from isthmus.jobs.job import Job
 from isthmus.jobs.log import open_log
 from isthmus.jobs.outcome import write_party_report
-from isthmus.jobs.party import set_threads
+from isthmus.jobs.party import set_threads, take_part
 from isthmus.jobs.rehearsal import rehearsal_secrets
-from isthmus.jobs.runner import run_steps
 from isthmus.jobs.times import Times
 from isthmus.session import Progress, Session, run_parties
 
@@ -50,12 +50,12 @@ def run_here(
         return run_one(session, job, resume=resume, workers=workers)
 
     return run_parties(
-        dict.fromkeys(job.spec.order, program),
+        dict.fromkeys(job.spec.everyone, program),
         label_party=job.spec.label.party,
         seed=job.spec.seed,
         folder=out / job.folder_name,
         progress=progress,
-        secrets=rehearsal_secrets(job.spec.seed, job.spec.order),
+        secrets=rehearsal_secrets(job.spec.seed, job.spec.everyone),
     )
 
 
@@ -73,7 +73,10 @@ def run_one(session: Session, job: Job, *, resume: bool = False, workers: int | 
     folder = PartyFolder(session.folder)
     folder.create()
     with open_log(folder.file("log.jsonl"), job=job.short_hash, party=session.me) as log:
-        context = Context(job=job, session=session, folder=folder, log=log, workers=workers)
+        own, arbiter = apart(session, job.spec)
+        context = Context(
+            job=job, session=own, folder=folder, log=log, workers=workers, arbiter=arbiter
+        )
         times = Times(context.clock)
-        times.save(folder, earlier=run_steps(context, resume=resume))
+        times.save(folder, earlier=take_part(context, resume=resume))
         return write_party_report(job, session.me, folder)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,27 +14,25 @@ from safetensors.numpy import load_file
 from isthmus.align import Alignment
 from isthmus.data import Features, Split
 from isthmus.errors import StorageError
-from isthmus.jobs import tabular, traffic
-from isthmus.jobs.artefacts import PartyFolder, StepFolder
+from isthmus.jobs import tabular
+from isthmus.jobs.artefacts import PartyFolder
 from isthmus.jobs.job import Job
 from isthmus.jobs.measured import Measured
-from isthmus.jobs.outcome_looks import LOOKED, looks_of
-from isthmus.jobs.outcome_tabular import ARTEFACTS, fitted_facts
+from isthmus.jobs.outcome_arbiter import build_arbiter_report
+from isthmus.jobs.outcome_looks import looks_of
+from isthmus.jobs.outcome_run import artefacts, crossed, job_facts, times_of, utc_now
+from isthmus.jobs.outcome_tabular import fitted_facts
 from isthmus.jobs.report import (
     AlignmentFacts,
-    Artefact,
     Curves,
     DataFacts,
     EpochFacts,
     FeatureFacts,
     GuardFacts,
-    JobFacts,
     LorenzCurves,
     Metrics,
     ModelFacts,
     ModelPart,
-    Party,
-    Phase,
     Report,
     RetrievalFacts,
     SignalWeights,
@@ -44,24 +42,18 @@ from isthmus.jobs.report import (
     Uplift,
     cautions,
     traffic_of,
-    versions_here,
     write_report,
 )
 from isthmus.jobs.retrieval.figures import recall_curves
-from isthmus.jobs.runner import POOLED, TRAFFIC
+from isthmus.jobs.runner import POOLED
 from isthmus.jobs.sequence_facts import sequence_facts
 from isthmus.jobs.spec import JobSpec
-from isthmus.jobs.steps import STEPS, encode
+from isthmus.jobs.steps import encode
 from isthmus.jobs.steps.evaluate import SCORES, SHARED, TOWERS, SharedFigures, TowerFigures
-from isthmus.jobs.steps.predict import PREDICTIONS
-from isthmus.jobs.steps.retrieve import FIGURES, ITEMS, LISTS
+from isthmus.jobs.steps.retrieve import FIGURES
 from isthmus.jobs.steps.train import RESULT
 from isthmus.jobs.targets import load_targets
-from isthmus.jobs.times import load_times
 from isthmus.jobs.unseen import load_unseen, warnings_of
-
-BEFORE = {"start": "start and checks", "meeting": "waiting for partners to come"}
-"""What comes before the steps, by its name in the file of times and in the report."""
 
 _SETTINGS = {
     *("embedding_learning_rate", "weight_decay", "embedding_decay", "decay", "warmup_steps"),
@@ -76,7 +68,8 @@ def write_party_report(job: Job, party: str, folder: PartyFolder) -> Path:
     Raises:
         StorageError: a step's files are missing, or the report cannot be written.
     """
-    report = build_report(job, party, folder)
+    build = build_arbiter_report if party == job.spec.arbiter else build_report
+    report = build(job, party, folder)
     page, _ = write_report(report, folder.path)
     return page
 
@@ -86,30 +79,15 @@ def build_report(
 ) -> Report:
     """The report of `party` from its files."""
     spec = job.spec
-    created = (now or _now)()
     alignment = Alignment.load(folder.step("align").path)
     measured = _measured(folder)
     shown = _figures(job, party, folder, measured)
     if party in spec.tower_parties:
         # Its own targets are not the job's first one, which is what metrics and curves are about.
         measured = None
-    seconds, phases = _times(folder)
+    seconds, phases = times_of(folder)
     return Report(
-        job=JobFacts(
-            name=spec.name,
-            hash=job.hash,
-            party=party,
-            parties=tuple(
-                Party(name=name, role="label" if name == spec.label.party else "feature")
-                for name in spec.order
-            ),
-            created=created,
-            seed=spec.seed,
-            applies=spec.predict.model,
-            # Of another kind it is no condition, as which the page would read it.
-            label=spec.label.expression if spec.label.kind == "binary" else None,
-            versions=versions_here(),
-        ),
+        job=job_facts(job, party, (now or utc_now)()),
         data=_data(job, party, folder, alignment),
         alignment=_alignment(job, alignment),
         model=_model(job, folder) if spec.trains_network else None,
@@ -123,10 +101,10 @@ def build_report(
         retrieval=_retrieval(folder, measured),
         curves=measured.curves() if measured else Curves(),
         lorenz=measured.lorenz() if measured else LorenzCurves(),
-        traffic=traffic_of(_crossed(folder)),
+        traffic=traffic_of(crossed(folder)),
         phases=phases,
         seconds=seconds,
-        artefacts=_artefacts(folder),
+        artefacts=artefacts(folder),
         notes=_notes(job, party, measured),
         warnings=(
             *alignment.warnings,
@@ -134,24 +112,6 @@ def build_report(
             *cautions(shown.metrics),
         ),
     )
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-def _times(folder: PartyFolder) -> tuple[float, tuple[Phase, ...]]:
-    """Seconds of the whole job here, and of its phases; the pooled model comes on top of both."""
-    times = load_times(folder)
-    phases = [Phase(name=BEFORE[at], seconds=times[at]) for at in BEFORE if at in times]
-    phases += _steps(folder, [step.name for step in STEPS])
-    whole = max(times.get("seconds", 0.0), sum(phase.seconds for phase in phases))
-    return whole, (*phases, *_steps(folder, [POOLED]))
-
-
-def _steps(folder: PartyFolder, names: Sequence[str]) -> list[Phase]:
-    markers = [folder.step(name).marker() for name in names]
-    return [Phase(name=one.step, seconds=one.seconds) for one in markers if one is not None]
 
 
 def _notes(job: Job, party: str, measured: Measured | None) -> tuple[str, ...]:
@@ -169,13 +129,6 @@ def _notes(job: Job, party: str, measured: Measured | None) -> tuple[str, ...]:
             "it, after all parties have finished."
         )
     return tuple(notes)
-
-
-def _crossed(folder: PartyFolder) -> traffic.Counts:
-    places = [StepFolder(folder.path), *(folder.step(step.name) for step in STEPS)]
-    return traffic.summed(
-        [traffic.from_json(at.read_json(TRAFFIC)) for at in places if at.file(TRAFFIC).exists()]
-    )
 
 
 def _measured(folder: PartyFolder) -> Measured | None:
@@ -376,25 +329,3 @@ def _result(folder: PartyFolder) -> dict[str, Any]:
     if not isinstance(result, dict):
         raise StorageError(f"{folder.step('train').file(RESULT)} is not a training result")
     return result
-
-
-def _artefacts(folder: PartyFolder) -> tuple[Artefact, ...]:
-    known = {
-        f"predict/{PREDICTIONS}": "predictions by key",
-        f"retrieve/{LISTS}": "the items for each user",
-        f"retrieve/{ITEMS}": "the items' vectors",
-        "train/bottom.safetensors": "this party's bottom model",
-        "train/top.safetensors": "the top model",
-        "train/tower.safetensors": "the tower of this party's own labels",
-        **LOOKED,
-        **ARTEFACTS,
-        "train/metrics.jsonl": "metrics of each epoch",
-        "encode/encoder.json": "vocabularies and statistics of the columns; private",
-        "transcript.jsonl": "every message that left: topic, shapes, bytes, digest",
-        "log.jsonl": "the log",
-    }
-    return tuple(
-        Artefact(path=path, description=said)
-        for path, said in known.items()
-        if folder.file(path).exists()
-    )

@@ -24,6 +24,7 @@ from isthmus.jobs.report.tabular import (
     Stability,
     TreePoint,
 )
+from isthmus.jobs.spec_analysis import ARBITERS
 from isthmus.jobs.steps import encode
 from isthmus.jobs.steps.predict import PREDICTIONS
 from isthmus.jobs.steps.train import RESULT
@@ -82,6 +83,7 @@ def fitted_facts(job: Job, folder: PartyFolder, measured: Measured | None) -> Fi
 def _linear(found: dict[str, Any]) -> dict[str, Any]:
     return {
         "family": found["options"]["family"],
+        "losses": tuple(found.get("losses", ())),
         "coefficients": tuple(Coefficient(**one) for one in found["coefficients"]),
         "shares": tuple(
             PredictorShare(party=party, deviation=size) for party, size in found["shares"].items()
@@ -111,6 +113,11 @@ def _settings(job: Job) -> dict[str, Scalar]:
     chosen = section.model_dump(exclude={"family"})
     if job.spec.linear is not None and job.spec.linear.family != "tweedie":
         del chosen["power"]
+    if job.spec.linear is not None and job.spec.linear.protocol != "arbiter":
+        for name in ARBITERS:
+            del chosen[name]
+    elif job.spec.linear is not None and job.spec.linear.stop != "loss":
+        del chosen["loss_change"]
     if chosen.get("goss") is not None:
         chosen["goss"] = " and ".join(f"{share:g}" for share in chosen["goss"])
     return chosen
@@ -118,7 +125,7 @@ def _settings(job: Job) -> dict[str, Scalar]:
 
 def _card(job: Job, step: StepFolder) -> CardFacts | None:
     spec = job.spec.scorecard
-    if spec is None:
+    if spec is None or not step.file(CARD).exists():
         return None
     card = Scorecard.load(step.file(CARD))
     return CardFacts(

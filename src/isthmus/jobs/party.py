@@ -11,15 +11,16 @@ import isthmus
 from isthmus.errors import JobError, JobMismatch, LinkError, PartnerAbsent
 from isthmus.jobs.allocator import keep_freed_memory
 from isthmus.jobs.applied import check_applied
+from isthmus.jobs.arbiter import apart
 from isthmus.jobs.artefacts import PartyFolder, disk_of
 from isthmus.jobs.context import Context
 from isthmus.jobs.job import Job
 from isthmus.jobs.log import Log, open_log
 from isthmus.jobs.outcome import write_party_report
 from isthmus.jobs.precheck import check_own_side
-from isthmus.jobs.runner import run_steps
+from isthmus.jobs.runner import run_arbiter, run_steps
 from isthmus.jobs.signing import signer_of
-from isthmus.jobs.tables import check_party
+from isthmus.jobs.tables import check_anyone
 from isthmus.jobs.times import Times
 from isthmus.link import Deadlines, Link, Listener, Transcript, load_identity, open_links
 from isthmus.link.identity import Identity
@@ -63,7 +64,7 @@ def run_party(run: PartyRun) -> Path:
     """
     job, times = run.job, Times(run.clock, run.began)
     # All that can be wrong on this side is found before a partner is kept waiting.
-    check_party(job, run.me)
+    check_anyone(job, run.me)
     meeting_points(run)
     identity = load_identity(run.identity, run.me)
     signer = signer_of(job, identity, run.identity)
@@ -103,7 +104,7 @@ def _work(
     spec = run.job.spec
     session = Session(
         me=run.me,
-        parties=spec.order,
+        parties=spec.everyone,
         label_party=spec.label.party,
         links=links,
         seed=spec.seed,
@@ -111,19 +112,29 @@ def _work(
         progress=run.progress,
         secret=identity.secret,
     )
+    session, arbiter = apart(session, spec)
     context = Context(
         job=run.job,
         session=session,
+        arbiter=arbiter,
         folder=folder,
         log=log,
         clock=run.clock,
         workers=run.workers,
         signer=signer,
     )
-    earlier = run_steps(context, resume=run.resume)
+    earlier = take_part(context, resume=run.resume)
     for link in links.values():
         link.close()
     return earlier
+
+
+def take_part(context: Context, *, resume: bool) -> float:
+    """This party's part of the job, as `run_steps`; of the arbiter there is nothing to resume."""
+    if context.me != context.spec.arbiter:
+        return run_steps(context, resume=resume)
+    run_arbiter(context)
+    return 0.0
 
 
 def agreed_context(job: Job, version: str = isthmus.__version__) -> str:
@@ -181,7 +192,9 @@ def _who_dials(listen: str | None) -> str:
 def partners_of(job: Job, me: str) -> tuple[str, ...]:
     """Whom `me` has a link to: the label party, or at the label party everybody else."""
     label_party = job.spec.label.party
-    return job.spec.feature_parties if me == label_party else (label_party,)
+    if me != label_party:
+        return (label_party,)
+    return tuple(party for party in job.spec.everyone if party != label_party)
 
 
 def meeting_points(run: PartyRun) -> tuple[str | None, dict[str, str | None]]:

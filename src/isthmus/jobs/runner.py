@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from isthmus.errors import IsthmusError, code_of
 from isthmus.files import write_json
 from isthmus.jobs import traffic
 from isthmus.jobs.applied import keep_job
+from isthmus.jobs.arbiter import dismiss_arbiter, is_called
 from isthmus.jobs.artefacts import disk_of
 from isthmus.jobs.context import Context
 from isthmus.jobs.coordination import agree_on_end, agree_on_step
@@ -36,11 +37,40 @@ def run_steps(context: Context, *, resume: bool, steps: Sequence[Step] = STEPS) 
     Raises:
         IsthmusError: this party, or a partner, could not go on. The partners have been told.
     """
+    with _telling(context):
+        return _run_steps(context, resume, steps)
+
+
+def run_arbiter(context: Context) -> None:
+    """The arbiter's part: fit when the label party says so, until it says that the job has ended.
+
+    Args:
+        context: the job and the session of the arbiter.
+
+    Raises:
+        IsthmusError: this party or the label party could not go on. The label party knows.
+    """
+    # It loads what other jobs need not have installed.
+    from isthmus.jobs.methods.linear import serve
+
+    with _telling(context):
+        context.log.info("start", label_party=context.session.label_party)
+        while is_called(context):
+            _forget(context, STEPS)
+            folder = context.step("train")
+            folder.create()
+            folder.seal("", _work(context, Step("train", serve)))
+        _end(context)
+
+
+@contextmanager
+def _telling(context: Context) -> Iterator[None]:
+    """The partners and the log are told of whatever is raised within."""
     try:
         with disk_of(context.folder.path):
-            return _run_steps(context, resume, steps)
+            yield
     except BaseException as error:
-        for link in context.session.links.values():
+        for link in context.links.values():
             link.fail(error)
         # Our messages name columns, never values; a foreign exception's text could hold anything.
         said = error.message if isinstance(error, IsthmusError) else type(error).__name__
@@ -63,10 +93,15 @@ def _run_steps(context: Context, resume: bool, steps: Sequence[Step]) -> float:
             before = _run_step(context, step, fresh, steps)
             fresh, earlier = before is None, earlier + (before or 0.0)
     agree_on_end(context.session)
-    told = traffic.counts_now(context.session.links, coordination=True)
+    dismiss_arbiter(context)
+    _end(context)
+    return earlier
+
+
+def _end(context: Context) -> None:
+    told = traffic.counts_now(context.links, coordination=True)
     write_json(context.folder.file(TRAFFIC), traffic.to_json(told))
     context.log.info("end")
-    return earlier
 
 
 def _run_step(context: Context, step: Step, fresh: bool, steps: Sequence[Step]) -> float | None:
@@ -99,7 +134,7 @@ def _forget(context: Context, steps: Sequence[Step]) -> None:
 
 
 def _work(context: Context, step: Step) -> float:
-    links = context.session.links
+    links = context.links
     context.log.info("step.start", step=step.name)
     began, before = context.clock(), traffic.counts_now(links)
     with context.session.progress.task(step.name):

@@ -196,6 +196,7 @@ class JobSpec(Analysis):
         self._guards_have_a_cut()
         self._sum_hides()
         self._cleaning_has_an_effect()
+        self.check_arbiter(self.order, self.label)
         check_prediction(self)
         check_alignment(self)
         return self
@@ -337,8 +338,18 @@ class JobSpec(Analysis):
 
     @property
     def order(self) -> tuple[str, ...]:
-        """The parties' names in the agreed order."""
+        """The names of the parties that bring tables, in the agreed order."""
         return tuple(self.parties)
+
+    @property
+    def arbiter(self) -> str | None:
+        """The party without data that takes part in the training, where there is one."""
+        return None if self.linear is None or self.applies else self.linear.arbiter
+
+    @property
+    def everyone(self) -> tuple[str, ...]:
+        """`order`, and behind it the arbiter where there is one."""
+        return self.order if self.arbiter is None else (*self.order, self.arbiter)
 
     @property
     def bottom_parties(self) -> tuple[str, ...]:

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 from pydantic.config import JsonDict
 
-from isthmus.jobs.spec_parts import Count, Part, Penalty, misplaced
+from isthmus.jobs.spec_label import LabelSpec
+from isthmus.jobs.spec_parts import Count, Name, Part, Penalty, misplaced
 
 SECTION: JsonDict = {"section": True}
 """Marks a field of a job file that may be left out: left out, it is no part of what is agreed."""
@@ -91,18 +92,31 @@ class PcaSpec(Part):
     """Of centred columns, which are not scaled."""
 
 
+ARBITERS = (
+    "arbiter", "l1", "batch_size", "epochs", "learning_rate", "decay", "stop", "loss_change"
+)  # fmt: skip
+"""Fields of `linear` that go with `protocol: arbiter` alone."""
+
+
 class LinearSpec(Part):
     """A generalised linear model, by encrypted sums, in place of a network."""
 
     family: Literal["logistic", "linear", "poisson", "gamma", "tweedie"] = "logistic"
     """What the label is taken to follow."""
-    protocol: Literal["vectors", "moments"] = "vectors"
+    protocol: Literal["vectors", "moments", "arbiter"] = "vectors"
     """`vectors`: exact, and shows the label party combinations of columns. `moments`: shows
-    covariances alone, for linear, and logistic by its Taylor series."""
+    covariances alone, for linear, and logistic by its Taylor series. `arbiter`: for the same, by
+    gradient steps under the key of a third party, which sees masked sums."""
+    arbiter: Annotated[Name | None, Field(json_schema_extra=SECTION)] = None
+    """Who decrypts with `protocol: arbiter`: a name that is not among `parties`, as it brings no
+    table. It takes part in the training alone and calls the label party at its address."""
     power: Annotated[float, Field(gt=1.0, lt=2.0)] = 1.5
     """Of the variance, of the family tweedie."""
     l2: Penalty = 0.0
     """Half of it times the squared coefficients is added to the mean loss."""
+    l1: Annotated[Penalty, Field(json_schema_extra=SECTION)] = 0.0
+    """Times the coefficients' sizes it is added to the mean loss, which makes some of them 0; with
+    an arbiter."""
     tolerance: Above = 0.01
     """Stop this far from the optimum, in standard errors."""
     rounds: Count | None = None
@@ -119,6 +133,34 @@ class LinearSpec(Part):
     rows_per_column: Count = 20
     """The label party refuses a partner with fewer training samples for each of its independent
     columns: their sums would tell it labels."""
+    batch_size: Annotated[Count | None, Field(json_schema_extra=SECTION)] = None
+    """With an arbiter, about so many samples make a step; all of them where left out. The batches
+    are the same in every epoch."""
+    epochs: Annotated[int, Field(ge=1, le=100_000, json_schema_extra=SECTION)] = 100
+    """With an arbiter, the most passes over the training samples."""
+    learning_rate: Annotated[float, Field(gt=0.0, lt=2.0, json_schema_extra=SECTION)] = 1.0
+    """With an arbiter, in times of the longest step that surely lowers the loss."""
+    decay: Annotated[Penalty, Field(json_schema_extra=SECTION)] = 0.0
+    """With an arbiter, steps are divided by the root of 1 + decay times epochs made."""
+    stop: Annotated[Literal["steps", "loss"], Field(json_schema_extra=SECTION)] = "steps"
+    """With an arbiter: `steps`, when the coefficients have come to rest within `tolerance`, or
+    `loss`, which the label party then learns after every epoch; with one feature party."""
+    loss_change: Annotated[Above, Field(json_schema_extra=SECTION)] = 1e-5
+    """With `stop: loss`: the change of the mean loss that ends the training."""
+
+    @model_validator(mode="after")
+    def _arbiters_own(self) -> Self:
+        """What only an arbiter makes sense of is not quietly without effect."""
+        if self.protocol == "arbiter":
+            if self.arbiter is None:
+                said = "is missing: `protocol: arbiter` takes a party without data, by its name"
+                raise misplaced(("linear", "arbiter"), said)
+            return self
+        for name in ARBITERS:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                said = f"belongs to `protocol: arbiter`, and this is {self.protocol}"
+                raise misplaced(("linear", name), said)
+        return self
 
     @model_validator(mode="after")
     def _one_offset(self) -> Self:
@@ -256,6 +298,31 @@ class Analysis(Part):
             if not (fits and self.bin is not None and self.bin.transform):
                 said = "needs `linear` of the family logistic, and `bin` with `transform: true`"
                 raise misplaced(("scorecard",), said)
+
+    def check_arbiter(self, parties: tuple[str, ...], label: LabelSpec) -> None:
+        """See that the arbiter of a linear model is a party of its own, and can do what is asked.
+
+        Args:
+            parties: that bring tables.
+            label: what is learnt.
+
+        Raises:
+            PydanticCustomError: at the place in the job file.
+        """
+        about = self.linear
+        if about is None or about.protocol != "arbiter":
+            return
+        if about.arbiter in parties:
+            said = f"{about.arbiter!r} brings a table, and an arbiter must not have any data"
+            raise misplaced(("linear", "arbiter"), said)
+        if about.family not in ("linear", "logistic"):
+            said = f"arbiter is for the families linear and logistic, not {about.family}"
+            raise misplaced(("linear", "protocol"), said)
+        if label.weight is not None:
+            raise misplaced(("label", "weight"), "an arbiter's sums know no weights")
+        if about.stop == "loss" and len(parties) > 2:
+            said = "loss is for one feature party: the loss of several takes products of theirs"
+            raise misplaced(("linear", "stop"), said)
 
     def _check_linear(self, kind: str) -> None:
         if self.linear is None:

@@ -16,11 +16,22 @@ from isthmus.jobs.job import Job
 
 
 def check_party(job: Job, party: str) -> None:
-    """See that the job knows `party`. Raises JobError."""
-    if party not in job.spec.parties:
-        close = difflib.get_close_matches(party, job.spec.order, n=1)
+    """See that the job knows `party`, and that it brings a table. Raises JobError."""
+    check_anyone(job, party)
+    if party == job.spec.arbiter:
+        raise JobError(
+            f"{party} is the arbiter of {job.path}: it brings no table, and has a part in the "
+            "training alone",
+            mend="It runs `isthmus party` when the others do.",
+        )
+
+
+def check_anyone(job: Job, party: str) -> None:
+    """See that the job knows `party`, be it with a table or the arbiter. Raises JobError."""
+    if party not in job.spec.everyone:
+        close = difflib.get_close_matches(party, job.spec.everyone, n=1)
         meant = f"Did you mean {close[0]!r}? " if close else ""
-        known = ", ".join(job.spec.order)
+        known = ", ".join(job.spec.everyone)
         raise JobError(
             f"{party!r} is not a party of {job.path}", mend=f"{meant}Its parties: {known}."
         )

@@ -134,6 +134,7 @@ class Sums:
     def __init__(self, public: he.HePublic, plan: Plan, basis: Floats) -> None:
         self._public, self._plan = public, plan
         self._columns, self._units = plan.precision.columns(basis)
+        self._asked = self._units
         self._off = np.empty(0, np.int64)
 
     @property
@@ -147,19 +148,31 @@ class Sums:
             self._public, Shape(len(values), he.SLOTS), self._plan.whole(values)
         )
 
-    def masked(self, rows: Rows, asked: Sequence[he.Cipher]) -> dict[str, NDArray[np.generic]]:
-        """The products of a batch, for the arbiter."""
-        shape = Shape(len(rows), self.count)
-        answers, self._off = products.masked(self._public, shape, asked, self._columns[rows])
+    def masked(
+        self, rows: Rows, asked: Sequence[he.Cipher], also: Floats | None = None
+    ) -> dict[str, NDArray[np.generic]]:
+        """The products of a batch, for the arbiter.
+
+        Args:
+            rows: of the batch.
+            asked: what the columns are multiplied by.
+            also: another column, float64 [len(rows)], behind the own ones, for this batch alone.
+        """
+        columns, self._asked = self._columns[rows], self._units
+        if also is not None:
+            more, unit = self._plan.precision.columns(also[:, None])
+            columns, self._asked = np.hstack([columns, more]), np.r_[self._units, unit]
+        shape = Shape(len(rows), len(self._asked))
+        answers, self._off = products.masked(self._public, shape, asked, columns)
         return he.pack(answers)
 
     def opened(self, link: Link, message: Message) -> Floats:
         """The products, float64 [columns], from what the arbiter opened. Raises BadMessage."""
-        return self.unmasked(take_sums(link, message, self.count))
+        return self.unmasked(take_sums(link, message, len(self._asked)))
 
     def unmasked(self, sums: Longs) -> Floats:
         """The products, float64 [columns], of masked sums, int64 [columns]."""
-        return np.ldexp(products.unmasked(sums, self._off) * self._units, -self._plan.bits)
+        return np.ldexp(products.unmasked(sums, self._off) * self._asked, -self._plan.bits)
 
 
 def take_sums(link: Link, message: Message, columns: int) -> Longs:
@@ -189,7 +202,7 @@ def fit_as_arbiter(session: Session, options: LinearOptions) -> LinearResult:
             if not left:
                 raise BadMessage(f"{link.partner} asks for more sums than were agreed")
             left -= 1
-            columns = checks.whole(link, message, "columns", 1, wire.MOST_COLUMNS + 1)
+            columns = checks.whole(link, message, "columns", 1, wire.MOST_COLUMNS + 2)
             shape = Shape(wire.choice(link, message, "rows", sizes), columns)
             answers = he.unpack(key, dict(message.tensors), shape.answered)
             link.send("linear.sums", {"sums": products.opened(key, shape, answers)})

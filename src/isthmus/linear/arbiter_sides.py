@@ -10,6 +10,7 @@ from isthmus.crypto.products import Shape
 from isthmus.errors import DataError, JobError
 from isthmus.linear import wire
 from isthmus.linear.arbiter import MOST, Plan, Sums, take_sums
+from isthmus.linear.arbiter_loss import LossCurve, check_label
 from isthmus.linear.feature_side import greet as greet_as_feature
 from isthmus.linear.label_side import Partner
 from isthmus.linear.label_side import greet as greet_as_label
@@ -40,10 +41,14 @@ def fit_with_arbiter_as_feature(
     steps, converged = 0, False
     with session.progress.task("fit", options.epochs) as task:
         for epoch in range(options.epochs):
+            squares = 0.0
             for part in plan.parts:
-                _feature_step(link, public, stepper, sums, part, epoch)
+                squares += _feature_step(link, public, stepper, sums, part, epoch)
                 steps += 1
-            link.send("linear.settled", header={"settled": stepper.settled()})
+            told: dict[str, float] = {}
+            if options.stop == "loss":
+                told["loss"] = loss.curvature / 2.0 * squares / len(data) + stepper.penalty()
+            link.send("linear.settled", header={"settled": stepper.settled(), **told})
             message = link.recv("linear.epoch", timeout=PATIENCE)
             converged = wire.choice(link, message, "converged", (True, False))
             task.advance()
@@ -60,13 +65,16 @@ def fit_with_arbiter_as_feature(
 
 def _feature_step(
     link: Link, public: he.HePublic, stepper: Stepper, sums: Sums, part: Rows, epoch: int
-) -> None:
-    link.send("linear.predictor", he.pack(sums.predictor(stepper.predictor(part))))
+) -> float:
+    """One step; gives the sum of the squares of this party's part of the predictor before it."""
+    values = stepper.predictor(part)
+    link.send("linear.predictor", he.pack(sums.predictor(values)))
     message = link.recv("linear.residuals", timeout=PATIENCE)
     asked = he.unpack(public, dict(message.tensors), Shape(len(part), 1).asked)
     link.send("linear.products", sums.masked(part, asked))
     reply = link.recv("linear.sums", timeout=PATIENCE)
     stepper.step(sums.opened(link, reply), len(part), epoch)
+    return float(values @ values)
 
 
 def fit_with_arbiter_as_label(
@@ -99,6 +107,7 @@ def fit_with_arbiter_as_label(
         rounds=steps,
         converged=converged,
         shown=0,
+        losses=side.losses,
     )
 
 
@@ -134,6 +143,11 @@ class _Label:
         parties, parts = self.plan.parties, self.plan.parts
         self._stepper = Stepper(coordinates, options, loss.curvature, parties, parts)
         self._sums = Sums(self._public, self.plan, coordinates.basis)
+        self._curve = None
+        if options.stop == "loss":
+            for part in parts:
+                check_label(self._data[part], self._pulls[part], options)
+            self._curve = LossCurve(options, loss.curvature, len(data))
         for one in self.partners:
             one.link.send("linear.start", header={"scale": self._scale})
 
@@ -141,7 +155,8 @@ class _Label:
         """One step of all parties."""
         # Encrypted, not added in the open: a partner that knows its own ciphertexts could take
         # them off the sum.
-        total = self._sums.predictor(self._stepper.predictor(part) - self._pulls[part])
+        own = self._stepper.predictor(part) - self._pulls[part]
+        total = self._sums.predictor(own)
         for one in self.partners:
             message = one.link.recv("linear.predictor", timeout=PATIENCE)
             theirs = he.unpack(self._public, dict(message.tensors), len(total))
@@ -149,13 +164,27 @@ class _Label:
         tensors = he.pack(total)
         for one in self.partners:
             one.link.send("linear.residuals", tensors)
-        if self._sums.count:
-            header = {"done": False, "rows": len(part), "columns": self._sums.count}
-            self.arbiter.send("linear.products", self._sums.masked(part, total), header)
-            reply = self.arbiter.recv("linear.sums", timeout=PATIENCE)
-            self._stepper.step(self._sums.opened(self.arbiter, reply), len(part), epoch)
+        self._own_step(part, own, total, epoch)
         for one in self.partners:
             self._relay(one, len(part))
+
+    @property
+    def losses(self) -> tuple[float, ...]:
+        """Before each epoch, where the loss ends the training."""
+        return () if self._curve is None else tuple(self._curve.losses)
+
+    def _own_step(self, part: Rows, own: Floats, total: list[he.Cipher], epoch: int) -> None:
+        also = None if self._curve is None else own
+        count = self._sums.count + (also is not None)
+        if not count:
+            return
+        header = {"done": False, "rows": len(part), "columns": count}
+        self.arbiter.send("linear.products", self._sums.masked(part, total, also), header)
+        reply = self.arbiter.recv("linear.sums", timeout=PATIENCE)
+        opened = self._sums.opened(self.arbiter, reply)
+        if self._curve is not None:
+            self._curve.add(own, float(opened[-1]))
+        self._stepper.step(opened[: self._sums.count], len(part), epoch)
 
     def _relay(self, partner: Partner, rows: int) -> None:
         """A partner's masked products to the arbiter, and the masked sums back."""
@@ -169,11 +198,16 @@ class _Label:
         partner.link.send("linear.sums", {"sums": take_sums(self.arbiter, reply, columns)})
 
     def settled(self) -> bool:
-        """Whether all parties' steps have come to rest."""
+        """Whether all parties' steps have come to rest, or the loss has."""
+        rest = self._stepper.penalty()
         mine = self._stepper.settled()
         for one in self.partners:
             message = one.link.recv("linear.settled", timeout=PATIENCE)
             one.settled = wire.choice(one.link, message, "settled", (True, False))
+            if self._curve is not None:
+                rest += wire.real(one.link, message, "loss")
+        if self._curve is not None:
+            return self._curve.close(rest)
         return mine and all(one.settled for one in self.partners)
 
     def found(self) -> tuple[Floats, float | None]:

@@ -90,7 +90,7 @@ def fit(
     if not session.links:
         raise JobError(f"{session.me} has no partner to fit a model with")
     if options.arbiter is not None:
-        _check_arbiter(session, options.arbiter)
+        _check_arbiter(session, options)
     if not session.is_label_party:
         if labels is not None or weights is not None or offset is not None:
             raise JobError(f"{session.me} is not the label party, and came with labels or weights")
@@ -120,8 +120,13 @@ _AS_LABEL = {
 }
 
 
-def _check_arbiter(session: Session, arbiter: str) -> None:
+def _check_arbiter(session: Session, options: LinearOptions) -> None:
+    arbiter = options.arbiter
     if arbiter not in session.feature_parties:
         raise JobError(f"{arbiter!r} is to be the arbiter, and is no partner of the label party")
-    if session.is_label_party and set(session.links) <= {arbiter}:
+    if session.is_label_party and set(session.links) == {arbiter}:
         raise JobError(f"{session.me} has no partner beside the arbiter")
+    if options.stop == "loss" and len(session.parties) > 3:
+        raise JobError(
+            "the loss can end a training with one feature party alone", mend='Use stop="steps".'
+        )

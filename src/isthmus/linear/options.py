@@ -13,6 +13,7 @@ from isthmus.errors import JobError
 from isthmus.linear.families import FAMILIES, Family
 
 PROTOCOLS = ("vectors", "moments", "arbiter")
+STOPS = ("steps", "loss")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +74,11 @@ class LinearOptions:
     """With `arbiter`: of the longest step that surely lowers the loss, with one batch."""
     decay: float = 0.0
     """With `arbiter`: steps are divided by the root of 1 + decay times epochs made."""
+    stop: str = "steps"
+    """With `arbiter`: `steps` ends when all parties' steps have come to rest within `tolerance`.
+    `loss`, with one feature party, when the loss has, which the label party then learns."""
+    loss_change: float = 1e-5
+    """With `stop="loss"`: an epoch that changes the mean loss by less is the last."""
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
@@ -87,6 +93,10 @@ class LinearOptions:
             raise JobError(
                 "the protocol arbiter takes a party that is the arbiter, and no other does",
                 mend='Set both: protocol="arbiter" and arbiter to the name of the party.',
+            )
+        if self.stop != "steps" and self.protocol != "arbiter":
+            raise JobError(
+                f"stop={self.stop!r} is of the protocol arbiter", mend="Leave it out, or use that."
             )
         if self.l1 and self.standard_errors:
             raise JobError("penalised coefficients have no standard errors", mend="Set l1 to 0.")
@@ -140,6 +150,8 @@ def _fine(options: LinearOptions) -> Mapping[str, bool]:
         "epochs": options.epochs >= 1,
         "learning_rate": 0.0 < options.learning_rate < 2.0,
         "decay": math.isfinite(options.decay) and options.decay >= 0,
+        "stop": options.stop in STOPS,
+        "loss_change": math.isfinite(options.loss_change) and options.loss_change > 0,
         "rounds": rounds is None or rounds >= 1,
         "least_columns": options.least_columns >= 1,
         "least_group": options.least_group >= 1,

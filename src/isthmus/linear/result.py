@@ -48,7 +48,10 @@ class LinearResult:
     dispersion: float | None = None
     """At the label party: Pearson's, or 1 where the family fixes it. None with `moments`."""
     loss: float | None = None
-    """At the label party: the mean loss without the penalty. None with `moments`."""
+    """At the label party: the mean loss without the penalty. None with `moments` and `arbiter`."""
+    losses: tuple[float, ...] = field(default=(), repr=False)
+    """At the label party with `stop="loss"`: the mean loss with all penalties before each epoch; of
+    linear regression in units of the label's variance."""
 
     def score(self, data: Floats) -> Floats:
         """The own columns' part of the linear predictor, float64 [rows].
@@ -101,6 +104,7 @@ class LinearResult:
             "format": _FORMAT,
             "options": asdict(self.options),
             "coefficients": self.coefficients.tolist(),
+            "losses": list(self.losses),
             "standard_errors": None if errors is None else errors.tolist(),
         }
         try:
@@ -148,6 +152,7 @@ class _Saved(BaseModel):
     intercept_error: float | None
     dispersion: float | None
     loss: float | None
+    losses: _Numbers = []
 
     @model_validator(mode="after")
     def _check(self) -> _Saved:
@@ -169,4 +174,5 @@ class _Saved(BaseModel):
             intercept_error=self.intercept_error,
             dispersion=self.dispersion,
             loss=self.loss,
+            losses=tuple(self.losses),
         )

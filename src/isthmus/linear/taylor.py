@@ -148,6 +148,14 @@ class Stepper:
         shrunk = np.maximum(np.abs(moved) - length * self.coordinates.lasso, 0.0)
         self.weights = np.sign(moved) * shrunk / (1.0 + length * self.coordinates.ridge)
 
+    def penalty(self) -> float:
+        """What L1 and L2 add to the loss, by the weights that the epoch began with: before
+        `settled` is asked, which begins the next.
+        """
+        at = self._before
+        ridge, lasso = self.coordinates.ridge, self.coordinates.lasso
+        return float(ridge @ at**2) / 2.0 + float(lasso @ np.abs(at))
+
     def settled(self) -> bool:
         """At the end of an epoch: whether all further ones would change nothing.
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from isthmus import linear
 from isthmus.errors import DataError, JobError
 from isthmus.files import write_json
+from isthmus.jobs.arbiter import call_arbiter
 from isthmus.jobs.context import Context
 from isthmus.jobs.job import Job
 from isthmus.jobs.measured import Scores
@@ -45,6 +46,8 @@ Rows = NDArray[np.int64]
 COLUMNS = "columns.json"
 MODEL = "model.json"
 RESULT = "result.json"
+_FIELDS = r"\b(least_columns|rows_per_column|batch_size|learning_rate|stop)\b"
+"""That errors of the model name."""
 CHUNK = 1 << 17
 """Samples that are scored at a time, at every party alike."""
 
@@ -119,14 +122,32 @@ def options_of(spec: JobSpec) -> LinearOptions:
     return LinearOptions(
         family=wanted.family,
         protocol=wanted.protocol,
+        arbiter=wanted.arbiter,
         power=wanted.power,
         l2=wanted.l2,
+        l1=wanted.l1,
         tolerance=wanted.tolerance,
         rounds=wanted.rounds,
         standard_errors=wanted.standard_errors,
         least_columns=wanted.least_columns,
         rows_per_column=wanted.rows_per_column,
+        batch_size=wanted.batch_size,
+        epochs=wanted.epochs,
+        learning_rate=wanted.learning_rate,
+        decay=wanted.decay,
+        stop=wanted.stop,
+        loss_change=wanted.loss_change,
     )
+
+
+def serve(context: Context) -> None:
+    """Fit as the arbiter, and leave what there is to tell of it. Raises LinkError, StorageError."""
+    began = context.clock()
+    result = linear.fit(context.session, None, options=options_of(context.spec))
+    facts = _facts(context, result, Design(()))
+    facts["seconds"] = round(context.clock() - began, 3)
+    write_json(context.step("train").file(RESULT), facts)
+    context.log.info("trained", rounds=result.rounds, converged=result.converged)
 
 
 def design_of(
@@ -172,11 +193,12 @@ def _fit(
     data: Floats | None,
     options: LinearOptions,
 ) -> LinearResult:
+    session = call_arbiter(context)
     try:
         if not context.is_label_party:
-            return linear.fit(context.session, data, options=options)
+            return linear.fit(session, data, options=options)
         return linear.fit(
-            context.session,
+            session,
             data,
             labels_of(context, own, train)[train],
             options,
@@ -184,7 +206,7 @@ def _fit(
             offset=_at(offset_of(context, own), train),
         )
     except DataError as error:
-        mend = re.sub(r"\b(least_columns|rows_per_column)\b", r"linear.\1", error.mend)
+        mend = re.sub(_FIELDS, r"linear.\1", error.mend)
         raise DataError(_named(error.message, design), mend=mend) from error
 
 
@@ -232,7 +254,12 @@ def _mean(
 def _in_one_place(context: Context, own: dict[str, Own], train: Rows, samples: Rows) -> Scores:
     """The scores of a model of these parties' columns, fitted here on the samples of `train`."""
     options = replace(
-        options_of(context.spec), protocol="vectors", rounds=None, standard_errors=False
+        options_of(context.spec),
+        protocol="vectors",
+        arbiter=None,
+        stop="steps",
+        rounds=None,
+        standard_errors=False,
     )
     mine = own[context.me]
     designs = {party: design_of(context, one, train, options, party) for party, one in own.items()}
@@ -283,6 +310,7 @@ def _facts(context: Context, result: LinearResult, design: Design) -> dict[str, 
         "intercept_error": result.intercept_error,
         "dispersion": result.dispersion,
         "loss": result.loss,
+        "losses": list(result.losses),
         "rounds": result.rounds,
         "converged": result.converged,
         "shown": result.shown,

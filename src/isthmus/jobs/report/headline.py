@@ -60,6 +60,8 @@ def verdict(report: Report) -> str:
         return _applied(report, job.applies)
     if only_looked(report):
         return looks_verdict(report)
+    if job.role == "arbiter":
+        return _decrypted(report)
     if job.role == "feature":
         return _took_part(report)
     if metrics.federation is None:
@@ -163,6 +165,18 @@ def _took_part(report: Report) -> str:
     )
 
 
+def _decrypted(report: Report) -> str:
+    job = report.job
+    opened = [one.sent_messages for one in report.traffic.topics if one.topic == "linear.sums"]
+    if not sum(opened):
+        return f"{job.party} was not asked to decrypt anything: what was to be trained was there."
+    return (
+        f"{job.party} held the key and decrypted {as_count(sum(opened))} messages of masked sums "
+        f"for {as_list((job.label_party, *job.feature_parties))}: numbers as good as random to all "
+        "but the party that masked them. It has seen no table, no id, no label and no prediction."
+    )
+
+
 def _applied(report: Report, earlier: str) -> str:
     job = report.job
     return (
@@ -215,11 +229,18 @@ def _tiles_of(report: Report, values: Sequence[float | None]) -> list[Tile]:
 def _facts(report: Report) -> list[Tile]:
     traffic, found = report.traffic, report.alignment
     both_ways = f"{as_bytes(traffic.sent_bytes)} out, {as_bytes(traffic.received_bytes)} in"
+    rows = f"from {as_count(found.own_rows)} rows here"
     facts = [
-        Tile("rows aligned", as_count(found.samples), f"from {as_count(found.own_rows)} rows here"),
+        *(
+            []
+            if report.job.role == "arbiter"
+            else [Tile("rows aligned", as_count(found.samples), rows)]
+        ),
         Tile("crossed the line", as_bytes(traffic.bytes), both_ways),
         Tile("time", as_seconds(report.seconds), _pace(report)),
     ]
+    if report.job.role == "arbiter":
+        del facts[0]
     best = strongest(report.looks)
     if best is not None and report.uplift.over_label_party_alone is None:
         whose = "" if best.party == report.job.party else f" of {best.party}"

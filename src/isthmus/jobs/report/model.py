@@ -32,7 +32,8 @@ from isthmus.jobs.report.parts import (
 )
 from isthmus.jobs.report.tabular import Fitted
 
-Role = Literal["label", "feature"]
+Role = Literal["label", "feature", "arbiter"]
+"""An arbiter decrypts in the training, and brings no table."""
 
 
 def _in_utc(moment: datetime) -> datetime:
@@ -101,8 +102,13 @@ class JobFacts(Part):
         return next(party.name for party in self.parties if party.role == "label")
 
     @property
+    def arbiter(self) -> str | None:
+        """The name of the party that decrypted in the training, where there was one."""
+        return next((party.name for party in self.parties if party.role == "arbiter"), None)
+
+    @property
     def feature_parties(self) -> tuple[str, ...]:
-        """The names of the others."""
+        """The names of the others that bring tables."""
         return tuple(party.name for party in self.parties if party.role == "feature")
 
 

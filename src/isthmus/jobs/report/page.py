@@ -23,6 +23,7 @@ from isthmus.jobs.report.tabular_charts import (
     cutoff_charts,
     cutoff_rows,
     lorenz_charts,
+    loss_charts,
     tree_charts,
 )
 from isthmus.jobs.report.tabular_words import fitted_facts
@@ -41,6 +42,7 @@ def render_html(report: Report) -> str:
     learning, accuracy = learning_charts(report), accuracy_charts(report)
     recall = recall_charts(report)
     cutoffs, lorenz, trees = cutoff_charts(report), lorenz_charts(report), tree_charts(report)
+    trees = (*trees, *loss_charts(report))
     drawn = (*learning, *accuracy, *recall, *cutoffs, *lorenz, *trees)
     return (
         _environment()

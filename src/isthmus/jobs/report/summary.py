@@ -81,7 +81,7 @@ def _facts(report: Report) -> list[tuple[str, str]]:
     pooled = sum(phase.seconds for phase in report.phases if phase.name == "pooled")
     facts = [
         *looks_facts(report),
-        ("rows aligned", as_count(report.alignment.samples)),
+        *_aligned(report),
         ("bytes that crossed", as_bytes(report.traffic.bytes)),
         ("time, waiting included", as_seconds(report.seconds)),
         *((("and for the pooled model", as_seconds(pooled)),) if pooled else ()),
@@ -101,6 +101,12 @@ def _facts(report: Report) -> list[tuple[str, str]]:
             (f"  high end ({level})", as_difference(gain.high)),
         ]
     return facts
+
+
+def _aligned(report: Report) -> list[tuple[str, str]]:
+    if report.job.role == "arbiter":
+        return []
+    return [("rows aligned", as_count(report.alignment.samples))]
 
 
 def _add_training(

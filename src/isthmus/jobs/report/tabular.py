@@ -106,6 +106,9 @@ class Fitted(Part):
     """Vectors of this party's columns that the label party has seen."""
     loss: float | None = None
     """Mean loss of the training samples; at the label party."""
+    losses: tuple[float, ...] = ()
+    """At the label party, where the loss ended the training: the mean loss with its penalties
+    before each epoch; of linear regression over the variance of the label."""
     dispersion: NonNegativeFloat | None = None
     """At the label party."""
     shares: tuple[PredictorShare, ...] = ()
@@ -127,4 +130,8 @@ class Fitted(Part):
         alone = (self.intercept, self.intercept_error, self.loss, self.dispersion, self.stability)
         base = None if self.card is None else self.card.base
         gains = any(one.gain is not None for one in self.importance)
-        return any(x is not None for x in (*alone, base)) or gains or bool(self.shares + self.curve)
+        return (
+            any(x is not None for x in (*alone, base))
+            or gains
+            or bool(self.shares + self.curve + self.losses)
+        )

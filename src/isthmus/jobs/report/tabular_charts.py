@@ -93,6 +93,27 @@ def lorenz_charts(report: Report) -> tuple[Chart, ...]:
     return (chart,)
 
 
+def loss_charts(report: Report) -> tuple[Chart, ...]:
+    """Loss by epoch, of a linear model that the loss has stopped."""
+    fitted = report.fitted
+    if fitted is None or not fitted.losses:
+        return ()
+    epochs = [float(number) for number in range(len(fitted.losses))]
+    series = (Series("training", "federation", fitted.losses),)
+    chart = Chart(
+        name="losses",
+        title="Loss by epochs",
+        caption="The mean loss of the training samples, penalties included, after so many epochs.",
+        x_label="epochs",
+        y_label="loss",
+        x=tuple(epochs),
+        series=series,
+        table=_grid("epochs", epochs, series, digits=0),
+        points=len(epochs) <= 30,
+    )
+    return (chart,)
+
+
 def tree_charts(report: Report) -> tuple[Chart, ...]:
     """Loss by number of trees."""
     fitted = report.fitted

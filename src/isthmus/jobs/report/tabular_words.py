@@ -9,7 +9,12 @@ from isthmus.jobs.report.parts import Scalar
 from isthmus.jobs.report.words import as_count, as_figure, as_number, as_seconds
 
 _NAMES = {
+    "l1": "penalty (L1)",
     "l2": "penalty (L2)",
+    "epochs": "epochs at most",
+    "stop": "stops by",
+    "loss_change": "change of the loss that stops",
+    "batch_size": "samples a step",
     "power": "power of the variance",
     "tolerance": "tolerance, in standard errors",
     "rounds": "encrypted gradients at most",
@@ -33,6 +38,8 @@ _NAMES = {
 }
 
 _NEUTRAL = {
+    "l1": 0.0,
+    "decay": 0.0,
     "min_gain": 0.0,
     "subsample": 1.0,
     "columns": 1.0,

@@ -204,6 +204,11 @@ def is_comparable(job: Job) -> None:
             f"binary label; this one {said}",
             mend="Run it with `isthmus run`.",
         )
+    if job.spec.arbiter is not None:
+        raise JobError(
+            f"{job.where('linear', 'arbiter')}: an arbiter has no part in a search",
+            mend="Search with linear.protocol vectors, or run the job with `isthmus run`.",
+        )
     if not job.spec.split.valid:
         raise JobError(
             f"{job.where('split')}: there are no validation samples, by which trials are compared",
