@@ -9,7 +9,10 @@ from safetensors.numpy import load_file
 from tests.jobs.tables import made_up
 
 from isthmus.errors import JobError
+from isthmus.jobs.local import run_here
 from isthmus.jobs.precheck import check_own_side
+from isthmus.session import SilentProgress
+from isthmus.trees import boosting, label_side
 
 TREES = "trees: {trees: 8, depth: 3, learning_rate: 0.3, min_rows: 10, bins: 8}\n"
 DRAWN = (
@@ -198,3 +201,57 @@ def test_options_that_the_trees_refuse_are_told_before_the_job(tables):
     job = tables.job(TREES.replace("{", "{goss: [0.7, 0.7], "))
     with pytest.raises(JobError, match="goss cannot be"):
         check_own_side(job, "alice")
+
+
+class Heard(SilentProgress):
+    def __init__(self):
+        self.said = []
+
+    def say(self, text):
+        self.said.append(text)
+
+
+def test_a_job_that_was_stopped_within_its_fit_goes_on(tables, monkeypatch):
+    job = tables.job(DRAWN, "seed=6")
+    whole = tables.run(job)
+    kept = {party: tables.at(job, party, "train", "model.json").read_text() for party in whole}
+    made = boosting.Boosting.round
+
+    def some(self, number):
+        if number == 5:
+            raise KeyboardInterrupt
+        made(self, number)
+
+    # As if trees took long.
+    monkeypatch.setattr(label_side.Keeping.__init__, "__defaults__", (0.0, lambda: 0.0))
+    with monkeypatch.context() as patch:
+        patch.setattr(boosting.Boosting, "round", some)
+        with pytest.raises(KeyboardInterrupt):
+            run_here(job, tables.folder / "runs")
+    for party in whole:
+        assert len(list(tables.at(job, party, "train", "checkpoints").iterdir())) == 2
+    heard = Heard()
+    run_here(job, tables.folder / "runs", resume=True, progress=heard)
+    assert heard.said.count("continuing after round 5") == 2
+    for party, model in kept.items():
+        assert tables.at(job, party, "train", "model.json").read_text() == model
+        assert not tables.at(job, party, "train", "checkpoints").exists()
+        report = json.loads(tables.at(job, party, "report.json").read_text())
+        assert report["metrics"] == whole[party]["metrics"]
+
+
+def test_without_resume_a_stopped_job_begins_anew(tables, monkeypatch):
+    job = tables.job(TREES, "seed=7")
+
+    def fails(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(label_side.Keeping.__init__, "__defaults__", (0.0, lambda: 0.0))
+    with monkeypatch.context() as patch:
+        patch.setattr(boosting.Boosting, "end", fails)
+        with pytest.raises(KeyboardInterrupt):
+            run_here(job, tables.folder / "runs")
+    assert tables.at(job, "bob", "train", "checkpoints").exists()
+    heard = Heard()
+    run_here(job, tables.folder / "runs", progress=heard)
+    assert not any("continuing" in line for line in heard.said)

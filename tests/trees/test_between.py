@@ -49,7 +49,7 @@ def test_what_crosses_is_what_the_page_says():
     topics = {me: list(dict.fromkeys(topic for topic, _, _ in sent[me])) for me in sent}
     assert set(topics["alice"]) == {
         f"trees.{name}"
-        for name in ("hello", "answers", "keys", "tree", "numbers", "splits", "rows")
+        for name in ("hello", "begin", "answers", "keys", "tree", "numbers", "splits", "rows")
     }
     assert set(topics["bob"]) == {
         f"trees.{name}" for name in ("hello", "base", "columns", "choices", "sums", "sides")
@@ -60,7 +60,8 @@ def test_what_crosses_is_what_the_page_says():
     }
     assert kinds <= {"u", "i", "b"}
     headers = [header for me in sent for _, _, header in sent[me]]
-    assert all(set(header) <= {"agreed", "tree", "done", "cuts"} for header in headers)
+    known = {"agreed", "resumable", "rho", "from", "tree", "done", "cuts"}
+    assert all(set(header) <= known for header in headers)
     names = {name for part in TWO.values() for name in part}
     assert not any(name in str(headers) for name in names)
     assert {one.column for one in found["alice"].bins} == set(TWO["alice"])

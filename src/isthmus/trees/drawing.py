@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,14 @@ class Draws:
 
     def __init__(self, rng: np.random.Generator, options: TreeOptions) -> None:
         self._rng, self._options = rng, options
+
+    def state(self) -> Any:
+        """Where the draws are, as JSON values."""
+        return self._rng.bit_generator.state
+
+    def load_state(self, state: Any) -> None:
+        """Go on from where `state` was given. Raises ValueError where it is of another kind."""
+        self._rng.bit_generator.state = state
 
     def rows(self, learnt: Bools) -> Bools:
         """The rows of the trees of a round, bool `[rows]`."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +17,16 @@ from isthmus.link import Message, checks
 from isthmus.session import Session
 from isthmus.trees import wire
 from isthmus.trees.binning import ColumnBins, fit_bins
+from isthmus.trees.checkpoint import FOLDER, Checkpoints, Point, fingerprint
 from isthmus.trees.model import TreeModel
 from isthmus.trees.nodes import NodeRows
-from isthmus.trees.noise import Noise, rho_of_tree
+from isthmus.trees.noise import Account, Noise, rho_of_tree
 from isthmus.trees.options import TreeOptions
 from isthmus.trees.setup import as_holder
 from isthmus.trees.shape import Bools, Coded, Cut, Longs
 from isthmus.trees.sources import pairs_a_message, rows_a_message, shape_of
+
+_ACCOUNT = "noise.json"
 
 
 def fit_as_feature(session: Session, table: pl.DataFrame, options: TreeOptions) -> TreeModel:
@@ -42,11 +46,31 @@ def fit_as_feature(session: Session, table: pl.DataFrame, options: TreeOptions) 
             mend=f"Give from 1 to {wire.MOST_COLUMNS} such columns.",
         )
     codes = np.stack([one.codes(table) for one in bins], axis=1)
-    side = _Side(session, bins, codes, learnt, options)
+    kept = _kept(session, agreed, bins, [codes, learnt])
+    side = _Side(session, bins, codes, learnt, options, kept)
     with session.progress.task("fit", options.trees * options.trees_a_round) as task:
+        if side.point.rounds:
+            session.progress.say(f"continuing after round {side.point.rounds}")
+            task.advance(side.point.rounds * options.trees_a_round)
         while side.tree(wire.hear(link, "trees.tree")):
             task.advance()
     return side.model()
+
+
+def _kept(
+    session: Session,
+    agreed: dict[str, object],
+    bins: Sequence[ColumnBins],
+    arrays: Sequence[npt.NDArray[Any]],
+) -> Checkpoints:
+    if session.folder is None:
+        return Checkpoints(None, "")
+    facts = {
+        "agreed": agreed,
+        "parties": [session.me, session.label_party],
+        "bins": [asdict(one) for one in bins],
+    }
+    return Checkpoints(session.folder / FOLDER, fingerprint(facts, arrays))
 
 
 @dataclass
@@ -71,25 +95,32 @@ class _Side:
         codes: npt.NDArray[np.int16],
         learnt: Bools,
         options: TreeOptions,
+        kept: Checkpoints,
     ) -> None:
         self._link, self._me, self._options = session.hub, session.me, options
-        self._bins, self._codes, self._learnt = bins, codes, learnt
+        self._bins, self._codes, self._learnt, self._kept = bins, codes, learnt, kept
         self._all = shape_of(bins)
+        points = kept.points()
+        path = None if kept.folder is None else kept.folder / _ACCOUNT
+        self._account = Account(path, kept.fingerprint)
         self._link.send(
             "trees.columns",
             {
                 "values": np.array(self._all.values, np.int64),
                 "missing": np.array(self._all.missing, np.bool_),
             },
+            {"resumable": [point.told() for point in points], "rho": self._account.rho},
         )
         # Rows that are never summed may have a bin that no row learnt from has.
         summed = np.where(learnt[:, None], codes, 0).astype(codes.dtype)
         self._holder: Holder = as_holder(self._link, Layout(self._all.widths), summed)
         self._cuts: list[Cut] = []
         self._noise = Noise(options)
-        self._rho = 0.0
+        self._made: list[tuple[int, int]] = []
+        """The trees that we had a part in: their number, and our cuts after them."""
         self._last = -1
         self._end = 0
+        self.point = self._begun_at(points)
 
     def model(self) -> TreeModel:
         """What is left of it all."""
@@ -98,17 +129,47 @@ class _Side:
             parties=(self._me,),
             bins=self._bins,
             cuts=tuple(self._cuts[: self._end]),
-            rho=self._rho,
+            rho=self._account.rho,
         )
+
+    def _begun_at(self, points: Sequence[Point]) -> Point:
+        """Go back to where the label party begins. Raises BadMessage."""
+        message = wire.hear(self._link, "trees.begin")
+        point = Point.of(message.header.get("from"))
+        later = [one for one in points if point and one.run == point.run and one >= point]
+        if point is None or (point.rounds and not later):
+            raise BadMessage(f"{self._link.partner} begins after a round that we do not have")
+        if point.rounds:
+            arrays = self._kept.load(later[0]).arrays
+            self._last = point.rounds * self._options.trees_a_round - 1
+            count = int(np.searchsorted(arrays["made"][:, 0], self._last, side="right"))
+            self._made = [(tree, cuts) for tree, cuts in arrays["made"][:count].tolist()]
+            cuts = arrays["cuts"][: self._made[-1][1] if count else 0].tolist()
+            self._cuts = [Cut(column, last, bool(left)) for column, last, left in cuts]
+        self._kept.clear(after=point)
+        return point
+
+    def _keep(self, rounds: int) -> None:
+        """Write a checkpoint: what we would lack to go on."""
+        cuts = [(cut.column, cut.bin, cut.missing_left) for cut in self._cuts]
+        arrays = {
+            "made": np.array(self._made, np.int64).reshape(-1, 2),
+            "cuts": np.array(cuts, np.int64).reshape(-1, 3),
+        }
+        self._kept.save(Point(rounds, self.point.run), arrays, {})
+        self._link.send("trees.kept")
 
     def tree(self, message: Message) -> bool:
         """Take part in a tree, or hear that there is none any more."""
+        while "keep" in message.header:
+            self._keep(checks.whole(self._link, message, "keep", 1, self._options.trees))
+            message = wire.hear(self._link, "trees.tree")
         if message.header.get("done") is True:
             self._end = checks.whole(self._link, message, "cuts", 0, len(self._cuts))
             return False
         used, chosen = self._begun(message)
         columns = tuple(np.flatnonzero(chosen).tolist())
-        self._rho += rho_of_tree(self._options, len(columns))
+        self._account.spend(rho_of_tree(self._options, len(columns)))
         which = Round(self._last, None if chosen.all() else columns)
         rows = np.flatnonzero(used)
         self._holder.begin(which)
@@ -120,6 +181,7 @@ class _Side:
             (masked,) = wire.take(self._link, numbers, {"masked": (np.uint64, shape)})
             self._holder.take(which, some, masked)
         _Tree(self, which, columns, used).grow()
+        self._made.append((self._last, len(self._cuts)))
         return True
 
     def _begun(self, message: Message) -> tuple[Bools, Bools]:

@@ -9,7 +9,9 @@ block of AES for each row, column and bin. For each feature party B::
 
     L -> B   trees.hello     options, rows; which rows are learnt from
     B -> L   trees.hello     options, rows
-    B -> L   trees.columns   of each column, without its name, the number of bins
+    B -> L   trees.columns   of each column, without its name, the number of bins; the rounds of its
+                             checkpoints
+    L -> B   trees.begin     the round to go on after, 0 for the beginning
     B <-> L  trees.base, .answers, .choices, .keys: B's half of the keys (`setup`), once
     then for each tree
     L -> B   trees.tree      its rows and columns
@@ -57,8 +59,9 @@ from numpy.typing import ArrayLike
 
 from isthmus.errors import DataError, JobError
 from isthmus.session import Session
+from isthmus.trees.boosting import Target
 from isthmus.trees.feature_side import fit_as_feature
-from isthmus.trees.label_side import Target, fit_as_label
+from isthmus.trees.label_side import Keeping, fit_as_label
 from isthmus.trees.losses import loss_of
 from isthmus.trees.model import TreeModel
 from isthmus.trees.options import TreeOptions
@@ -74,8 +77,13 @@ def fit(
     *,
     weights: ArrayLike | None = None,
     valid: ArrayLike | None = None,
+    keeping: Keeping | None = None,
 ) -> TreeModel:
     """Fit a model; every party calls it at the same time, with the same rows in the same order.
+
+    With the session's folder set at every party, checkpoints are written there between rounds, and
+    a later call with the same arguments goes on from the last that all have, to the same model.
+    `clear_checkpoints` removes them. They hold nothing of the masks, which are made anew.
 
     Args:
         session: the party's session. A label party without links fits its own columns alone.
@@ -85,6 +93,7 @@ def fit(
         options: the same at every party.
         weights: of the rows, above 0, at the label party alone; derivatives count as often.
         valid: numbers of rows that are not learnt from, to stop by, at the label party alone.
+        keeping: when checkpoints are written, at the label party; every 30 seconds by default.
 
     Raises:
         DataError: the own data cannot be used.
@@ -111,7 +120,7 @@ def fit(
     target = _target(labels, weights, valid, options)
     if table is not None and table.width and table.height != len(target.labels):
         raise DataError(f"{table.height} rows of columns and {len(target.labels)} labels")
-    return fit_as_label(session, table, target, options)
+    return fit_as_label(session, table, target, options, keeping or Keeping())
 
 
 def fit_alone(

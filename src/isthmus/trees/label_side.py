@@ -2,47 +2,49 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from isthmus.crypto.onehot import Layout
-from isthmus.errors import BadMessage, DataError, TrainError
+from isthmus.errors import BadMessage, DataError
 from isthmus.link import Link, Message, checks
 from isthmus.session import Session
 from isthmus.trees import wire
 from isthmus.trees.binning import fit_bins
-from isthmus.trees.drawing import Draws
-from isthmus.trees.growing import Growth, scores_of
-from isthmus.trees.losses import loss_of
-from isthmus.trees.model import Node, TreeModel
+from isthmus.trees.boosting import Boosting, Target
+from isthmus.trees.checkpoint import FOLDER, Checkpoints, Point, fingerprint
+from isthmus.trees.model import TreeModel
 from isthmus.trees.options import TreeOptions
 from isthmus.trees.setup import as_dealer
-from isthmus.trees.shape import BinShape, Bools
-from isthmus.trees.sources import Numbers, OwnColumns, PartnerColumns, Source
-from isthmus.trees.splitting import Scale
+from isthmus.trees.shape import BinShape
+from isthmus.trees.sources import OwnColumns, PartnerColumns
 
-Floats = npt.NDArray[np.float64]
+_MOST_POINTS = 100
+_MOST_RHO = 1e300
 
 
-@dataclass(frozen=True, eq=False)
-class Target:
-    """What the label party learns."""
+@dataclass(frozen=True)
+class Keeping:
+    """When checkpoints are written."""
 
-    labels: Floats
-    """float64 `[rows]`."""
-    weights: Floats
-    """float64 `[rows]`, above 0."""
-    valid: Bools
-    """Rows to stop by, not learnt from, bool `[rows]`."""
+    seconds: float = 30.0
+    """At least between two; 0: after every round."""
+    clock: Callable[[], float] = time.monotonic
+    """Seconds; only differences are used."""
 
 
 def fit_as_label(
-    session: Session, table: pl.DataFrame | None, target: Target, options: TreeOptions
+    session: Session,
+    table: pl.DataFrame | None,
+    target: Target,
+    options: TreeOptions,
+    keeping: Keeping,
 ) -> TreeModel:
     """See `fit`."""
     rows, learnt = len(target.labels), ~target.valid
@@ -55,23 +57,31 @@ def fit_as_label(
     for place, one in enumerate(bins):
         codes[:, place] = one.codes(given)
     own = OwnColumns(codes, bins, options.min_rows)
-    partners = _partners(session, rows, agreed, options)
-    if not bins and not partners:
+    columns = _columns(session, agreed, options)
+    if not bins and not columns:
         raise DataError(f"no column has two bins of {options.min_rows} rows or more")
-    boosting = _Boosting(session, own, partners, target, options)
-    with session.progress.task("fit", options.trees * options.trees_a_round) as task:
-        for number in range(options.trees):
-            boosting.round(number)
-            task.advance(options.trees_a_round)
-            task.note(boosting.note())
-            if boosting.settled():
-                break
-    kept = boosting.end()
+    facts = {
+        "agreed": agreed,
+        "seed": session.seed,
+        "parties": session.parties,
+        "bins": [asdict(one) for one in bins],
+        "columns": [asdict(one.shape) for one in columns],
+    }
+    kept = _kept(session, facts, [codes, target.labels, target.weights, target.valid])
+    point = _begin(session, kept, columns)
+    partners = []
+    for number, told in enumerate(columns, start=1):
+        link, shape = session.link(told.party), told.shape
+        dealer = as_dealer(link, Layout(shape.widths), rows)
+        partners.append(PartnerColumns(link, number, dealer, shape, options, rho=told.rho))
+    boosting = Boosting(session, own, partners, target, options)
+    _boost(session, boosting, kept, point, keeping, options)
+    cuts = boosting.end()
     return TreeModel(
         options=options,
         parties=(session.me, *(partner.link.partner for partner in partners)),
         bins=bins,
-        cuts=tuple(own.made[: kept[0]]),
+        cuts=tuple(own.made[: cuts[0]]),
         trees=tuple(boosting.trees),
         start=tuple(boosting.start.tolist()),
         losses=tuple(boosting.losses),
@@ -80,20 +90,106 @@ def fit_as_label(
     )
 
 
-def _partners(
-    session: Session, rows: int, agreed: dict[str, object], options: TreeOptions
-) -> list[PartnerColumns]:
+@dataclass(frozen=True)
+class _Told:
+    """What a partner said before the set-up."""
+
+    party: str
+    shape: BinShape
+    points: tuple[Point, ...]
+    rho: float
+    """What its noisy sums have cost before, in a run of this fit that was stopped."""
+
+
+def _columns(session: Session, agreed: dict[str, object], options: TreeOptions) -> list[_Told]:
     for link in session.links.values():
         hello = wire.hear(link, "trees.hello")
         checks.same(link, hello, agreed)
         wire.take(link, hello, {})
-    partners = []
-    for number, name in enumerate(session.feature_parties):
+    told = []
+    for name in session.feature_parties:
         link = session.link(name)
-        shape = _shape(link, wire.hear(link, "trees.columns"), options)
-        dealer = as_dealer(link, Layout(shape.widths), rows)
-        partners.append(PartnerColumns(link, number + 1, dealer, shape, options))
-    return partners
+        message = wire.hear(link, "trees.columns")
+        shape, points = _shape(link, message, options), _points(link, message)
+        told.append(_Told(name, shape, points, _rho(link, message)))
+    return told
+
+
+def _points(link: Link, message: Message) -> tuple[Point, ...]:
+    given = message.header.get("resumable")
+    points = [Point.of(one) for one in given] if isinstance(given, list) else [None]
+    if None in points or len(points) > _MOST_POINTS:
+        raise BadMessage(f"{link.partner} did not say which checkpoints it has")
+    return tuple(point for point in points if point is not None)
+
+
+def _rho(link: Link, message: Message) -> float:
+    given = message.header.get("rho")
+    if type(given) is not float or not 0.0 <= given < _MOST_RHO:
+        raise BadMessage(f"{link.partner} did not say what its noise has cost")
+    return given
+
+
+def _kept(
+    session: Session, facts: dict[str, object], arrays: Sequence[np.ndarray[Any, Any]]
+) -> Checkpoints:
+    if session.folder is None:
+        return Checkpoints(None, "")
+    return Checkpoints(session.folder / FOLDER, fingerprint(facts, arrays))
+
+
+def _begin(session: Session, kept: Checkpoints, columns: Sequence[_Told]) -> Point:
+    """Agree on where to go on from: our last checkpoint of which no partner has less.
+
+    A partner can go back from any later round to it, since its cuts have the numbers of trees.
+    """
+    fitting = [
+        point
+        for point in kept.points()
+        if all(any(p.run == point.run and p >= point for p in one.points) for one in columns)
+    ]
+    point = fitting[-1] if fitting else Point(0, secrets.token_hex(8))
+    for link in session.links.values():
+        link.send("trees.begin", header={"from": point.told()})
+    return point
+
+
+def _boost(
+    session: Session,
+    boosting: Boosting,
+    kept: Checkpoints,
+    point: Point,
+    keeping: Keeping,
+    options: TreeOptions,
+) -> None:
+    """Make the rounds that there are not yet."""
+    if point.rounds:
+        found = kept.load(point)
+        boosting.load_state(found.arrays, found.facts)
+    kept.clear(after=point)
+    saved = keeping.clock()
+    each = options.trees_a_round
+    with session.progress.task("fit", options.trees * each) as task:
+        if point.rounds:
+            session.progress.say(f"continuing after round {point.rounds}")
+            task.advance(point.rounds * each)
+        while not boosting.settled():
+            boosting.round(boosting.rounds)
+            task.advance(each)
+            task.note(boosting.note())
+            due = keeping.clock() - saved >= keeping.seconds
+            if kept.folder is not None and due and not boosting.settled():
+                _keep(session, boosting, kept, Point(boosting.rounds, point.run))
+                saved = keeping.clock()
+
+
+def _keep(session: Session, boosting: Boosting, kept: Checkpoints, point: Point) -> None:
+    """First the partners, then we: so none has less than we."""
+    for link in session.links.values():
+        link.send("trees.tree", header={"keep": point.rounds})
+    for link in session.links.values():
+        wire.take(link, wire.hear(link, "trees.kept"), {})
+    kept.save(point, *boosting.state())
 
 
 def _shape(link: Link, message: Message, options: TreeOptions) -> BinShape:
@@ -107,111 +203,3 @@ def _shape(link: Link, message: Message, options: TreeOptions) -> BinShape:
     if (values + missing < 2).any() or (values < 1).any() or (values > options.bins).any():
         raise BadMessage(f"{link.partner} sent {message.topic} with bins that cannot be")
     return BinShape(tuple(values.tolist()), tuple(missing.tolist()))
-
-
-class _Boosting:
-    """Rounds of trees, each on the derivatives of the loss at the scores so far."""
-
-    def __init__(
-        self,
-        session: Session,
-        own: OwnColumns,
-        partners: Sequence[PartnerColumns],
-        target: Target,
-        options: TreeOptions,
-    ) -> None:
-        self._own, self._partners = own, partners
-        self._target, self._options = target, options
-        self._loss = loss_of(options)
-        self._learnt = ~target.valid
-        self._draws = Draws(session.rng("trees", options.seed), options)
-        learnt = self._learnt
-        self.start = self._loss.start(target.labels[learnt], target.weights[learnt])
-        self._scores = np.tile(self.start, (len(target.labels), 1))
-        self.trees: list[tuple[Node, ...]] = []
-        self.losses: list[float] = []
-        self.valid_losses: list[float] = []
-        self._cuts: list[list[int]] = []
-        """After each round, the cuts of each party."""
-
-    def round(self, number: int) -> None:
-        """Add a tree for each class."""
-        labels, weights = self._target.labels, self._target.weights[:, None]
-        first, second = self._loss.derivatives(labels, self._scores)
-        first, second = first * weights, second * weights
-        used = self._draws.rows(self._learnt)
-        factors = self._draws.factors(used, np.abs(first).sum(axis=1))[:, None]
-        first, second = first * factors, second * factors
-        for each in range(self._options.trees_a_round):
-            tree = number * self._options.trees_a_round + each
-            self._add(tree, each, used, np.stack([first[:, each], second[:, each]], axis=1))
-        losses = self._loss.losses(labels, self._scores)
-        self.losses.append(self._mean(losses, self._learnt))
-        if self._target.valid.any():
-            self.valid_losses.append(self._mean(losses, self._target.valid))
-        self._cuts.append([self._own.cuts, *(partner.cuts for partner in self._partners)])
-
-    def _add(self, tree: int, each: int, used: Bools, derivatives: Floats) -> None:
-        alone = tree < self._options.own_trees * self._options.trees_a_round
-        sources: list[Source] = [self._own, *([] if alone else self._partners)]
-        columns = self._draws.columns([source.all_columns for source in sources])
-        taking = [(one, some) for one, some in zip(sources, columns, strict=True) if some]
-        numbers, scale = _fixed_point(tree, used, derivatives, self._options)
-        growth = Growth(
-            [source for source, _ in taking],
-            [some for _, some in taking],
-            numbers,
-            scale,
-            self._options,
-        )
-        self.trees.append(growth.grow())
-        self._scores[:, each] += scores_of(growth.nodes, self.trees[-1])
-
-    def _mean(self, losses: Floats, rows: Bools) -> float:
-        found = float(np.average(losses[rows], weights=self._target.weights[rows]))
-        if not math.isfinite(found):
-            raise TrainError("the loss is not finite", mend="Take a smaller learning_rate.")
-        return found
-
-    def note(self) -> str:
-        """The losses so far."""
-        valid = f", valid {self.valid_losses[-1]:.5f}" if self.valid_losses else ""
-        return f"loss {self.losses[-1]:.5f}{valid}"
-
-    def settled(self) -> bool:
-        """Whether it has been long enough without a better loss."""
-        patience = self._options.patience
-        return patience is not None and len(self.losses) - self._best() >= patience
-
-    def _best(self) -> int:
-        """The number of rounds of least loss on the rows `valid`."""
-        return 1 + int(np.argmin(self.valid_losses))
-
-    def end(self) -> list[int]:
-        """Drop the rounds after the best, tell partners, and give each party's number of cuts."""
-        rounds = len(self.losses) if self._options.patience is None else self._best()
-        self.trees = self.trees[: rounds * self._options.trees_a_round]
-        kept = self._cuts[rounds - 1]
-        for partner, cuts in zip(self._partners, kept[1:], strict=True):
-            partner.link.send("trees.tree", header={"done": True, "cuts": cuts})
-        return kept
-
-
-def _fixed_point(
-    tree: int, used: Bools, derivatives: Floats, options: TreeOptions
-) -> tuple[Numbers, Scale]:
-    """Derivatives `[rows, 2]` of the used rows as whole numbers, and their units."""
-    if not np.isfinite(derivatives[used]).all():
-        raise TrainError("derivatives are not finite", mend="Take a smaller learning_rate.")
-    bits = options.bits_for(int(used.sum()))
-    largest = np.abs(derivatives[used]).max(axis=0)
-    units = [math.ldexp(1.0, _exponent(float(one)) - bits) for one in largest]
-    values = np.zeros(derivatives.shape, dtype=np.int64)
-    values[used] = np.rint(derivatives[used] / units).astype(np.int64)
-    return Numbers(tree, used, values, bits), Scale(*units)
-
-
-def _exponent(value: float) -> int:
-    """Of the least power of two that is not below `value`; far from the ends of float64."""
-    mantissa, exponent = math.frexp(value)
-    return max(-900, exponent - 1 if mantissa == 0.5 else exponent)

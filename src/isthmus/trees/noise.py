@@ -8,7 +8,9 @@ gives (rho + 2 sqrt(rho log(1 / delta)), delta)-differential privacy for every d
 **What is counted.** Tables are neighbours where one row has other values in the partner's columns.
 Its g and h, at most 1 in units of the noise, then go from one bin of each column to another: four
 numbers a column, D^2 = 4 columns. In a tree the row is in the root and in one node of each further
-level whose sums are shown: `depth` times at the most.
+level whose sums are shown: `depth` times at the most. A tree that is made again, because the fit
+was stopped and resumed, has new noise and is counted again: the same noise on what a label party
+might have changed meanwhile would show the difference.
 
 **What is not.** The bins (their edges, their number, whether there is one for missing values) are
 taken as given, as if public: they are quantiles of the same columns, and a row more moves many of
@@ -20,12 +22,16 @@ private: the noise hides a row's bins in the sums, not its side at the splits.
 
 from __future__ import annotations
 
+import json
 import math
 import secrets
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from isthmus.errors import StorageError
+from isthmus.files import write_json
 from isthmus.trees.options import TreeOptions
 
 Words = npt.NDArray[np.uint64]
@@ -41,6 +47,38 @@ def rho_of_tree(options: TreeOptions, columns: int) -> float:
 def epsilon(rho: float, delta: float) -> float:
     """Of (epsilon, delta)-differential privacy, by Bun and Steinke's proposition 1.3."""
     return rho + 2 * math.sqrt(rho * math.log(1 / delta))
+
+
+class Account:
+    """What a partner's noisy sums cost in all, on disk before they are shown.
+
+    Args:
+        path: of the file; None: in memory alone.
+        fingerprint: of the fit; what another cost is not counted.
+    """
+
+    def __init__(self, path: Path | None, fingerprint: str) -> None:
+        self._path, self._fingerprint = path, fingerprint
+        self.rho = self._earlier()
+
+    def spend(self, rho: float) -> None:
+        """Count what is about to be shown. Raises StorageError."""
+        self.rho += rho
+        if self._path is not None and rho:
+            write_json(self._path, {"fingerprint": self._fingerprint, "rho": self.rho})
+
+    def _earlier(self) -> float:
+        try:
+            found = {} if self._path is None else json.loads(self._path.read_bytes())
+            known = found.get("fingerprint") == self._fingerprint
+            return float(found["rho"]) if known else 0.0
+        except FileNotFoundError:
+            return 0.0
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StorageError(
+                f"cannot read {self._path}, which says what noisy sums have cost so far",
+                mend="Begin anew, without --resume.",
+            ) from error
 
 
 class Noise:

@@ -2,11 +2,12 @@
 
 Files in the folder of `train`: `model.json` (this party's part: its cuts, and at the label party
 the trees), `result.json` (for reading) and, at the label party, `fitted.safetensors` (the scores of
-the training samples). All are of this party alone.
+the training samples); while it is under way `checkpoints/`. All are of this party alone.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,9 @@ class TreesLearner:
         options = options_of(context.spec, _agree_on_classes(context))
         own = own_of(context)
         split = split_of(context, own)
-        model = _fit(context.session, context, own, _columns(own), split, options)
         folder = context.step("train")
+        session = replace(context.session, folder=folder.path)
+        model = _fit(session, context, own, _columns(own), split, options)
         model.save(folder.file(MODEL))
         # Along the paths of these samples nobody learns what growing the trees has not shown.
         fitted = trees.predict(
@@ -71,6 +73,7 @@ class TreesLearner:
             facts["validation"] = keep_fitted(context, split, fitted, context.clock() - began)
         facts["seconds"] = round(context.clock() - began, 3)
         write_json(folder.file(RESULT), facts)
+        trees.clear_checkpoints(folder.path)
         context.log.info("trained", cuts=len(model.cuts))
 
     def scores(self, context: Context, samples: NDArray[np.int64]) -> Scores | None:
