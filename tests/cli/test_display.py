@@ -3,10 +3,13 @@
 import io
 import re
 
+import pytest
 from rich.console import Console
 
 from isthmus.cli.display import Display
 from isthmus.cli.run import _show_failures
+from isthmus.jobs.artefacts import PartyFolder
+from isthmus.jobs.going_on import can_go_on
 from isthmus.jobs.launcher import Outcome
 
 
@@ -120,6 +123,37 @@ def test_the_cause_comes_before_its_consequences(capsys):
     assert lines[1] == "  Mend it."
     assert lines[2] == "alice: error [link.failed] alice broke"
     assert not any("carol" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("code", "begun", "helps"),
+    [
+        ("storage", True, True),
+        ("storage", False, False),
+        ("align", True, False),
+        ("job", True, False),
+        ("data.schema", True, False),
+    ],
+)
+def test_resume_is_named_only_where_it_helps(capsys, code, begun, helps):
+    outcomes = [
+        Outcome("alice", returncode=8, error=failure("link.failed", "alice")),
+        Outcome("bob", returncode=5, error=failure(code, "bob")),
+    ]
+    _show_failures(outcomes, debug=False, begun=begun)
+    assert ("--resume" in capsys.readouterr().err) is helps
+
+
+@pytest.mark.parametrize(
+    ("code", "finished", "can"),
+    [("stopped", True, True), ("stopped", False, False), ("data", True, False)],
+)
+def test_what_is_finished_can_be_gone_on_from(tmp_path, code, finished, can):
+    folder = PartyFolder(tmp_path)
+    folder.step("align").create()
+    if finished:
+        folder.step("align").seal("0", 1.0)
+    assert can_go_on(folder, code) is can
 
 
 def test_a_killed_party_is_told_as_such(capsys):

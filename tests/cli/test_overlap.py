@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from isthmus.cli.main import app
+from isthmus.cli.overlap import revealed
 from isthmus.data.synthetic import SyntheticOptions, synthetic_tables
 from isthmus.errors import AlignError, DataError, JobMismatch
 from isthmus.jobs.job import load_job
@@ -92,11 +93,22 @@ def test_both_learn_the_number(site, form):
     else:
         assert f"alice and bob have {common:,} ids in common: " in shown.stdout
         assert f"{common / len(mine):.1%} of the {len(mine):,} of alice" in shown.stdout
+        assert "alice and bob have learnt these numbers, and neither which ids" in shown.stdout
+        assert "overlap.json, and overlap-transcript.jsonl, what alice sent" in shown.stdout
+        assert "alice overlap done" in shown.stderr
+        assert "align" not in shown.output
     (folder,) = (site / "runs").iterdir()
     assert json.loads((folder / "alice" / "overlap.json").read_text()) == {"bob": figures}
     sent = (folder / "alice" / "overlap-transcript.jsonl").read_text().splitlines()
     topics = [json.loads(line)["topic"] for line in sent]
     assert topics == ["align.hello", "align.points", "align.sorted"]
+
+
+def test_who_has_learnt_what_of_three_parties():
+    assert revealed("bob", "bob", ("alice", "carol")).endswith(
+        "alice and carol nothing of one another"
+    )
+    assert revealed("carol", "bob", ("bob",)).startswith("carol and bob have learnt these numbers")
 
 
 def test_a_partner_with_another_job_is_told(site):

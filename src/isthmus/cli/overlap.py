@@ -48,7 +48,7 @@ def overlap(
     from isthmus.cli.display import Display
     from isthmus.jobs.events import EventProgress
     from isthmus.jobs.job import load_job
-    from isthmus.jobs.overlap import run_overlap
+    from isthmus.jobs.overlap import FIGURES, TRANSCRIPT, run_overlap
     from isthmus.jobs.party import PartyRun, partners_of
     from isthmus.jobs.tables import check_party
     from isthmus.link import Deadlines
@@ -77,3 +77,17 @@ def overlap(
             f"{me} and {partner} have {one.common:,} ids in common: {one.rate:.1%} of the "
             f"{one.ours:,} of {me}, {there:.1%} of the {one.theirs:,} of {partner}"
         )
+    typer.echo(revealed(me, loaded.spec.label.party, tuple(found)))
+    folder = out / loaded.folder_name / me
+    typer.echo(f"In {folder}: {FIGURES}, and {TRANSCRIPT}, what {me} sent")
+
+
+def revealed(me: str, label_party: str, partners: tuple[str, ...]) -> str:
+    """Who has learnt what."""
+    if me != label_party or not partners[1:]:
+        return f"{me} and {partners[0]} have learnt these numbers, and neither which ids they are"
+    names = ", ".join(partners[:-1])
+    return (
+        f"{me} and each partner have learnt their own numbers, and nobody which ids they are; "
+        f"{names} and {partners[-1]} nothing of one another"
+    )

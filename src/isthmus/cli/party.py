@@ -67,11 +67,11 @@ def party(
     def prepare() -> PartyRun:
         from isthmus.jobs.job import load_job
         from isthmus.jobs.party import PartyRun, partners_of
-        from isthmus.jobs.tables import check_party
+        from isthmus.jobs.tables import check_anyone
         from isthmus.link import Deadlines
 
         loaded = load_job(job, sets or ())
-        check_party(loaded, me)
+        check_anyone(loaded, me)
         return PartyRun(
             job=loaded,
             me=me,
@@ -101,19 +101,24 @@ def _with_display(prepare: Callable[[], PartyRun], me: str) -> None:
     from isthmus.cli.display import Display
     from isthmus.cli.summary import show_summary
     from isthmus.errors import PartnerFailed, PartnerGone
+    from isthmus.jobs.artefacts import PartyFolder
     from isthmus.jobs.events import EventProgress
+    from isthmus.jobs.going_on import can_go_on
     from isthmus.jobs.party import run_party
 
     run = prepare()
+    folder = PartyFolder(run.out / run.job.folder_name / me)
     try:
         with Display((me,)) as display:
             progress = EventProgress(lambda event: display.show(me, event))
             page = run_party(replace(run, progress=progress))
     except Interrupted as stop:
-        typer.echo(stopped_line(), err=True)
+        typer.echo(stopped_line(begun=can_go_on(folder, "stopped")), err=True)
         sys.exit(stop.code)
     except (PartnerGone, PartnerFailed) as error:
-        error.mend = go_on(error.mend, where=" at every party")
+        began = error.partner_code if isinstance(error, PartnerFailed) else error.code
+        if can_go_on(folder, began):
+            error.mend = go_on(error.mend, where=" at every party")
         raise
     show_summary(page)
 

@@ -81,16 +81,26 @@ def _launch(what: Launch, again: str) -> dict[str, Path]:
     from isthmus.jobs.precheck import check_own_side
 
     try:
-        for party in what.job.spec.order:
+        for party in what.job.spec.everyone:
             check_own_side(what.job, party)
-        with Display(what.job.spec.order) as display:
+        with Display(what.job.spec.everyone) as display:
             outcomes = launch(what, display.show)
     except Interrupted as stop:
-        typer.echo(stopped_line(again), err=True)
+        typer.echo(stopped_line(again, begun=_has_begun(what)), err=True)
         sys.exit(stop.code)
     if any(outcome.failed for outcome in outcomes.values()):
-        sys.exit(_show_failures(list(outcomes.values()), what.debug, again))
+        found = list(outcomes.values())
+        sys.exit(_show_failures(found, what.debug, again, begun=_has_begun(what)))
     return {party: one.report for party, one in outcomes.items() if one.report is not None}
+
+
+def _has_begun(what: Launch) -> bool:
+    """Whether a party has finished a step, from which all could go on."""
+    from isthmus.jobs.artefacts import PartyFolder
+    from isthmus.jobs.going_on import can_go_on
+
+    folder = what.out / what.job.folder_name
+    return any(can_go_on(PartyFolder(folder / party), "stopped") for party in what.job.spec.order)
 
 
 def _pooled(what: Launch) -> None:
@@ -112,18 +122,27 @@ def _pooled(what: Launch) -> None:
         write_party_report(job, party, PartyFolder(folder / party))
 
 
-def _show_failures(outcomes: list[Outcome], debug: bool, again: str = AGAIN) -> int:
-    """One message a party that failed, the first cause first; returns the exit code."""
+def _show_failures(
+    outcomes: list[Outcome], debug: bool, again: str = AGAIN, *, begun: bool = True
+) -> int:
+    """One message a party that failed, the first cause first; returns the exit code.
+
+    `begun`: whether there is something to go on from.
+    """
+    from isthmus.jobs.going_on import MENDED_OUTSIDE
+
     failed = sorted((o for o in outcomes if o.failed), key=_consequence)
+    causes = [o.error["code"] for o in failed if o.error is not None and not _consequence(o)]
+    helps = begun and all(code in MENDED_OUTSIDE for code in causes)
     for outcome in failed:
         if outcome.error is not None:
             error = outcome.error
             mend = error["mend"]
-            if error["code"] in RESUMABLE:
+            if helps and error["code"] in RESUMABLE:
                 mend = go_on(mend, again)
             echo_error(error["code"], error["message"], mend, party=outcome.party)
         else:
-            hint = "" if debug else go_on("", again)
+            hint = go_on("", again) if helps and not debug else ""
             echo_error("error", _died(outcome), hint, party=outcome.party)
         if outcome.noise and (debug or outcome.error is None):
             typer.echo("\n".join(outcome.noise), err=True)

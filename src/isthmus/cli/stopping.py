@@ -19,9 +19,11 @@ def stop_on_signals() -> None:
     signal.signal(signal.SIGTERM, _stop)
 
 
-def stopped_line(again: str = AGAIN) -> str:
-    """What a user who stopped a job is told; `again` is the command to go on with."""
-    return f"Stopped. {again} goes on from here."
+def stopped_line(again: str = AGAIN, *, begun: bool = True) -> str:
+    """What a user who stopped a job is told; `again` is the command to go on with, if anything was
+    `begun` that it can go on from.
+    """
+    return f"Stopped. {again} goes on from here." if begun else "Stopped."
 
 
 def go_on(mend: str, again: str = AGAIN, where: str = "") -> str:

@@ -6,8 +6,9 @@ what was sent for them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 
 from isthmus.align import Overlap, count_overlap
 from isthmus.align.keys import OnTrouble, check_keys
@@ -18,10 +19,28 @@ from isthmus.jobs.artefacts import PartyFolder
 from isthmus.jobs.party import PartyRun, agreed_context, meet, meeting_points
 from isthmus.jobs.tables import check_party, check_table, read_columns
 from isthmus.link import Transcript, load_identity
-from isthmus.session import Session
+from isthmus.session import Progress, Session, Task
 
 FIGURES = "overlap.json"
 TRANSCRIPT = "overlap-transcript.jsonl"
+
+
+@dataclass(frozen=True)
+class _Counting:
+    """Progress whose tasks are all called what they are for: nothing is aligned."""
+
+    progress: Progress
+
+    @contextmanager
+    def task(self, name: str, total: int | None = None) -> Iterator[Task]:
+        """See `Progress.task`."""
+        del name
+        with self.progress.task("overlap", total) as task:
+            yield task
+
+    def say(self, text: str) -> None:
+        """See `Progress.say`."""
+        self.progress.say(text)
 
 
 def run_overlap(run: PartyRun) -> Mapping[str, Overlap]:
@@ -53,7 +72,7 @@ def run_overlap(run: PartyRun) -> Mapping[str, Overlap]:
             label_party=spec.label.party,
             links=links,
             seed=spec.seed,
-            progress=run.progress,
+            progress=_Counting(run.progress),
             secret=identity.secret,
         )
         try:
