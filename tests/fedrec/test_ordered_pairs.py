@@ -10,6 +10,7 @@ from isthmus.crypto.masks import MaskKey, Roster
 from isthmus.errors import JobError
 from isthmus.fedrec import Interactions, RunOptions, make_task, protocol, recipe, run
 from isthmus.fedrec.algorithms import _gaussian, _pair_weights, _pairs
+from isthmus.fedrec.algorithms._pair_sums import shares
 from isthmus.fedrec.algorithms._pair_weights import next_item_weights
 from isthmus.fedrec.algorithms.ease import ease_weights
 from isthmus.fedrec.algorithms.ordered_pairs import (
@@ -18,7 +19,6 @@ from isthmus.fedrec.algorithms.ordered_pairs import (
     Settings,
     epsilon_of,
     pair_sums,
-    shares,
 )
 
 FIXED = {"ordered_ridge": 2.0, "both_ridge": 3.0, "blend": 0.4}
@@ -244,7 +244,7 @@ def test_noise_has_its_deviation_and_its_epsilon():
 def test_under_noise_nothing_is_chosen_on_validation():
     task = task_of(made_up(clients=30))
     method = OrderedPairs(task, Settings(clip=5.0, noise=0.1))
-    method._judged = lambda: pytest.fail("asked for a figure that the noise does not cover")
+    method.gain_units = lambda clients: pytest.fail("a figure that the noise does not cover")
     method.learn()
     assert method.chosen.tolist() == [300, 300, 0.4, 0]
 

@@ -18,7 +18,8 @@ from flwr.serverapp import Grid, ServerApp
 from isthmus.errors import BadMessage, PartnerAbsent
 from isthmus.fedrec import RunOptions, protocol, recipe
 from isthmus.fedrec.devices import Census, Plan
-from isthmus.fedrec.devices.crew import Crew, Request
+from isthmus.fedrec.devices.carrier import Request
+from isthmus.fedrec.devices.crew import Crew
 from isthmus.fedrec.devices.parts import ascending
 from isthmus.fedrec.devices.serving import Served, device_run, order_of
 from isthmus.fedrec.devices.wire import Answer, Joining, Order, read, taken

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
-from isthmus.fedrec.population import Floats, Longs
+from isthmus.fedrec.population import Longs
 from isthmus.fedrec.uploads import Uploads
 
 if TYPE_CHECKING:
+    from isthmus.fedrec.algorithms._one_round import Words, WordSum
     from isthmus.fedrec.engine import Work
+    from isthmus.fedrec.method import Arrays
     from isthmus.fedrec.task import Model
 
 
@@ -29,10 +31,17 @@ class Fleet(Protocol):
         """The mean loss of the clients of the last `train`."""
         ...
 
-    def total(self, what: str) -> Floats:
-        """A sum over all clients that are there, float32: `gram` [M, M] or `popularity` [M]."""
+    def words(self, one: WordSum) -> Words:
+        """A sum over all clients that are there, uint64 [k]."""
+        ...
+
+    def gains(self, candidates: Iterator[Arrays], clients: Longs) -> list[int]:
+        """What each candidate is worth to `clients`, who judge it at home; one of them at a time.
+
+        Of each the sum of `OrderedPairs.gain_units`, over the same clients for all candidates.
+        """
         ...
 
     def took_part(self) -> int:
-        """The clients that did, in the last `train` or `total`."""
+        """The clients that did, in the last `train` or `words`."""
         ...

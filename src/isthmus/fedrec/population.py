@@ -153,6 +153,11 @@ class Population:
         return Population(self.name, self.items, train, valid, test, turn)
 
     @property
+    def ordered(self) -> bool:
+        """Whether it is known in which order items came."""
+        return self.turn is not None
+
+    @property
     def by_turn(self) -> Ragged:
         """The training items of each client, its oldest first; by number without order."""
         if self.turn is None:

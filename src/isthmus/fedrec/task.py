@@ -39,6 +39,8 @@ class Task:
     identity: Longs = field(default_factory=lambda: np.zeros(0, np.int64))
     """int64 [U], the clients' numbers in the whole population; empty: 0, 1, 2, ... Streams of
     random numbers follow it, so that a shard draws what the whole would."""
+    whole: int = 0
+    """Clients of the whole population, where this is a part of it; 0: those that are here."""
     guards: tuple[Guard, ...] = ()
     """Applied in this order to all that clients upload."""
     sealing: Sealing | None = None
@@ -62,10 +64,16 @@ class Task:
             self.population.items,
         )  # fmt: skip
 
+    @property
+    def everybody(self) -> int:
+        """Clients of the whole population, those elsewhere included."""
+        return self.whole or self.population.clients
+
     def part(self, clients: Longs) -> Task:
         """The task of these clients alone: what a process that stands for them works on."""
         return replace(
             self,
+            whole=self.everybody,
             population=self.population.part(clients),
             avoid=self.avoid.take(clients),
             identity=self.shard.identity[clients],

@@ -187,3 +187,20 @@ def until(condition, what="nothing came"):
 @pytest.fixture
 def federation(identities):
     return Federation(identities, made_up(clients=14, items=30))
+
+
+@pytest.fixture(scope="session")
+def five(tmp_path_factory):
+    """Five shards, each with an identity, and a server."""
+    from tests.fedrec.devices.inside import GROUPS, SHARDS
+
+    folder = tmp_path_factory.mktemp("five")
+    for name in ("hub", *SHARDS):
+        create_identity(folder / name, name)
+    for name in SHARDS:
+        trust(folder / "hub", folder / name / f"{name}.cert.pem")
+        trust(folder / name, folder / "hub" / "hub.cert.pem")
+    found = Federation(folder, made_up(clients=14, items=30))
+    found.groups = GROUPS
+    found.parts = dict(zip(SHARDS, split(found.data, HONEST[0], 0, GROUPS), strict=True))
+    return found

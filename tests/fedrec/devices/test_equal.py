@@ -21,6 +21,9 @@ from isthmus.fedrec import RunOptions, recipe
         ("ease", None, {}),
         ("item-knn", None, {}),
         ("popularity", None, {}),
+        ("ordered-pairs", None, {}),
+        ("ordered-pairs", None, {"judges": 9}),
+        ("ordered-pairs", None, {"whole_items": 10, "sketch_words": 1 << 14}),
     ],
 )
 def test_the_result_is_that_of_the_simulated_run(federation, name, backbone, sets):

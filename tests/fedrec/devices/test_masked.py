@@ -6,68 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.fedrec.conftest import made_up
-from tests.fedrec.devices.conftest import HONEST, QUICK, Federation
+from tests.fedrec.devices.conftest import HONEST, QUICK
+from tests.fedrec.devices.inside import FEDAVG, MASKED, SHARDS, begun
 
 from isthmus.errors import BadMessage, JobError, TrainError
 from isthmus.fedrec import RunOptions, recipe
-from isthmus.fedrec.devices import Census, Conduct, Gate, Limits, Plan, split
-from isthmus.fedrec.devices.crew import Crew
-from isthmus.fedrec.devices.keeping import Keeper
-from isthmus.fedrec.devices.serving import device_run, order_of
-from isthmus.fedrec.devices.summing import RULES, Summand
+from isthmus.fedrec.devices import Conduct, Gate, Limits
+from isthmus.fedrec.devices.masking import RULES
+from isthmus.fedrec.devices.summing import Summand
 from isthmus.fedrec.devices.wire import Ask
-from isthmus.fedrec.devices.worker import Worker
 from isthmus.fedrec.privacy import Defences
-from isthmus.link import create_identity, trust
-
-SHARDS = ("ann", "ben", "cat", "dan", "eve")
-GROUPS = [np.array(one) for one in ([0, 2, 4, 6, 8, 10], [1, 3], [5, 7], [9], [11, 12, 13])]
-FEDAVG = recipe("fedavg", "fcf", QUICK)
-MASKED = Defences(secure_sum=True)
-
-
-class Here:
-    """A carrier whose shards are in this process; some are lost at a step of a round."""
-
-    def __init__(self, names=SHARDS):
-        self.workers = dict.fromkeys(names)
-        self.parts = {}
-        self.lose = set()
-        self.sent = []
-
-    def present(self):
-        return {name: self.parts[name].clients for name in self.workers}
-
-    def ask(self, requests):
-        left_out = {}
-        for name, request in requests.items():
-            ask = request.ask
-            if (name, ask.number, ask.what or ask.kind) in self.lose:
-                left_out[name] = "is gone"
-                continue
-            for answer, arrays in self.workers[name].answer(ask, request.arrays):
-                self.sent.append((name, answer, arrays))
-                request.collector.add(answer, arrays)
-        return left_out
-
-
-def begun(
-    chosen=FEDAVG, defences=MASKED, *, rounds=2, lose=(), names=SHARDS, least=1, conduct=None
-):
-    """A run, its crew and its carrier."""
-    data = made_up(clients=14, items=30)
-    options = RunOptions(rounds=rounds, defences=defences)
-    plan = Plan(Census.of(data, HONEST[0], 0), chosen, HONEST, options)
-    carrier = Here(names)
-    crew = Crew(carrier, plan.census, HONEST, least)
-    run = device_run(plan, crew)
-    parts = dict(zip(SHARDS, split(data, HONEST[0], 0, GROUPS), strict=True))
-    carrier.parts, carrier.lose = parts, set(lose)
-    order = order_of(plan, run, "s")
-    for name in names:
-        carrier.workers[name] = Worker(parts[name], order, conduct or Conduct(), Keeper(None))
-    return run, crew, carrier
 
 
 def table(**given):
@@ -310,7 +258,7 @@ def test_an_aggregator_with_weights_of_its_own_is_refused():
     ("name", "defences", "words"),
     [
         ("fedatt", MASKED, "own tables"),
-        ("ease", MASKED, "more than item rows"),
+        ("fedca", MASKED, "cannot run on devices"),
         ("fedavg", Defences(secure_sum=True, clip=1.0, noise=1.0), "noise on the sum"),
         ("fedavg", Defences(secure_sum=True, dropouts=0.1), "are simulated"),
     ],
@@ -318,20 +266,6 @@ def test_an_aggregator_with_weights_of_its_own_is_refused():
 def test_what_cannot_be_masked_is_refused_before_a_shard_is_asked(name, defences, words):
     with pytest.raises(JobError, match=words):
         begun(chosen=recipe(name), defences=defences)
-
-
-@pytest.fixture(scope="module")
-def five(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("five")
-    for name in ("hub", *SHARDS):
-        create_identity(folder / name, name)
-    for name in SHARDS:
-        trust(folder / "hub", folder / name / f"{name}.cert.pem")
-        trust(folder / name, folder / "hub" / "hub.cert.pem")
-    found = Federation(folder, made_up(clients=14, items=30))
-    found.groups = GROUPS
-    found.parts = dict(zip(SHARDS, split(found.data, HONEST[0], 0, GROUPS), strict=True))
-    return found
 
 
 def test_a_device_killed_in_the_middle_of_a_secure_sum_does_not_end_the_run(five, tmp_path):

@@ -162,3 +162,18 @@ def test_without_times_what_is_held_out_is_drawn():
     for client in range(task.population.clients):
         held = {int(part.valid[client]), int(part.test[client])}
         assert not held & set(part.train.of(client).tolist())
+
+
+def test_the_census_says_for_all_whether_times_count():
+    data = made_up(order="time")
+    census = Census.of(data, RULES, 0)
+    assert census.timed
+    assert Census.of(made_up(order="none"), RULES, 0).timed is False
+    catalogue = [f"i{number}" for number in range(data.items)]
+    with pytest.raises(DataError, match="some of these rows have none"):
+        own_part(rows_of(data).drop("time"), census, catalogue, 0)
+    without = census.model_copy(update={"timed": False})
+    part, _ = own_part(rows_of(data), without, catalogue, 0)
+    assert part.turn is None
+    part, _ = own_part(rows_of(data), census.model_copy(update={"timed": None}), catalogue, 0)
+    assert part.turn is not None

@@ -54,6 +54,8 @@ PART_EXAMPLES = examples(
     "--column user=listener --column item=song --out mine.part",
 )
 SERVE_EXAMPLES = examples(
+    "isthmus fedrec serve --census parts/census.json --algorithm ordered-pairs --secure-sum "
+    "--as hub --listen 0.0.0.0:7700",
     "isthmus fedrec serve --census parts/census.json --algorithm pfedrec --as hub "
     "--identity ~/.isthmus --listen 0.0.0.0:7700 --out runs/pfedrec",
     "isthmus fedrec serve --census parts/census.json --algorithm fedavg --as hub "
@@ -302,8 +304,10 @@ def show_served(served: Served, output: Format) -> None:
         typer.echo(json.dumps(found, indent=2))
         return
     show([served.result])
-    if served.result.backbone is not None and not served.result.privacy.get("secure_sum"):
-        typer.echo("The server saw each client's rows one by one (no --secure-sum).")
+    if not served.result.privacy.get("secure_sum"):
+        alone = served.result.backbone is None
+        what = "each shard's sum" if alone else "each client's rows one by one"
+        typer.echo(f"The server saw {what} (no --secure-sum).")
     for name, (up, down) in sorted(served.traffic.items()):
         typer.echo(f"{name}: {up / 2**20:,.1f} MiB up, {down / 2**20:,.1f} MiB down")
     short = [one for one in served.rounds if one.left_out or one.absent]

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from isthmus.fedrec.compiled import compiled
 from isthmus.fedrec.engine import Candidates
@@ -12,9 +16,29 @@ from isthmus.fedrec.method import Arrays, Method, RoundReport, Watch
 from isthmus.fedrec.population import Floats, Longs
 from isthmus.fedrec.task import Task
 
+Words = NDArray[np.uint64]
+Halves = NDArray[np.uint32]
+
+
+@dataclass(frozen=True, eq=False)
+class WordSum:
+    """A sum over clients in words modulo 2^64, which comes out the same under masks and without."""
+
+    name: str
+    words: int
+    """How many."""
+    mine: Callable[[], Words]
+    """What the clients at hand add, uint64 [words]."""
+    possible: Callable[[Words, int], bool]
+    """Whether these words can be the sum of so many clients."""
+
 
 class OneRound(Method):
     """One round: `learn` gives what the server learns; `client_scores` is done on each device."""
+
+    def sum_of(self, what: str) -> WordSum | None:
+        """The sum called `what`, which a server may ask devices for; None: there is none."""
+        return None
 
     def __init__(self, task: Task) -> None:
         super().__init__(task)
@@ -80,11 +104,75 @@ def gram(task: Task) -> Floats:
     Counts are whole numbers below 2^24, so the sum is exact in any order.
     """
     if task.fleet is not None:
-        return task.fleet.total("gram")
+        items = task.population.items
+        return whole(halves(task.fleet.words(gram_sum(task)), corner(items)), items, np.float32)
     train, items = task.population.train, task.population.items
     out = np.zeros((items, items), np.float32)
     _add_pairs(train.indptr, train.items, out)
     return out
+
+
+def gram_sum(task: Task) -> WordSum:
+    """`gram` as words: its upper triangle by rows."""
+    items = task.population.items
+    size = corner(items)
+
+    def possible(words: Words, clients: int) -> bool:
+        found = halves(words, size)
+        own = found[diagonal(items)]
+        return int(own.max(initial=0)) <= clients and below_rarer(found, own)
+
+    return WordSum("gram", words_for(size), lambda: packed(triangle(gram(task))), possible)
+
+
+def corner(items: int) -> int:
+    """Numbers in an upper triangle with its diagonal."""
+    return items * (items + 1) // 2
+
+
+def diagonal(items: int) -> Longs:
+    """Where the diagonal stands in `triangle`, int64 [M]."""
+    row = np.arange(items)
+    return row * items - row * (row - 1) // 2
+
+
+def triangle(matrix: NDArray[np.generic]) -> Halves:
+    """The upper triangle of whole numbers [M, M] by rows, uint32 [M (M + 1) / 2]."""
+    parts = [matrix[row, row:].astype(np.uint32) for row in range(len(matrix))]
+    return np.concatenate([np.zeros(0, np.uint32), *parts])
+
+
+def whole(corners: Halves, items: int, kind: type[np.generic]) -> NDArray[Any]:
+    """The symmetric matrix [M, M] of an upper triangle."""
+    out = np.zeros((items, items), kind)
+    for row, at in enumerate(diagonal(items).tolist()):
+        out[row, row:] = corners[at : at + items - row]
+        out[row:, row] = out[row, row:]
+    return out
+
+
+def below_rarer(corners: Halves, own: Halves) -> bool:
+    """Whether no pair of a triangle is had more often than the rarer of its items."""
+    return all(
+        bool((corners[at : at + len(own) - row] <= np.minimum(own[row], own[row:])).all())
+        for row, at in enumerate(diagonal(len(own)).tolist())
+    )
+
+
+def words_for(count: int) -> int:
+    """Words that hold so many numbers of 32 bits."""
+    return -(-count // 2)
+
+
+def packed(numbers: Halves) -> Words:
+    """Two numbers to a word. Sums below 2^32 do not carry over from one to the other."""
+    odd = np.zeros(len(numbers) % 2, np.uint32)
+    return np.concatenate([numbers, odd]).view(np.uint64)
+
+
+def halves(words: Words, count: int) -> Halves:
+    """The inverse of `packed`."""
+    return np.ascontiguousarray(words).view(np.uint32)[:count]
 
 
 @compiled

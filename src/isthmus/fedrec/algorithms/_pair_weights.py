@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
-from isthmus.fedrec.algorithms._pairs import Doubles, Sparse, multiply_into
+from isthmus.fedrec.algorithms._pairs import Doubles, Sparse, multiply_into, times
 from isthmus.fedrec.algorithms.ease import ease_weights
 from isthmus.fedrec.method import Arrays
 from isthmus.fedrec.population import Floats
@@ -41,7 +41,8 @@ class Weights(ABC):
     def around(self, history: Floats) -> Floats:
         """Scores h D^-1/2 V V' D^1/2, float32 [n, M]: what goes with a history by and large."""
         inner, outer = self._scales()
-        return np.asarray((history * inner) @ self.broad @ self.broad.T * outer, np.float32)
+        inside = times((history * inner).astype(np.float32), self.broad)
+        return np.asarray(times(inside, np.ascontiguousarray(self.broad.T)) * outer, np.float32)
 
     def _scales(self) -> tuple[Floats, Floats]:
         outer = np.sqrt(self.popular)
@@ -106,11 +107,11 @@ class WholeWeights(Weights):
 
     def after(self, history: Floats) -> Floats:
         """Scores h S."""
-        return np.asarray(history @ self.s)
+        return times(history, self.s)
 
     def beside(self, history: Floats) -> Floats:
         """Scores x B."""
-        return np.asarray(history @ self.b)
+        return times(history, self.b)
 
     def state(self) -> Arrays:
         """S, B, V and the items' counts."""

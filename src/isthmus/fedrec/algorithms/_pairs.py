@@ -26,6 +26,11 @@ def bits_for(clients: int) -> int:
     return min(20, 32 - clients.bit_length())
 
 
+def sketch_bits_for(clients: int) -> int:
+    """The same for a sketch, where many pairs may share a word."""
+    return min(12, bits_for(clients))
+
+
 def powers(decay: float, bits: int, longest: int) -> Doubles:
     """1, decay, decay^2, ... float64, while they are a step of `2^-bits` or more."""
     out = np.power(decay, np.arange(max(longest - 1, 1), dtype=np.float64))
@@ -174,6 +179,29 @@ def multiply_into(
             if weight != 0:
                 for k in range(indptr[i], indptr[i + 1]):
                     out[client, items[k]] += weight * values[k]
+
+
+def times(rows: Floats, matrix: Floats) -> Floats:
+    """`rows` [n, k] times `matrix` [k, m], float32 [n, m], each row as if it were alone.
+
+    A library's product may add up a row in another order where other rows stand beside it: then
+    a client would score otherwise in a shard than among all.
+    """
+    out = np.zeros((len(rows), matrix.shape[1]), np.float32)
+    _times_into(out, np.ascontiguousarray(rows), np.ascontiguousarray(matrix))
+    return out
+
+
+@compiled
+def _times_into(out: np.ndarray, rows: np.ndarray, matrix: np.ndarray) -> None:
+    for client in range(len(rows)):
+        sums = out[client]
+        for k in range(rows.shape[1]):
+            weight = rows[client, k]
+            if weight != 0:
+                row = matrix[k]
+                for column in range(len(sums)):
+                    sums[column] += weight * row[column]
 
 
 def histories(sequence: Ragged, items: int, decay: float, clients: Longs) -> Floats:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.fedrec.algorithms._one_round import OneRound, gram, row_sums
+from isthmus.fedrec.algorithms._one_round import OneRound, WordSum, gram, gram_sum, row_sums
 from isthmus.fedrec.method import Algorithm
 from isthmus.fedrec.population import Floats, Longs
 from isthmus.fedrec.task import Model, Task
@@ -41,6 +41,10 @@ class Ease(OneRound):
         g = gram(self.task)
         up = 4 * len(g) * (len(g) + 1) // 2
         return ease_weights(g, self.settings.ridge), up
+
+    def sum_of(self, what: str) -> WordSum | None:
+        """The Gram matrix."""
+        return gram_sum(self.task) if what == "gram" else None
 
     def client_scores(self, clients: Longs) -> Floats:
         """x_u B."""

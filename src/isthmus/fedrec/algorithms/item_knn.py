@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isthmus.fedrec.algorithms._one_round import OneRound, gram, row_sums
+from isthmus.fedrec.algorithms._one_round import OneRound, WordSum, gram, gram_sum, row_sums
 from isthmus.fedrec.method import Algorithm
 from isthmus.fedrec.population import Floats, Longs
 from isthmus.fedrec.task import Model, Task
@@ -46,6 +46,10 @@ class ItemKnn(OneRound):
             weak = np.argpartition(likeness, drop, axis=0)[:drop]
             np.put_along_axis(likeness, weak, np.float32(0), axis=0)
         return likeness, up
+
+    def sum_of(self, what: str) -> WordSum | None:
+        """The Gram matrix."""
+        return gram_sum(self.task) if what == "gram" else None
 
     def client_scores(self, clients: Longs) -> Floats:
         """x_u S."""

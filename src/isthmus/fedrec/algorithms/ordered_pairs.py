@@ -41,22 +41,27 @@ Balle, Wang, ICML 2018 (noise). Ours: A from C, and so two sums; words; Jacobi s
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from isthmus.errors import JobError
 from isthmus.fedrec import randomness
 from isthmus.fedrec.algorithms import _gaussian, _pairs
-from isthmus.fedrec.algorithms._one_round import OneRound
+from isthmus.fedrec.algorithms._one_round import OneRound, WordSum
+from isthmus.fedrec.algorithms._pair_sums import pairs_sum, sketch_sum, summed_pairs, summed_sketch
 from isthmus.fedrec.algorithms._pair_weights import SparseWeights, Weights, WholeWeights
 from isthmus.fedrec.method import Algorithm, Arrays, RoundReport, Watch
-from isthmus.fedrec.population import NONE, Floats, Longs
+from isthmus.fedrec.population import NONE, Floats, Longs, Ragged
 from isthmus.fedrec.task import Model, Task
 
 RIDGES = (30.0, 100.0, 300.0, 1000.0)
 BLENDS = (0.0, 0.2, 0.4, 0.6)
 ORDERED, BOTH, BLEND, SKETCHED = range(4)
+GAIN = 2.0**-40
+"""Figures of validation are added up in whole numbers of this."""
 
 
 @dataclass(frozen=True)
@@ -107,30 +112,41 @@ class OrderedPairs(OneRound):
         self.settings = settings
         self.weights: Weights | None = None
         self.chosen = np.zeros(4)
-        self._sequence = task.population.by_turn
+        self._ordered = task.population.ordered
         self._tried = 0
+
+    @cached_property
+    def _sequence(self) -> Ragged:
+        """On the devices: what clients have, oldest first."""
+        return self.task.population.by_turn
+
+    @property
+    def _is_whole(self) -> bool:
+        return self.task.population.items <= self.settings.whole_items
+
+    def sum_of(self, what: str) -> WordSum | None:
+        """C and G, or the sketch of C with the items' counts."""
+        if what == ("pairs" if self._is_whole else "sketch"):
+            return (pairs_sum if self._is_whole else sketch_sum)(self.task, self.settings)
+        return None
 
     def round(self, number: int, watch: Watch) -> RoundReport:
         """Add up, choose on validation, tell all clients the weights chosen."""
         _, up = self.learn()
         assert self.weights is not None
-        clients = self.task.population.clients
+        fleet = self.task.fleet
+        clients = self.task.population.clients if fleet is None else fleet.took_part()
         tried = min(self.settings.judges, clients) * self._tried
         return RoundReport(None, clients, clients * up, 4 * (clients * self.weights.size + tried))
 
     def learn(self) -> tuple[Floats, int]:
         """Set the weights; the bytes up count the sums and a number for each candidate."""
-        whole = self.task.population.items <= self.settings.whole_items
-        weights, up = self._whole() if whole else self._sketched()
+        weights, up = self._whole() if self._is_whole else self._sketched()
         self.weights = weights
-        asked = self._choose(weights, whole)
+        asked = self._choose(weights, self._is_whole)
         if self.settings.broad > 0:
             weights.broaden(self.settings.components, self.task.generator(randomness.START))
         return self.learned, up + 4 * asked
-
-    @property
-    def _ordered(self) -> bool:
-        return self.task.population.turn is not None
 
     def _whole(self) -> tuple[Weights, int]:
         ordered, both = pair_sums(self.task, self.settings)
@@ -139,21 +155,10 @@ class OrderedPairs(OneRound):
         return WholeWeights(ordered, both, self.settings.decay), up
 
     def _sketched(self) -> tuple[Weights, int]:
-        population, settings = self.task.population, self.settings
-        if settings.clip:
-            raise JobError(
-                f"noise cannot be put on a sketch, which {population.items} items need",
-                mend="Raise whole_items, or keep the items that most clients have.",
-            )
-        lists, bits = self._sequence, min(12, _pairs.bits_for(population.clients))
-        longest = int(lists.counts.max(initial=1))
-        power = _pairs.powers(settings.decay if self._ordered else 1.0, bits, longest)
-        table = np.zeros(settings.sketch_words, np.uint32)
-        count, one = population.items, float(1 << bits)
-        rows = settings.sketch_rows
-        _pairs.add_sketch(lists.indptr, lists.items, power, one, count, rows, table)
-        popular = np.bincount(lists.items, minlength=count).astype(np.int64)
-        pairs = _pairs.read_sketch(table, rows, popular, one)
+        settings, count = self.settings, self.task.population.items
+        table, popular = summed_sketch(self.task, settings)
+        one = float(1 << _pairs.sketch_bits_for(self.task.everybody))
+        pairs = _pairs.read_sketch(table, settings.sketch_rows, popular, one)
         weights = SparseWeights(pairs, popular.astype(np.float32), settings.decay)
         return weights, 4 * (len(table) + count)
 
@@ -182,29 +187,47 @@ class OrderedPairs(OneRound):
         self, weights: Weights, which: int, candidates: tuple[float, ...], given: float
     ) -> int:
         """Put the best candidate, or what is given, at `which`; how many were judged."""
-        found = []
-        for value in candidates:
-            self.chosen[which] = value
-            weights.solve(self.chosen[ORDERED], self.chosen[BOTH])
-            self._tried += 0 if which == BLEND else weights.size_tried
-            found.append(self._judged())
+        found = self._gains(weights, which, candidates) if candidates else []
         self.chosen[which] = candidates[int(np.argmax(found))] if found else given
         weights.solve(self.chosen[ORDERED], self.chosen[BOTH])
         return len(found)
 
-    def _judged(self) -> float:
-        """The sum of the clients' NDCG@10 on their validation item among all but training items."""
+    def _gains(self, weights: Weights, which: int, candidates: tuple[float, ...]) -> list[int]:
+        """What clients say that each candidate is worth, one at a time, at home."""
+
+        def tried() -> Iterator[Arrays]:
+            for value in candidates:
+                self.chosen[which] = value
+                weights.solve(self.chosen[ORDERED], self.chosen[BOTH])
+                self._tried += 0 if which == BLEND else weights.size_tried
+                yield self.state()
+
+        fleet, judges = self.task.fleet, self._judges()
+        if fleet is not None:
+            return fleet.gains(tried(), judges)
+        return [self.gain_units(judges) for _ in tried()]
+
+    def _judges(self) -> Longs:
+        """The clients that judge candidates, as far as they have a validation item."""
+        count, wanted = self.task.population.clients, self.settings.judges
+        if count <= wanted:
+            return np.arange(count)
+        rng = self.task.generator(randomness.SAMPLING)
+        return np.sort(rng.choice(count, wanted, replace=False))
+
+    def gain_units(self, clients: Longs) -> int:
+        """The sum of the clients' NDCG@10 on their validation item among all but training items,
+        each in whole numbers of `GAIN`, so that it is the same in any order.
+        """
         population = self.task.population
-        able = np.flatnonzero(population.valid != NONE)
-        if len(able) > self.settings.judges:
-            rng = self.task.generator(randomness.SAMPLING)
-            able = np.sort(rng.choice(able, self.settings.judges, replace=False))
-        total, step = 0.0, max(1, self.task.memory // (16 * population.items))
+        able = clients[population.valid[clients] != NONE]
+        total, step = 0, max(1, self.task.memory // (16 * population.items))
         for first in range(0, len(able), step):
             some = able[first : first + step]
             known = population.train.take(some)
             scores = self.client_scores(some)
-            total += _pairs.gains(scores, population.valid[some], known.indptr, known.items).sum()
+            found = _pairs.gains(scores, population.valid[some], known.indptr, known.items)
+            total += int(np.rint(found / GAIN).astype(np.int64).sum())
         return total
 
     def client_scores(self, clients: Longs) -> Floats:
@@ -228,9 +251,8 @@ class OrderedPairs(OneRound):
 
     def state(self) -> Arrays:
         """What was chosen, and the weights."""
-        if self.weights is None:
-            return {"chosen": self.chosen}
-        return {"chosen": self.chosen, **self.weights.state()}
+        chosen = self.chosen.copy()
+        return {"chosen": chosen} | (self.weights.state() if self.weights is not None else {})
 
     def restore(self, state: Arrays) -> None:
         """Go on from `state()`."""
@@ -242,16 +264,8 @@ class OrderedPairs(OneRound):
 
 def pair_sums(task: Task, settings: Settings) -> tuple[_pairs.Doubles, _pairs.Doubles]:
     """C and the whole of G, float64 [M, M], as the server has them; C is empty without order."""
-    population = task.population
-    lists, count, bits = population.by_turn, population.items, _pairs.bits_for(population.clients)
-    one = float(1 << bits)
-    timed = population.turn is not None
-    power = _pairs.powers(settings.decay, bits, int(lists.counts.max(initial=1)))
-    power = power if timed else power[:0]
-    ordered = np.zeros((count, count) if timed else (0, 0), np.uint32)
-    both = np.zeros((count, count), np.uint32)
-    share = shares(lists.counts, power, settings.clip)
-    _pairs.add_pairs(lists.indptr, lists.items, share, power, one, ordered, both)
+    ordered, both = summed_pairs(task, settings)
+    one = float(1 << _pairs.bits_for(task.everybody))
     sums = [ordered / one, both / one]
     if settings.noise > 0:
         # As the clients' shares of the noise, drawn before masking, would add up.
@@ -261,17 +275,6 @@ def pair_sums(task: Task, settings: Settings) -> tuple[_pairs.Doubles, _pairs.Do
         sums[1] += deviation * np.triu(rng.standard_normal(sums[1].shape))
     own = np.diag(sums[1]).copy()
     return sums[0], sums[1] + sums[1].T - np.diag(own)
-
-
-def shares(counts: Longs, power: _pairs.Doubles, clip: float) -> _pairs.Doubles:
-    """What each client multiplies its sums by so that their 2-norm is at most `clip`."""
-    if clip <= 0:
-        return np.ones(len(counts))
-    n = counts.astype(np.float64)
-    square = n * (n + 1) / 2
-    for gap, value in enumerate(power, 1):
-        square += np.maximum(n - gap, 0) * value**2
-    return np.minimum(1.0, clip / np.sqrt(np.maximum(square, 1e-300)))
 
 
 def epsilon_of(settings: Settings, delta: float = 1e-5) -> float:

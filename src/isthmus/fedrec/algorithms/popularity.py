@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isthmus.fedrec.algorithms._one_round import OneRound
+from isthmus.fedrec.algorithms._one_round import OneRound, WordSum, halves, packed, words_for
 from isthmus.fedrec.method import Algorithm
 from isthmus.fedrec.population import Floats, Longs
 from isthmus.fedrec.task import Model, Task
@@ -24,6 +24,10 @@ class Popularity(OneRound):
         """The number of clients that have each item in training."""
         return popularity(self.task), 4 * self.task.population.items
 
+    def sum_of(self, what: str) -> WordSum | None:
+        """The counts."""
+        return popularity_sum(self.task) if what == "popularity" else None
+
     def client_scores(self, clients: Longs) -> Floats:
         """The counts, for each client."""
         return np.broadcast_to(self.learned, (len(clients), len(self.learned)))
@@ -31,10 +35,22 @@ class Popularity(OneRound):
 
 def popularity(task: Task) -> Floats:
     """The number of clients that have each item in training, float32 [M]."""
-    if task.fleet is not None:
-        return task.fleet.total("popularity")
     population = task.population
+    if task.fleet is not None:
+        found = task.fleet.words(popularity_sum(task))
+        return halves(found, population.items).astype(np.float32)
     return np.bincount(population.train.items, minlength=population.items).astype(np.float32)
+
+
+def popularity_sum(task: Task) -> WordSum:
+    """`popularity` as words."""
+    items = task.population.items
+    return WordSum(
+        "popularity",
+        words_for(items),
+        lambda: packed(popularity(task).astype(np.uint32)),
+        lambda words, clients: int(halves(words, items).max(initial=0)) <= clients,
+    )
 
 
 def _build(task: Task, settings: Settings, model: Model | None) -> Popularity:

@@ -3,11 +3,23 @@
 Yin, Chen, Ramchandran, Bartlett: Byzantine-Robust Distributed Learning, ICML 2018 (algorithm 1:
 coordinate-wise median and trimmed mean), taken item by item: the row of item i moves by
 
-    trimmed mean over the clients that touched i of (Q_u,i - Q_i), number by number,
+    trimmed mean over clients of (Q_u,i - Q_i), number by number,
 
-which leaves out the `trim` largest and the `trim` smallest shares of them (rounded down, so that a
-row that few clients touched is a plain mean); `middle="median"` takes the median. The network
-likewise over all clients. Clients count alike: a weight is what a hostile client would lie about.
+which leaves out the `trim` largest and the `trim` smallest shares of them (rounded down);
+`middle="median"` takes the median. The network likewise over all clients. Clients count alike: a
+weight is what a hostile client would lie about.
+
+`over="all"` takes the mean over all clients of the round, those that did not touch i with a change
+of 0. This is the algorithm of the paper on the whole table, with what it promises: fewer hostile
+clients than `trim` of all cannot bring a number beyond what honest ones sent. The price: an item
+that no more than `trim` of the clients move the same way stays where it is.
+
+`over="touched"` takes it over the clients that touched i, as the row-wise mean does (a row that few
+touched is a plain mean then). It promises something for items of which hostile clients are fewer
+than `trim` of those that touch them, and nothing for others: on unpopular items hostile clients are
+soon most of those that have it. Zhang et al. (Rethinking Byzantine Robustness in Federated
+Recommendation from Sparse Aggregation Perspective, AAAI 2025, arXiv 2501.03301; abstract read) say
+so of all robust means that are taken item by item.
 
 The server must see each client's changes, so there is no secure sum.
 """
@@ -37,6 +49,8 @@ class Settings:
     """Share of the changes that is left out at each end; below a half."""
     middle: Literal["trimmed", "median"] = "trimmed"
     """What is taken of the changes."""
+    over: Literal["all", "touched"] = "all"
+    """Whether clients that did not touch an item count, with a change of 0."""
     share: float = 1.0
     """Share of the clients that train in a round."""
 
@@ -60,8 +74,12 @@ class Robust:
         rows = np.concatenate([one.rows for one in chunks])
         order = np.argsort(items, kind="stable")
         table = shared.items.copy()
-        median = self.settings.middle == "median"
-        _middle_of_rows(items, rows, order, shared.items, self.settings.trim, median, table)
+        median, clients = self.settings.middle == "median", 0
+        if self.settings.over == "all":
+            clients = sum(len(one.clients) for one in chunks)
+        _middle_of_rows(
+            items, rows, order, shared.items, clients, self.settings.trim, median, table
+        )
         nets = np.concatenate([one.network for one in chunks]).astype(np.float64) - shared.network
         moved = middle(nets, self.settings.trim, median=median)
         return Shared(table, (shared.network + moved).astype(np.float32))
@@ -77,26 +95,31 @@ def middle(changes: NDArray[np.float64], trim: float, *, median: bool) -> NDArra
 
 @compiled
 def _middle_of_rows(
-    items: np.ndarray, rows: np.ndarray, order: np.ndarray, starts: np.ndarray, trim: float,
-    median: bool, out: np.ndarray,
+    items: np.ndarray, rows: np.ndarray, order: np.ndarray, starts: np.ndarray, clients: int,
+    trim: float, median: bool, out: np.ndarray,
 ) -> None:  # fmt: skip
+    """Of each item the middle of the changes, and of zeros that make them `clients` at least."""
     buffer = np.empty(len(order))
     first = 0
     while first < len(order):
         item, last = items[order[first]], first
         while last < len(order) and items[order[last]] == item:
             last += 1
-        count = last - first
+        touched = last - first
+        count = max(clients, touched)
         cut = (count - 1) // 2 if median else int(trim * count)
-        some = buffer[:count]
+        some = buffer[:touched]
         for j in range(out.shape[1]):
             start = np.float64(starts[item, j])
-            for k in range(count):
+            for k in range(touched):
                 some[k] = np.float64(rows[order[first + k], j]) - start
             some.sort()
             total = 0.0
-            for k in range(cut, count - cut):
-                total += some[k]
+            for k in range(touched):
+                # The zeros stand between negative changes and the others.
+                place = k if some[k] < 0 else k + count - touched
+                if cut <= place < count - cut:
+                    total += some[k]
             out[item, j] = start + total / (count - 2 * cut)
         first = last
 

@@ -1,15 +1,14 @@
-"""Which methods run with their clients on devices, and the sums that those of one round need."""
+"""Which methods run with their clients on devices, and with what they can be combined."""
 
 from __future__ import annotations
 
-from isthmus.errors import BadMessage, JobError
-from isthmus.fedrec.algorithms._one_round import OneRound, gram
-from isthmus.fedrec.algorithms.popularity import popularity
+from isthmus.errors import JobError
+from isthmus.fedrec.algorithms._one_round import OneRound
+from isthmus.fedrec.algorithms.ordered_pairs import OrderedPairs
 from isthmus.fedrec.method import Algorithm, Method
-from isthmus.fedrec.population import Floats
 from isthmus.fedrec.privacy import Defences
+from isthmus.fedrec.privacy.fits import sums_alone
 from isthmus.fedrec.shared_table import SharedTable
-from isthmus.fedrec.task import Task
 
 LEARNED = {"ease": 2, "item-knn": 2, "popularity": 1}
 """Algorithms of one round that need no more than sums, and how many times M numbers they learn."""
@@ -25,6 +24,13 @@ def check_method(method: Method, algorithm: Algorithm) -> Method:
         kind = type(method)
         if kind.round is SharedTable.round and kind.score is SharedTable.score:
             return method
+    elif isinstance(method, OrderedPairs):
+        if method.settings.noise:
+            raise JobError(
+                "noise on the sums of ordered pairs is drawn by `run` alone, not between devices",
+                mend="Leave noise out: --secure-sum hides each shard's part.",
+            )
+        return method
     elif isinstance(method, OneRound) and algorithm.name in LEARNED:
         return method
     raise JobError(
@@ -32,6 +38,16 @@ def check_method(method: Method, algorithm: Algorithm) -> Method:
         "rows that it trained, or clients keep whole tables",
         mend="Take one with a shared table, such as fedavg, row-wise, pfedrec or fedrap, or ease.",
     )
+
+
+def check_masked(algorithm: Algorithm, method: Method) -> None:
+    """Refuse what is not added up under masks.
+
+    Raises:
+        JobError: it is not.
+    """
+    if not isinstance(method, OneRound):
+        sums_alone(algorithm, method)
 
 
 def check_defences(defences: Defences) -> None:
@@ -47,18 +63,3 @@ def check_defences(defences: Defences) -> None:
         )
     if defences.dropouts:
         raise JobError("dropouts are simulated; between devices they come by themselves")
-
-
-def total(task: Task, what: str) -> Floats:
-    """The sum called `what` over the clients of a task, float32.
-
-    `gram` is [M, M], how many clients have both items; `popularity` [M], how many have each.
-
-    Raises:
-        BadMessage: there is no such sum.
-    """
-    if what == "gram":
-        return gram(task)
-    if what == "popularity":
-        return popularity(task)
-    raise BadMessage("the server asks for a sum that is not known here")

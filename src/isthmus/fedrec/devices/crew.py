@@ -5,16 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.errors import BadMessage, JobError, TrainError
+from isthmus.errors import BadMessage
+from isthmus.fedrec.algorithms._one_round import Words, WordSum
+from isthmus.fedrec.devices import one_round
+from isthmus.fedrec.devices.carrier import Carrier, Collector, Request
+from isthmus.fedrec.devices.masking import Adding, unpacked
+from isthmus.fedrec.devices.notes import RoundNotes, too_few
 from isthmus.fedrec.devices.parts import Census
-from isthmus.fedrec.devices.summing import ShardSums, unpacked
+from isthmus.fedrec.devices.summing import ShardSums
 from isthmus.fedrec.devices.wire import (
-    COUNTS,
     Answer,
     Array,
     Arrays,
@@ -23,14 +26,13 @@ from isthmus.fedrec.devices.wire import (
     check_counts,
     check_loss,
     joined,
-    numbers,
     pack_work,
 )
 from isthmus.fedrec.engine import Work
 from isthmus.fedrec.evaluate import CUTS
 from isthmus.fedrec.method import Arrays as State
 from isthmus.fedrec.method import Method, Score
-from isthmus.fedrec.population import Floats, Longs
+from isthmus.fedrec.population import Longs
 from isthmus.fedrec.privacy.secure_wire import Keys
 from isthmus.fedrec.protocols import PARTS, EvalProtocol, Part, fewer_drawn
 from isthmus.fedrec.shared_table import LOSS_UNIT, SharedTable
@@ -38,54 +40,6 @@ from isthmus.fedrec.task import Model
 from isthmus.fedrec.uploads import Tables, Uploads
 
 Say = Callable[[str], None]
-MAX_SUM = 1000 << 20
-"""Bytes of a sum; a message has at most 1 GiB."""
-
-
-class Collector(Protocol):
-    """Takes in one shard's answer to one ask, message by message, each checked as it comes."""
-
-    def add(self, answer: Answer, arrays: Arrays) -> None:
-        """Raises BadMessage."""
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class Request:
-    """What one shard is asked."""
-
-    ask: Ask
-    arrays: Mapping[str, Array]
-    collector: Collector
-
-
-class Carrier(Protocol):
-    """Brings requests to the shards and their answers back."""
-
-    def present(self) -> dict[str, Longs]:
-        """The shards that can take a request now, with the numbers of their clients."""
-        ...
-
-    def ask(self, requests: Mapping[str, Request]) -> dict[str, str]:
-        """Send, wait until all have answered or time is up; who did not, and why.
-
-        The collector of a shard that is not named in the result has all of its answer.
-        """
-        ...
-
-
-@dataclass
-class RoundNotes:
-    """Who took part in a round."""
-
-    number: int
-    wanted: int
-    """Clients that the method drew."""
-    trained: int = 0
-    left_out: dict[str, str] = field(default_factory=dict)
-    """Shards whose clients did not count, and why."""
-    absent: int = 0
-    """Clients wanted that no shard stands for at present."""
 
 
 @dataclass(eq=False)
@@ -109,6 +63,8 @@ class Crew:
     wall: float = 0.0
     cpu: float = 0.0
     kept: State = field(default_factory=dict)
+    sums: dict[str, Words] = field(default_factory=dict)
+    """Sums of words that were opened under masks: shards give each once."""
     _units: int = 0
     _judged: dict[str, Longs] = field(default_factory=dict)
     _seen: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
@@ -147,8 +103,7 @@ class Crew:
         for one in found.values() if ask.judge else ():
             self._take(one.counts, one.trained)
         note.absent = len(clients) - sum(len(one.asked) for one in collectors.values())
-        if note.trained < min(self.min_clients, len(clients)):
-            raise self._too_few(note)
+        self.enough(note)
         if whole is None:
             return
         if self.masked:
@@ -164,47 +119,23 @@ class Crew:
             some = [one for name, one in found.items() if name in survivors]
             self._units = sum(one.units for one in some)
             note.trained = sum(one.count for one in some)
-            if note.trained < min(self.min_clients, note.wanted):
-                raise self._too_few(note)
+            self.enough(note)
 
         keys = {name: one.keys_sent for name, one in found.items() if one.count}
-        return ShardSums(self.carrier, Request, note.number, keys, settle)
+        return ShardSums(Adding(self.carrier, note.number, keys), settle)
 
     def loss(self) -> float | None:
         """See `Fleet.loss`."""
         trained = self.notes[-1].trained if self.notes else 0
         return self._units * LOSS_UNIT / trained if trained else None
 
-    def total(self, what: str) -> Floats:
-        """See `Fleet.total`. Raises TrainError where too few took part."""
-        items = self.census.items
-        if what == "gram" and 4 * items**2 > MAX_SUM:
-            raise JobError(
-                f"pairs of {items} items are more than a message holds",
-                mend="Take an algorithm with a shared table.",
-            )
-        self.ready(1)
-        note = RoundNotes(1, self.census.clients)
-        self.notes.append(note)
-        shape = (items, items) if what == "gram" else (items,)
-        ask = Ask(kind="total", number=1, what=what)
-        requests = {
-            name: Request(ask, {}, _Added(shape, len(own)))
-            for name, own in self.carrier.present().items()
-        }
-        came, note.left_out = self._asked(requests)
-        found = [one for one in came if isinstance(one, _Added)]
-        note.trained = sum(one.clients for one in found)
-        note.absent = self.census.clients - sum(
-            one.collector.clients for one in requests.values()
-            if isinstance(one.collector, _Added)
-        )  # fmt: skip
-        if note.trained < self.min_clients:
-            raise self._too_few(note)
-        out = np.zeros(shape, np.float32)
-        for one in found:
-            out += one.total
-        return out
+    def words(self, one: WordSum) -> Words:
+        """See `Fleet.words`. Raises JobError, TrainError: see `one_round.words`."""
+        return one_round.words(self, one)
+
+    def gains(self, candidates: Iterator[State], clients: Longs) -> list[int]:
+        """See `Fleet.gains`. Raises TrainError where nobody judges."""
+        return one_round.gains(self, candidates, clients)
 
     def remarks(self) -> list[str]:
         """Protocols for which no client can have enough items to draw."""
@@ -269,23 +200,14 @@ class Crew:
     def _keys(self) -> list[str]:
         return [f"{one.name}.{part}" for one in self.protocols for part in PARTS]
 
-    def _too_few(self, note: RoundNotes) -> TrainError:
-        return too_few(note, self.min_clients, resumable=self.resumable())
+    def enough(self, note: RoundNotes) -> None:
+        """Raises TrainError: too few clients took part in a round."""
+        if note.trained < min(self.min_clients, note.wanted):
+            raise too_few(note, self.min_clients, resumable=self.resumable())
 
     def _asked(self, requests: dict[str, Request]) -> tuple[list[Collector], dict[str, str]]:
         left_out = self.carrier.ask(requests)
         return [one.collector for name, one in requests.items() if name not in left_out], left_out
-
-
-def too_few(note: RoundNotes, least: int, *, resumable: bool) -> TrainError:
-    """Too few clients took part in a round."""
-    why = "; ".join(f"{name} {reason}" for name, reason in note.left_out.items())
-    again = "--resume goes on from the last checkpoint." if resumable else "nothing is kept yet."
-    return TrainError(
-        f"only {note.trained} of {note.wanted} clients took part in round {note.number}, and "
-        f"{least} are the least" + (f": {why}" if why else ""),
-        mend=f"See to the shards that are missing; {again}",
-    )
 
 
 def _same(answer: Answer, kind: str) -> None:
@@ -342,22 +264,6 @@ class _Keyed(_Trained):
         self.counts = {key: check_counts(arrays, key, self.count) for key in self.keys}
         self.keys_sent = Keys.unpack(unpacked(arrays)).pack()
         self.chunks.append(self.shard.nothing(clients, self.starts))
-
-
-@dataclass(eq=False)
-class _Added:
-    shape: tuple[int, ...]
-    clients: int
-    total: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
-
-    def add(self, answer: Answer, arrays: Arrays) -> None:
-        _same(answer, "total")
-        found = numbers(arrays, "total", self.shape, COUNTS)
-        if not ((found >= 0) & (found <= self.clients) & (found == np.rint(found))).all():
-            raise BadMessage("the sum is none of so many clients")
-        if found.ndim == 2 and not np.array_equal(found, found.T):
-            raise BadMessage("the sum of pairs has two sides")
-        self.total = np.array(found)
 
 
 @dataclass(eq=False)

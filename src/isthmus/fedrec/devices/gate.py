@@ -26,7 +26,8 @@ from isthmus.errors import (
     PartnerAbsent,
     PartnerSlow,
 )
-from isthmus.fedrec.devices.crew import Request, Say
+from isthmus.fedrec.devices.carrier import Request
+from isthmus.fedrec.devices.crew import Say
 from isthmus.fedrec.devices.parcels import Packer
 from isthmus.fedrec.devices.parts import Census, ascending
 from isthmus.fedrec.devices.wire import (

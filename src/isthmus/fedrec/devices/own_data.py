@@ -64,7 +64,8 @@ def own_part(
 
     Raises:
         SchemaError: a column is missing.
-        DataError: nothing is left, or there are more users than numbers.
+        DataError: nothing is left, there are more users than numbers, or the census wants times
+            that are not there.
     """
     number = pl.DataFrame(
         {"item": catalogue, "number": np.arange(len(catalogue), dtype=np.int64)},
@@ -84,7 +85,13 @@ def own_part(
     place = pl.DataFrame({"user": people, "place": np.arange(len(people), dtype=np.int64)})
     users = rows.join(place, on="user", maintain_order="left")["place"].to_numpy()
     items = rows["number"].to_numpy()
-    order: Order = "time" if rows["time"].null_count() == 0 else "none"
+    timed = rows["time"].null_count() == 0
+    if census.timed and not timed:
+        raise DataError(
+            "the census says that interactions have times, and some of these rows have none",
+            mend="Name the column with --column time=NAME, or leave rows without a time out.",
+        )
+    order: Order = "time" if timed and census.timed is not False else "none"
     sorted_ = in_order(users, rows["time"].to_numpy() if order == "time" else items)
     data = Interactions(
         census.name, len(people), census.items, users[sorted_], items[sorted_], order

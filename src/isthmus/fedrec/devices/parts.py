@@ -43,6 +43,8 @@ class Census(BaseModel):
     file_order: bool
     leaks: bool
     """Both as in `EvalProtocol`."""
+    timed: bool | None = None
+    """Whether interactions have times, so that all know what came first; None: it is not said."""
 
     @staticmethod
     def of(data: Interactions, rules: EvalProtocol, seed: int) -> Census:
@@ -50,6 +52,7 @@ class Census(BaseModel):
         return Census(
             name=data.name, clients=data.users, items=data.items, interactions=len(data.user),
             seed=seed, file_order=rules.file_order, leaks=rules.leaks,
+            timed=data.order == "time",
         )  # fmt: skip
 
     @staticmethod
@@ -90,7 +93,7 @@ class Part:
             census.name, census.items, self.train, self.valid, self.test, self.turn
         )
         avoid = population.seen if census.leaks else population.train
-        return Task(population, avoid, census.seed, threads, memory, self.clients)
+        return Task(population, avoid, census.seed, threads, memory, self.clients, census.clients)
 
     def save(self, path: Path) -> None:
         """Write the part to `path`, whole or not at all.

@@ -11,16 +11,17 @@ from typing import Any
 
 from isthmus.errors import IsthmusError, JobError, PartnerAbsent
 from isthmus.fedrec import checkpoint
-from isthmus.fedrec.devices.abilities import check_defences, check_method
-from isthmus.fedrec.devices.crew import Carrier, Crew, RoundNotes, Say
+from isthmus.fedrec.devices.abilities import check_defences, check_masked, check_method
+from isthmus.fedrec.devices.carrier import Carrier
+from isthmus.fedrec.devices.crew import Crew, Say
 from isthmus.fedrec.devices.gate import Gate, Limits, who_may_join
+from isthmus.fedrec.devices.notes import RoundNotes
 from isthmus.fedrec.devices.parts import Census
 from isthmus.fedrec.devices.unseen import unseen_task
 from isthmus.fedrec.devices.wire import Order
 from isthmus.fedrec.method import Arrays
 from isthmus.fedrec.options import Recipe
 from isthmus.fedrec.population import Longs
-from isthmus.fedrec.privacy.fits import sums_alone
 from isthmus.fedrec.protocols import EvalProtocol
 from isthmus.fedrec.results import RunResult
 from isthmus.fedrec.runner import Facts, Run, RunOptions, Told, finished_before
@@ -109,7 +110,7 @@ def device_run(plan: Plan, crew: Crew) -> DeviceRun:
     check_method(method, found)
     crew.masked = plan.options.defences.secure_sum
     if crew.masked:
-        sums_alone(found, method)
+        check_masked(found, method)
     if isinstance(method, SharedTable):
         # No client's is here.
         method.own = method.own[:0, :0]

@@ -19,6 +19,7 @@ class Unseen(Population):
         object.__setattr__(self, "items", census.items)
         object.__setattr__(self, "_count", census.clients)
         object.__setattr__(self, "_algorithm", algorithm)
+        object.__setattr__(self, "_timed", census.timed)
 
     @property
     def clients(self) -> int:
@@ -45,6 +46,17 @@ class Unseen(Population):
     def turn(self) -> Ints | None:
         """Not here."""
         raise self._not_here()
+
+    @property
+    def ordered(self) -> bool:
+        """As the census has it. Raises JobError where it does not say."""
+        timed: bool | None = self._timed  # type: ignore[attr-defined]
+        if timed is None:
+            raise JobError(
+                "the census does not say whether interactions have times",
+                mend='Cut the parts anew, or write "timed": true (or false) into it everywhere.',
+            )
+        return timed
 
     def _not_here(self) -> JobError:
         algorithm: str = self._algorithm  # type: ignore[attr-defined]

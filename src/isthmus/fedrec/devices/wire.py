@@ -23,7 +23,7 @@ from isthmus.fedrec.uploads import Reference, Tables, Uploads
 
 DOWN, UP = "down", "up"
 """The topics."""
-VERSION = 1
+VERSION = 2
 LARGEST = 1e6
 """The largest number that a row or network may hold; training that is sound stays far below."""
 _LOSS = 1 << 43
@@ -70,7 +70,7 @@ class Order(_Strict):
 class Ask(_Strict):
     """What the shard is to do in a round; arrays beside it."""
 
-    kind: Literal["train", "judge", "total", "sum"]
+    kind: Literal["train", "judge", "total", "try", "sum"]
     number: int = Field(ge=0)
     """The round."""
     judge: bool = False
@@ -78,13 +78,13 @@ class Ask(_Strict):
     keep: bool = False
     """`train`: keep the clients' state after this round, the server does so too."""
     what: str = Field(default="", max_length=100)
-    """`total`: which sum; `sum`: which step of a secure sum."""
+    """`total`: which sum; `sum`: which step of a secure sum; `try`: the candidate's number."""
 
 
 class Answer(_Strict):
     """The shard's answer to the `Ask` of round `number`, in one message or several."""
 
-    kind: Literal["train", "judge", "total", "sum"]
+    kind: Literal["train", "judge", "total", "try", "sum"]
     number: int = Field(ge=0)
     last: bool
     loss: int = 0
@@ -172,6 +172,21 @@ def _pack_tables(name: str, tables: Tables, clients: Longs) -> dict[str, Array]:
     }
 
 
+def places_of(own: Longs, arrays: Arrays) -> Longs:
+    """Where the clients named in `arrays` stand among `own`, ascending.
+
+    Raises:
+        BadMessage: they are not of these, or not ascending.
+    """
+    found: Longs = taken(arrays, "clients", np.int64, (-1,))
+    if not ascending(found, int(own[-1]) + 1):
+        raise BadMessage("clients are not ascending numbers of clients")
+    places = np.searchsorted(own, found)
+    if len(found) and not np.array_equal(own[places], found):
+        raise BadMessage("clients are not all of this shard")
+    return np.asarray(places, np.int64)
+
+
 @dataclass(frozen=True, eq=False)
 class Shard:
     """What a shard is, to both sides, for the checks."""
@@ -181,19 +196,9 @@ class Shard:
     items: int
     sizes: Sizes
 
-    def places(self, arrays: Arrays, name: str = "clients") -> Longs:
-        """Where the clients named in `arrays` stand in the shard, ascending.
-
-        Raises:
-            BadMessage: they are not clients of the shard, or not ascending.
-        """
-        found: Longs = taken(arrays, name, np.int64, (-1,))
-        if not ascending(found, int(self.clients[-1]) + 1):
-            raise BadMessage(f"{name} are not ascending numbers of clients")
-        places = np.searchsorted(self.clients, found)
-        if len(found) and not np.array_equal(self.clients[places], found):
-            raise BadMessage(f"{name} are not all of this shard")
-        return np.asarray(places, np.int64)
+    def places(self, arrays: Arrays) -> Longs:
+        """Where the clients named in `arrays` stand in the shard. Raises BadMessage."""
+        return places_of(self.clients, arrays)
 
     def work(self, arrays: Arrays, like: Work) -> Work:
         """The round's work for the shard's clients, in the numbering of the shard.

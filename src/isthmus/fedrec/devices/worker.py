@@ -14,33 +14,35 @@ from pydantic import TypeAdapter, ValidationError
 from isthmus.errors import BadMessage, JobError
 from isthmus.fedrec import engine
 from isthmus.fedrec.algorithms import algorithm
-from isthmus.fedrec.devices.abilities import LEARNED, check_defences, check_method, total
+from isthmus.fedrec.algorithms._one_round import OneRound
+from isthmus.fedrec.algorithms.ordered_pairs import OrderedPairs
+from isthmus.fedrec.devices.abilities import check_defences, check_masked, check_method
+from isthmus.fedrec.devices.giving import Giving
 from isthmus.fedrec.devices.keeping import Keeper, Kept
+from isthmus.fedrec.devices.learned import take_learned
+from isthmus.fedrec.devices.masking import Masker, packed, unpacked
 from isthmus.fedrec.devices.parts import Part
-from isthmus.fedrec.devices.summing import Summand, packed, unpacked
+from isthmus.fedrec.devices.summing import Summand
 from isthmus.fedrec.devices.wire import (
-    COUNTS,
     Answer,
     Array,
     Arrays,
     Ask,
     Order,
     Shard,
-    numbers,
     pack_uploads,
+    places_of,
 )
 from isthmus.fedrec.evaluate import counted, ranks
-from isthmus.fedrec.kernels.arrays import Sizes
-from isthmus.fedrec.method import Score
+from isthmus.fedrec.method import Method, Score
 from isthmus.fedrec.options import recipe
 from isthmus.fedrec.population import Longs
 from isthmus.fedrec.privacy import Defences
-from isthmus.fedrec.privacy.fits import check, sums_alone
+from isthmus.fedrec.privacy.fits import check
 from isthmus.fedrec.protocols import PARTS, EvalProtocol, Exam, exams, protocol
 from isthmus.fedrec.shared_table import SharedTable, Trained, loss_units
 from isthmus.fedrec.task import Task
 
-_NO_SIZES = Sizes(0, 0, 0, 0, 0)
 MESSAGE = 32 << 20
 """Bytes that one message up may have."""
 Reply = tuple[Answer, dict[str, Array]]
@@ -93,12 +95,14 @@ class Worker:
         self.method = check_method(chosen.build(self.task), chosen.algorithm)
         check(chosen.algorithm, self.method)
         if self._masked:
-            sums_alone(chosen.algorithm, self.method)
+            check_masked(chosen.algorithm, self.method)
+        _see_times(part, self.method)
         seed = plain.seed if conduct.secret is None else conduct.secret
         # All that clients draw; parameters and candidates are drawn alike everywhere.
         self._drawing = defences.protect(replace(plain, seed=seed))
         self._keeper = keeper
-        self._summand: tuple[int, Summand | None] = (0, None)
+        self._summand: tuple[int, Masker | None] = (0, None)
+        self._giving = Giving(self.method, part, masked=self._masked)
         self._judge = _Judge(self.task, [protocol(name) for name in order.protocols])
         found = keeper.find(order)
         self.begun_at = found.number if found else 0
@@ -118,9 +122,14 @@ class Worker:
             yield self._judged(ask, arrays)
         elif ask.kind == "sum":
             yield self._summed(ask, arrays)
+        elif ask.kind == "try":
+            found = self._giving.tried(ask, arrays)
+            yield Answer(kind="try", number=ask.number, last=True), found
         else:
-            found = total(self.task, ask.what)
-            yield Answer(kind="total", number=ask.number, last=True), {"total": found}
+            masker = self._giving.masker(ask.what) if self._masked else None
+            self._summand = ask.number, masker
+            found = packed(masker.join()) if masker else self._giving.plain(ask.what)
+            yield Answer(kind="total", number=ask.number, last=True), found
 
     def _train(self, ask: Ask, arrays: Arrays) -> Iterator[Reply]:
         method = self._shared_table()
@@ -167,9 +176,9 @@ class Worker:
                 ),
             )
         else:
-            places = Shard(self.part.clients, self.part.census.items, _NO_SIZES).places(arrays)
-            shape = (self.part.census.items,) * LEARNED[self.order.algorithm]
-            method.restore({"learned": np.array(numbers(arrays, "learned", shape, COUNTS))})
+            assert isinstance(method, OneRound)
+            places = places_of(self.part.clients, arrays)
+            take_learned(method, self.order.algorithm, arrays)
             found = self._judge.counts(places, method.score)
         return Answer(kind="judge", number=ask.number, last=True), found
 
@@ -195,6 +204,16 @@ class Worker:
                         mend="Give each part a folder of its own.",
                     )
             method.user, method.own = found.arrays["user"].copy(), found.arrays["own"].copy()
+
+
+def _see_times(part: Part, method: Method) -> None:
+    """All must hold alike whether there is an order: it decides what is added up."""
+    timed = part.turn is not None
+    if isinstance(method, OrderedPairs) and timed != part.census.timed:
+        raise JobError(
+            f"this part has {'times' if timed else 'no times'}, unlike what the census says",
+            mend='Make it anew, after "timed" in the census says the same for all.',
+        )
 
 
 def _defences(order: Order) -> Defences:
