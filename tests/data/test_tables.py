@@ -1,4 +1,5 @@
 import gzip
+import re
 
 import polars as pl
 import pytest
@@ -140,6 +141,63 @@ def test_quoted_values_may_hold_separators_and_lines(tmp_path):
     long = "x," * 100_000
     path.write_text(f'\ufeffa,b\r\n"1,\n""2""",3\r\n"{long}",4\r\n')
     assert load_table(path).rows() == [('1,\n"2"', 3), (long, 4)]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.csv.gz"])
+def test_the_separator_is_found(tmp_path, separator, name):
+    text = '\ufeffid|"a, b; c"|town\r\n1|2|"x, y"\r\n2|3|"u;v|w"\r\n3|4|'
+    content = re.sub(r'"[^"]*"|\|', lambda m: separator if m[0] == "|" else m[0], text).encode()
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(content, mtime=0) if name.endswith("gz") else content)
+    found = load_table(path, text=["id"])
+    assert found.columns == ["id", "a, b; c", "town"]
+    assert found.rows() == [("1", 2, "x, y"), ("2", 3, "u;v|w"), ("3", 4, None)]
+
+
+@pytest.mark.parametrize(
+    ("content", "columns"),
+    [
+        ("a,b;c\n1,2;3\n", ["a", "b;c"]),
+        ("a;b\n1;2;3\n", None),
+        ("a|b,c\n1|2\n3|4\n", ["a", "b,c"]),
+        ("tags\n1;2\n3;4\n", ["tags"]),
+        ("a;b\n", ["a", "b"]),
+    ],
+)
+def test_where_there_is_a_choice_the_suffix_decides(tmp_path, content, columns):
+    path = tmp_path / "a.csv"
+    path.write_text(content)
+    if columns is None:
+        with pytest.raises(DataError, match="1 row has more values than the header's 2"):
+            load_table(path)
+    else:
+        assert load_table(path).columns == columns
+
+
+def test_decimal_commas_are_numbers_where_commas_separate_nothing(tmp_path):
+    path = tmp_path / "a.csv"
+    rows = [
+        "id;preis;menge;liste;code;name;leer;punkt",
+        "1;1.234,50;3;3,17;1,5;a,b;;1.5",
+        "2;-0,5;4;5,8,9;2,5;c;;2",
+        "3;;5;;;;;3",
+        "4;1,5e3;6;7;4;d;;4",
+    ]
+    path.write_text("\n".join(rows))
+    found = load_table(path, text=["code"])
+    assert found["preis"].to_list() == [1234.5, -0.5, None, 1500.0]
+    assert found["menge"].to_list() == [3, 4, 5, 6]
+    assert found["liste"].to_list() == ["3,17", "5,8,9", None, "7"]
+    assert found["code"].to_list() == ["1,5", "2,5", None, "4"]
+    assert found["punkt"].to_list() == [1.5, 2.0, 3.0, 4.0]
+    assert found["name"].to_list() == ["a,b", "c", None, "d"]
+
+
+def test_decimal_commas_are_text_where_commas_separate(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('a,b\n"1,5",2\n"2,5",3\n')
+    assert load_table(path)["a"].to_list() == ["1,5", "2,5"]
 
 
 def test_a_column_twice_is_refused(tmp_path):

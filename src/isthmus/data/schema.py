@@ -279,7 +279,12 @@ def source_columns(features: Mapping[str, FeatureSpec]) -> list[str]:
 
 def text_columns(features: Mapping[str, FeatureSpec]) -> list[str]:
     """The columns whose values are read as text, so that the zero of one like 007 is not lost."""
-    columns = [name for name, one in features.items() if one.kind in ("categorical", "text")]
+    columns = [
+        name
+        for name, one in features.items()
+        # A list such as 3,17 is no number with a decimal comma.
+        if one.kind in ("categorical", "text") or (one.separator == "," and not one.made)
+    ]
     made = [one for one in features.values() if one.kind == "collaborative"]
     ids = [column for one in made for column in (one.user, one.item) if column is not None]
     return list(dict.fromkeys([*columns, *ids]))

@@ -13,11 +13,14 @@ from typing import TypeVar
 import polars as pl
 
 from isthmus.data.columns import columns_hint
-from isthmus.data.text_files import check_lines, check_rows
+from isthmus.data.text_files import check_lines, check_rows, separator_of
 from isthmus.errors import DataError, SchemaError
 from isthmus.files import replacing
 
 T = TypeVar("T")
+
+_WITH_COMMA = r"^[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?([eE][+-]?\d+)?$"
+"""A number with a comma before its decimals, and maybe a full stop behind its thousands."""
 
 FORMATS = ".csv, .tsv, .csv.gz, .tsv.gz, .parquet, .jsonl, .ndjson, .arrow, .feather or .ipc"
 
@@ -27,7 +30,9 @@ def read_table(path: Path, *, text: Collection[str] = ()) -> pl.LazyFrame:
 
     `text` names columns that are read from CSV as text, unchanged: keys and codes such as zip
     codes, whose leading zeros a guess at integers would lose. Other types are found by looking at
-    the whole file, not at its first rows; dates in text files stay text.
+    the whole file, not at its first rows; dates in text files stay text. CSV may be separated by
+    commas, semicolons, tabs or bars, whatever its suffix; where it is not by commas, a column of
+    numbers may have decimal commas.
 
     Raises:
         DataError: the file is missing, of an unknown kind, empty or malformed; text is not UTF-8,
@@ -125,13 +130,36 @@ def _scan(path: Path, text: Collection[str]) -> pl.LazyFrame:
     raise DataError(f"{path} is of an unknown kind", mend=f"A table ends in {FORMATS}.")
 
 
-def _scan_csv(path: Path, separator: str, text: Collection[str]) -> pl.LazyFrame:
+def _scan_csv(path: Path, usual: str, text: Collection[str]) -> pl.LazyFrame:
+    separator = separator_of(path, usual)
     check_rows(path, separator)
     frame = pl.scan_csv(path, separator=separator, infer_schema_length=0)
     as_text = {name: pl.String for name in frame.collect_schema().names() if name in text}
-    return pl.scan_csv(
+    found = pl.scan_csv(
         path,
         separator=separator,
         infer_schema_length=None,
         schema_overrides=as_text,
     )
+    return found if separator == "," else _with_decimal_commas(found, as_text)
+
+
+def _with_decimal_commas(frame: pl.LazyFrame, text: Collection[str]) -> pl.LazyFrame:
+    """Columns of numbers such as 1,5 and 1.234,5 as numbers: where the comma separates nothing, a
+    column is one if all of its values can be, and one at least has a comma.
+    """
+    schema = frame.collect_schema()
+    names = [name for name, kind in schema.items() if kind == pl.String and name not in text]
+    if not names:
+        return frame
+    all_are = frame.select(
+        pl.col(name).str.strip_chars().str.contains(_WITH_COMMA).all()
+        & pl.col(name).str.contains(",", literal=True).any()
+        for name in names
+    ).collect()
+    plain = [
+        pl.col(name).str.strip_chars().str.replace_all(".", "", literal=True)
+        .str.replace(",", ".", literal=True).cast(pl.Float64)
+        for name, is_number in zip(names, all_are.row(0), strict=True) if is_number
+    ]  # fmt: skip
+    return frame.with_columns(plain)

@@ -9,12 +9,18 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
 from isthmus.errors import DataError
+
+SEPARATORS = (",", ";", "\t", "|")
+_FIRST = 50
+"""Rows, the header among them, by which a separator is told."""
 
 
 def check_lines(path: Path) -> None:
@@ -35,6 +41,37 @@ def check_lines(path: Path) -> None:
             begun = begun or not line.isspace()
     if not begun:
         raise DataError(f"the table {path} is empty")
+
+
+def separator_of(path: Path, usual: str) -> str:
+    """What stands between the values of the CSV file `path`: a comma, a semicolon, a tab or a bar.
+
+    Args:
+        path: maybe gzipped.
+        usual: what its name says, which is taken where the beginning of the file leaves a choice.
+
+    Raises:
+        DataError: it is not UTF-8.
+        csv.Error: it is no CSV.
+    """
+    csv.field_size_limit(2**31 - 1)
+    with _reading(path, "row") as text:
+        header = next((line for line in text if not line.isspace()), "")
+    bare = re.sub(r'"[^"]*"', "", header)
+    found = [one for one in SEPARATORS if one in bare]
+    if usual not in found and len(found) == 1:
+        return found[0]
+    if usual in found and _fits(path, usual):
+        return usual
+    fitting = [one for one in found if one != usual and _fits(path, one)]
+    return fitting[0] if len(fitting) == 1 else usual
+
+
+def _fits(path: Path, separator: str) -> bool:
+    """Whether the first rows have as many values as the header."""
+    with _reading(path, "row") as text:
+        rows = filter(None, csv.reader(text, delimiter=separator))
+        return len({len(row) for row in islice(rows, _FIRST)}) <= 1
 
 
 def check_rows(path: Path, separator: str) -> None:
