@@ -53,6 +53,8 @@ def validate(
     else:
         looked = "no table was looked at: add --as PARTY"
         fits = looked if me is None else f"the table of {me} fits it"
+        if me is not None and me == loaded.spec.arbiter:
+            fits = f"{me} can be its arbiter"
         typer.echo(f"{job} is a valid job, hash {loaded.hash}; {fits}")
 
 

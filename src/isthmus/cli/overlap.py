@@ -46,6 +46,7 @@ def overlap(
     """Count the ids in common with each partner; which they are, nobody learns."""
     del debug
     from isthmus.cli.display import Display
+    from isthmus.jobs.arbiter import without_arbiter
     from isthmus.jobs.events import EventProgress
     from isthmus.jobs.job import load_job
     from isthmus.jobs.overlap import FIGURES, TRANSCRIPT, run_overlap
@@ -53,8 +54,9 @@ def overlap(
     from isthmus.jobs.tables import check_party
     from isthmus.link import Deadlines
 
-    loaded = load_job(job, sets or ())
-    check_party(loaded, me)
+    whole = load_job(job, sets or ())
+    check_party(whole, me)
+    loaded = without_arbiter(whole)
     run = PartyRun(
         job=loaded,
         me=me,

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from isthmus.align import Overlap, count_overlap
 from isthmus.align.keys import OnTrouble, check_keys
 from isthmus.align.normalise import normalised
 from isthmus.errors import DataError
 from isthmus.files import write_json
+from isthmus.jobs.arbiter import without_arbiter
 from isthmus.jobs.artefacts import PartyFolder
 from isthmus.jobs.party import PartyRun, agreed_context, meet, meeting_points
 from isthmus.jobs.tables import check_party, check_table, read_columns
@@ -49,9 +50,10 @@ def run_overlap(run: PartyRun) -> Mapping[str, Overlap]:
     Raises:
         IsthmusError: this party, or a partner, could not go on. Partners that have been met know.
     """
-    job, me, spec = run.job, run.me, run.job.spec
     # All that can be wrong on this side is found before a partner is kept waiting.
-    check_party(job, me)
+    check_party(run.job, run.me)
+    run = replace(run, job=without_arbiter(run.job))
+    job, me, spec = run.job, run.me, run.job.spec
     meeting_points(run)
     identity = load_identity(run.identity, me)
     check_table(job, me)

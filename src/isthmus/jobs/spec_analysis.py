@@ -145,7 +145,7 @@ class LinearSpec(Part):
     stop: Annotated[Literal["steps", "loss"], Field(json_schema_extra=SECTION)] = "steps"
     """With an arbiter: `steps`, when the coefficients have come to rest within `tolerance`, or
     `loss`, which the label party then learns after every epoch; with one feature party."""
-    loss_change: Annotated[Above, Field(json_schema_extra=SECTION)] = 1e-5
+    loss_change: Annotated[float, Field(ge=1e-6, le=1.0, json_schema_extra=SECTION)] = 1e-5
     """With `stop: loss`: the change of the mean loss that ends the training."""
 
     @model_validator(mode="after")

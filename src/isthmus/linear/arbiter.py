@@ -113,10 +113,13 @@ class Plan:
             DataError: it does, or it has too few rows for the columns.
         """
         if data.shape[1] * options.rows_per_column > self.least:
+            many = len(self.parts) > 1
+            rows = f"a batch of {self.least}" if many else f"{self.least}"
             raise DataError(
-                f"a batch of {self.least} rows is less than {options.rows_per_column} for each of "
-                f"the {data.shape[1]} own columns",
-                mend="Raise batch_size.",
+                f"{rows} rows is less than {options.rows_per_column} for each of the "
+                f"{data.shape[1]} own columns",
+                mend=f"{'Raise batch_size' if many else 'Take more rows'}, or take fewer columns; "
+                "rows_per_column sets the bound.",
             )
         for part in self.parts if len(self.parts) > 1 else ():
             Span(data[part], options, least_columns=0)

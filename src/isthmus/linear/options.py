@@ -14,6 +14,8 @@ from isthmus.linear.families import FAMILIES, Family
 
 PROTOCOLS = ("vectors", "moments", "arbiter")
 STOPS = ("steps", "loss")
+LEAST_CHANGE = 1e-6
+"""What fixed point leaves of a loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +80,8 @@ class LinearOptions:
     """With `arbiter`: `steps` ends when all parties' steps have come to rest within `tolerance`.
     `loss`, with one feature party, when the loss has, which the label party then learns."""
     loss_change: float = 1e-5
-    """With `stop="loss"`: an epoch that changes the mean loss by less is the last."""
+    """With `stop="loss"`: an epoch that changes the mean loss by less is the last; 1e-6 at
+    least, which is what fixed point leaves of it."""
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
@@ -151,7 +154,7 @@ def _fine(options: LinearOptions) -> Mapping[str, bool]:
         "learning_rate": 0.0 < options.learning_rate < 2.0,
         "decay": math.isfinite(options.decay) and options.decay >= 0,
         "stop": options.stop in STOPS,
-        "loss_change": math.isfinite(options.loss_change) and options.loss_change > 0,
+        "loss_change": LEAST_CHANGE <= options.loss_change < math.inf,
         "rounds": rounds is None or rounds >= 1,
         "least_columns": options.least_columns >= 1,
         "least_group": options.least_group >= 1,
