@@ -1,5 +1,7 @@
 """Correlations, VIF and principal components of two parties' columns against the pooled ones."""
 
+import threading
+
 import numpy as np
 import polars as pl
 import pytest
@@ -356,6 +358,39 @@ def test_what_the_label_party_carries_it_cannot_open():
         assert np.unique(values).size == values.size
 
 
+def test_answers_wait_for_their_turn():
+    """One that answers while another's answers are awaited would fill the label party's window."""
+    given = {name: table for name, table in four(200).items() if name != "dave"}
+    said, sent = [], threading.Event()
+
+    def watched(name):
+        def program(session):
+            link = session.hub
+            send = link.send
+
+            def noting(topic, *rest, **options):
+                if topic == "correlation.answers" and name == "alice" and not said:
+                    sent.wait(0.5)
+                send(topic, *rest, **options)
+                if topic == "correlation.answers":
+                    said.append(name)
+                    if name == "carol":
+                        sent.set()
+
+            link.send = noting
+            return correlation(session, given[name])
+
+        return program
+
+    programs = {name: watched(name) for name in ("alice", "carol")}
+    run_parties(
+        {"bob": lambda s: correlation(s, given["bob"]), **programs},
+        label_party="bob",
+    )
+    # Carol's are last: those to bob, and then those to what alice asks.
+    assert said == ["alice", "carol", "carol"]
+
+
 def _noting(recv, partner, seen):
     def noting(topic, **options):
         message = recv(topic, **options)
@@ -502,9 +537,10 @@ def test_a_party_asks_another_when_the_label_party_has_time():
     programs = {name: (lambda s, t=table: correlation(s, t)) for name, table in given.items()}
     run_parties({**programs, "bob": noted}, label_party="bob")
     for holder in ("alice", "carol"):
-        turn = order.index(("to", holder, "correlation.turn"))
         asked = [at for at, one in enumerate(order) if one == ("of", holder, "correlation.asked")]
-        assert asked
+        turns = [at for at, one in enumerate(order) if one == ("to", holder, "correlation.turn")]
+        # Behind its turns to answer, which are as many as holders before it.
+        turn = turns[("alice", "carol").index(holder) + 1]
         assert turn < min(asked)
         own = [at for at, one in enumerate(order) if one == ("of", "dave", "correlation.answers")]
         assert min(own) < turn

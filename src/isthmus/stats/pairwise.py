@@ -4,6 +4,7 @@ Between the label party A and a feature party B, A holds the key and opens the s
 
     A -> B   correlation.key       A's public key, fresh in every run
     A -> B   correlation.asked     A's columns, encrypted (`crypto.side_by_side`)
+    A -> B   correlation.turn      where there are several B: A has time for the answers of a group
     B -> A   correlation.answers   masked products; masks add up to zero over each sum
 
 Two feature parties C and B have no link, so A carries what they say: C holds the key, and nothing
@@ -11,6 +12,7 @@ that A carries is anything but encrypted under it. B's masks do not add up to ze
 
     A -> C        correlation.turn     A has time for it: what C asks may fill the window
     C -> A -> B   correlation.key, correlation.asked
+    A -> B        correlation.turn     as above
     B -> A -> C   correlation.answers
     C -> A        correlation.opened   what C has opened: each sum with B's masks, uniform for C
     B -> A        correlation.masks    what the masks add up to
@@ -89,11 +91,13 @@ def at_label_party(session: Session, table: Table) -> dict[tuple[str, str], Long
 def at_feature_party(session: Session, table: Table) -> None:
     """A feature party's part. Raises BadMessage."""
     link = session.hub
-    _answering(link, table, session.label_party, session.me)
+    several = len(session.feature_parties) > 1
+    _answering(link, table, session.label_party, session.me, several)
     for holder in session.feature_parties:
         if holder == session.me:
             break
-        masks = _answering(link, table, holder, session.me)
+        several = len(_after(session, holder)) > 1
+        masks = _answering(link, table, holder, session.me, several)
         link.send("correlation.masks", {"sums": masks})
     others = _after(session, session.me)
     if not others:
@@ -148,6 +152,8 @@ def _asking(
             link.send(_ASKED, tensors)
     for _ in range(widest.groups):
         for owner, layout in layouts.items():
+            if len(layouts) > 1 and not once:
+                links[owner].send(_TURN)
             answers = _received(links[owner], key, layout)
             found[owner].append(opened(key, layout, answers))
     return {
@@ -169,8 +175,12 @@ def _received(link: Link, key: he.HeKey, layout: Layout) -> list[list[he.Cipher]
 # ----------------------------------------------------------------------------- the owner
 
 
-def _answering(link: Link, table: Table, holder: str, me: str) -> Longs:
-    """Answer all that `holder` asks; what is to be taken off, int64 `[words, owned, asked]`."""
+def _answering(link: Link, table: Table, holder: str, me: str, several: bool) -> Longs:
+    """Answer all that `holder` asks; what is to be taken off, int64 `[words, owned, asked]`.
+
+    Of `several` who are asked each waits for its turn: what it says may fill the window while the
+    label party still waits for another's.
+    """
     layout = table.layout(holder, me)
     data = wire.tensor_of_any_length(link, link.recv(_KEY, timeout=PATIENCE), "key", np.uint8)
     public = he.HePublic(data, table.threads)
@@ -183,6 +193,8 @@ def _answering(link: Link, table: Table, holder: str, me: str) -> Longs:
     for group in range(layout.groups):
         batches, off = answers.masked(group, to_key=link.partner == holder)
         flat = [one for batch in batches for one in batch]
+        if several:
+            link.recv(_TURN, timeout=PATIENCE)
         for count in in_messages(layout):
             link.send(_ANSWERS, he.pack(flat[:count]))
             flat = flat[count:]
@@ -209,6 +221,8 @@ def _carry(session: Session, table: Table, holder: str) -> None:
             link.send(_ASKED, tensors)
     for _ in range(layouts[0].groups):
         for link, layout in zip(owners, layouts, strict=True):
+            if len(owners) > 1:
+                link.send(_TURN)
             for _ in in_messages(layout):
                 source.send(_ANSWERS, _ciphers(link, _ANSWERS))
 
