@@ -10,8 +10,14 @@ from isthmus.errors import JobError
 from isthmus.fedrec import make_task, protocol, recipe
 from isthmus.fedrec.attacks import promoting
 from isthmus.fedrec.attacks.fedrecattack import FedRecAttack, promotion, public_share
-from isthmus.fedrec.attacks.hostile import draw_targets, infiltrate, popularity, profiles
-from isthmus.fedrec.attacks.pipattack import POPULAR, UNPOPULAR, Classifier, PipAttack, levels
+from isthmus.fedrec.attacks.hostile import (
+    Trained,
+    draw_targets,
+    infiltrate,
+    popularity,
+    profiles,
+)
+from isthmus.fedrec.attacks.pipattack import POPULAR, UNPOPULAR, Classifier, PipAttack, levels, unit
 from isthmus.fedrec.attacks.promoting import Plan, exposure_ratio, run, target_ranks
 from isthmus.fedrec.population import Ragged
 from isthmus.fedrec.privacy import NormBound
@@ -164,25 +170,45 @@ def test_levels_of_popularity():
     assert np.count_nonzero(found == POPULAR) == 10
 
 
-def test_the_gradient_of_pipattacks_loss():
+def test_the_gradients_of_pipattacks_terms():
     rng = np.random.default_rng(0)
-    attack = PipAttack(3, np.array([0, 2]), 1.0, np.arange(6) % 3, rng, alpha=0.7, gamma=0.2)
+    attack = PipAttack(3, np.array([0, 2]), 1.0, np.arange(6) % 3, rng, alpha=0.7)
     start = rng.normal(size=(6, 4)).astype(np.float32)
     attack.begin(start, 1)
-    rows, user, honest = rng.normal(size=(2, 4)), rng.normal(size=4), rng.normal(size=(2, 4))
+    rows, user = rng.normal(size=(2, 4)), rng.normal(size=4)
     judge = attack._classifier
 
-    def loss(rows):
-        sure = judge.probabilities(rows)[:, POPULAR]
-        exp = np.log1p(np.exp(-rows @ user)).sum()
-        return exp - 0.7 * np.log(sure).sum() + 0.1 * ((rows - honest) ** 2).sum()
+    def promoted(rows):
+        return np.log1p(np.exp(-rows @ user)).sum()
 
-    found, step = attack.slope(rows, user, honest), 1e-6
-    for place in np.ndindex(rows.shape):
-        more, less = rows.copy(), rows.copy()
-        more[place] += step
-        less[place] -= step
-        assert found[place] == pytest.approx((loss(more) - loss(less)) / (2 * step), abs=1e-5)
+    def popular(rows):
+        return -np.log(judge.probabilities(rows)[:, POPULAR]).sum()
+
+    def numeric(loss, step=1e-6):
+        out = np.zeros_like(rows)
+        for place in np.ndindex(rows.shape):
+            more, less = rows.copy(), rows.copy()
+            more[place] += step
+            less[place] -= step
+            out[place] = (loss(more) - loss(less)) / (2 * step)
+        return out / np.linalg.norm(out, axis=1, keepdims=True)
+
+    wanted = numeric(promoted) + 0.7 * numeric(popular)
+    np.testing.assert_allclose(attack.slope(rows, user), wanted, atol=1e-5)
+
+
+def test_a_row_far_beyond_its_goal_still_moves_by_the_whole_limit():
+    own = Trained(
+        9, np.array([1], np.int32), np.zeros((1, 2), np.float32),
+        np.array([[0, 0], [40, 0]], np.float32), np.array([2, 0], np.float32), 0.5,
+    )  # fmt: skip
+    attack = PipAttack(9, np.array([1]), 1.0, None, np.random.default_rng(0))
+    _, rows = attack.craft(own, 1)
+    np.testing.assert_allclose(rows, [[40.5, 0]], rtol=1e-6)
+
+
+def test_a_gradient_of_nothing_stays_nothing():
+    assert unit(np.zeros((2, 3))).tolist() == np.zeros((2, 3)).tolist()
 
 
 def test_the_classifier_learns_what_can_be_learnt():
