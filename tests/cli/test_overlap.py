@@ -104,6 +104,19 @@ def test_both_learn_the_number(site, form):
     assert topics == ["align.hello", "align.points", "align.sorted"]
 
 
+def test_an_arbiter_has_no_part_in_it(site):
+    with (site / "job.yaml").open("a") as file:
+        file.write("linear: {protocol: arbiter, arbiter: court}\n")
+    port, found = free_port(), {}
+    thread = bob(site, port, found)
+    shown = alice(site, port)
+    thread.join(30)
+    assert shown.exit_code == 0, shown.output
+    assert set(found["bob"]) == {"alice"}
+    asked = CliRunner().invoke(app, ["overlap", str(site / "job.yaml"), "--as", "court"])
+    assert "court is the arbiter" in asked.exception.message
+
+
 def test_who_has_learnt_what_of_three_parties():
     assert revealed("bob", "bob", ("alice", "carol")).endswith(
         "alice and carol nothing of one another"

@@ -223,7 +223,9 @@ def test_a_job_whose_arbiter_fell_out_is_resumed(tables, monkeypatch):
 
 def test_another_partys_failure_reaches_the_arbiter(tables):
     job = tables.job(COURT.format("family: logistic, rows_per_column: 900"))
-    with pytest.raises(DataError, match=r"630 rows is less than 900 for each of the . own columns"):
+    with pytest.raises(
+        DataError, match=r"630 rows are fewer than 900 for each of the . own columns"
+    ):
         tables.run(job)
     log = tables.at(job, "court", "log.jsonl").read_text()
     assert json.loads(log.splitlines()[-1])["code"] == "link.failed"

@@ -226,7 +226,7 @@ def test_what_cannot_be_fitted_is_refused():
 
 def test_batches_that_would_tell_of_few_rows_are_refused():
     few = options(batch_size=250, rows_per_column=60)
-    with pytest.raises(DataError, match="200 rows is less than 60 for each of the 4 own columns"):
+    with pytest.raises(DataError, match="200 rows has fewer than 60 for each of the 4 own columns"):
         fitted(with_carol(TABLES), BINARY, few)
     for tables in (TABLES, {"alice": None, "bob": X[:, OWN : OWN + 2]}):
         with pytest.raises(JobError, match="batches of 40 rows are too small"):

@@ -114,10 +114,10 @@ class Plan:
         """
         if data.shape[1] * options.rows_per_column > self.least:
             many = len(self.parts) > 1
-            rows = f"a batch of {self.least}" if many else f"{self.least}"
+            rows = f"a batch of {self.least} rows has" if many else f"{self.least} rows are"
             raise DataError(
-                f"{rows} rows is less than {options.rows_per_column} for each of the "
-                f"{data.shape[1]} own columns",
+                f"{rows} fewer than {options.rows_per_column} for each of the {data.shape[1]} own "
+                "columns",
                 mend=f"{'Raise batch_size' if many else 'Take more rows'}, or take fewer columns; "
                 "rows_per_column sets the bound.",
             )
