@@ -123,7 +123,7 @@ def test_a_round_mixes_the_chosen_clients_and_no_others(data, variant, kind):
     )
     for one in (alone, method):
         report = one.round(1, lambda clients, score: None)
-    chosen = method._chosen(1)
+    chosen = method.chosen(1)
     assert len(chosen) == 4
     assert report.down == 4 * (method.items[0].nbytes + method.network[0].nbytes)
     basis = np.stack([subspace(task, alone, client, variant, 2) for client in chosen])
@@ -162,7 +162,7 @@ def test_the_server_mixes_what_guards_let_through(data, kind):
     start, network = method.items[0].copy(), method.network[0].copy()
     for one in (alone, method):
         one.round(1, lambda clients, score: None)
-    chosen, liked = method._chosen(1), bare.population.train
+    chosen, liked = method.chosen(1), bare.population.train
     sent = np.repeat(start[None], len(chosen), axis=0)
     spread = np.zeros((len(chosen), 6, 6))
     for place, client in enumerate(chosen):

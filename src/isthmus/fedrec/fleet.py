@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from isthmus.fedrec.algorithms._one_round import Words, WordSum
     from isthmus.fedrec.engine import Work
     from isthmus.fedrec.method import Arrays
+    from isthmus.fedrec.mixed_tables import MixedTables, Mixtures, Sent
     from isthmus.fedrec.task import Model
 
 
@@ -42,6 +43,14 @@ class Fleet(Protocol):
         """
         ...
 
+    def tables(self, method: MixedTables, number: int, clients: Longs) -> list[Sent]:
+        """Train `clients` from their own tables; what those of them that are mixed send."""
+        ...
+
+    def hand(self, number: int, mixtures: Mixtures | None) -> None:
+        """Give each client its mixture, and end round `number` of `tables`."""
+        ...
+
     def took_part(self) -> int:
-        """The clients that did, in the last `train` or `words`."""
+        """The clients that did, in the last `train`, `tables` or `words`."""
         ...

@@ -33,7 +33,8 @@ class OwnTables(Method):
     def __init__(self, task: Task, model: Model, *, share: float = 1.0) -> None:
         super().__init__(task)
         self.model, self.share = model, share
-        count, initial = task.population.clients, model.initial
+        # A server whose clients are elsewhere holds no table of theirs.
+        count, initial = 0 if task.fleet else task.population.clients, model.initial
         _fits(count * initial.items.nbytes)
         self.items: Floats = np.empty((count, *initial.items.shape), np.float32)
         self.items[:] = initial.items

@@ -57,16 +57,16 @@ def mixed_once(data, *guards):
 def test_what_is_mixed_is_what_went_up(data):
     plain, doubled = mixed_once(data), mixed_once(data, Doubled())
     np.testing.assert_array_equal(plain.items, doubled.items)
-    assert not np.allclose(plain.sent, doubled.sent)
+    assert not np.allclose(plain.mixture, doubled.mixture)
     w = weights(plain.task.population.weights, plain.items, 0.9)
-    np.testing.assert_allclose(plain.sent, np.einsum("uv,vmd->umd", w, plain.items), atol=1e-5)
+    np.testing.assert_allclose(plain.mixture, np.einsum("uv,vmd->umd", w, plain.items), atol=1e-5)
     assert (plain.user[:, -1] == 1).all()
 
 
 def test_a_client_that_was_sent_a_table_begins_from_the_merged_one(data):
     method = mixed_once(data)
-    start = merged(method.items[0], method.sent[0], method.user[0])
-    items, sent, user = method.items.copy(), method.sent.copy(), method.user.copy()
+    start = merged(method.items[0], method.mixture[0], method.user[0])
+    items, sent, user = method.items.copy(), method.mixture.copy(), method.user.copy()
     report = method.round(2, lambda clients, score: None)
     changed = np.flatnonzero((method.items[0] != start).any(axis=1))
     touched = method.task.population.train.of(0)
@@ -74,7 +74,7 @@ def test_a_client_that_was_sent_a_table_begins_from_the_merged_one(data):
     assert len(changed) < data.items
     assert report.up > items.nbytes
     assert not np.array_equal(user, method.user)
-    assert not np.array_equal(sent, method.sent)
+    assert not np.array_equal(sent, method.mixture)
 
 
 def test_the_model_has_private_network_and_flag(data):

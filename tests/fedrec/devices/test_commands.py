@@ -128,7 +128,8 @@ def test_parts_are_cut_for_one_ground(table, tmp_path, names):
     [
         (("--shard", "ann=9-3"), "--shard ann=9-3 is not understood"),
         (("--begin-with", 13), "the population has 12 clients"),
-        (("--algorithm", "fedca"), "fedca cannot run on devices"),
+        (("--algorithm", "cofedrec"), "cofedrec cannot run on devices"),
+        (("--secure-sum", "--algorithm", "fedca"), "own tables"),
         (("--secure-sum", "--algorithm", "fedatt"), "own tables"),
         (("--shard", "zoe", "--identity", "hub"), "the certificate of zoe is not trusted in hub"),
         (("--identity", "hub"), "no shard may join"),

@@ -1,5 +1,7 @@
 """With everybody there, a run on devices is the simulated run, bit for bit."""
 
+from dataclasses import replace
+
 import pytest
 from tests.fedrec.devices.conftest import QUICK, SHARDS, without_times
 
@@ -37,3 +39,35 @@ def test_the_result_is_that_of_the_simulated_run(federation, name, backbone, set
     assert without_times(served.result) == without_times(federation.simulated(chosen, options))
     assert served.refused == {}
     assert all(not one.left_out and not one.absent for one in served.rounds)
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone", "sets"),
+    [
+        ("fedca", "fcf", QUICK | {"mixed": 0.6}),
+        ("fedca", "fedncf", QUICK | {"mixed": 0.6, "variant": "authors"}),
+        ("fedca", "pfedrec", {"dim": 4, "mixed": 1.0}),
+        ("fedem", None, {"dim": 4, "epochs": 2, "mixed": 0.6}),
+        ("pfedgraph", "fedncf", QUICK | {"mixed": 0.6, "closeness": 5.0}),
+    ],
+)
+def test_own_tables_are_mixed_as_in_the_simulated_run(federation, name, backbone, sets):
+    chosen, options = recipe(name, backbone, sets), RunOptions(rounds=4, every=2)
+    with federation.listening() as listener:
+        shards = [federation.shard(one, listener) for one in SHARDS]
+        served = federation.serve(listener, chosen, options)
+        for one in shards:
+            one.join(20)
+            assert one.error is None
+    found, wanted = (
+        without_times(one) for one in (served.result, federation.simulated(chosen, options))
+    )
+    # Whole tables of those that are mixed go up, where `run` counts the touched rows of all.
+    assert {one.up for one in found.rounds} != {one.up for one in wanted.rounds}
+    assert without_up(found) == without_up(wanted)
+    assert served.refused == {}
+    assert all(not one.left_out and not one.absent for one in served.rounds)
+
+
+def without_up(result):
+    return replace(result, rounds=[replace(one, up=0) for one in result.rounds])

@@ -17,7 +17,7 @@ from isthmus.errors import BadMessage, JobError, TrainError
 from isthmus.fedrec import RunOptions, make_task, recipe, run
 from isthmus.fedrec.algorithms import _one_round, _pairs
 from isthmus.fedrec.algorithms._pair_sums import pairs_sum, sketch_sum
-from isthmus.fedrec.algorithms.ordered_pairs import Settings, pair_sums
+from isthmus.fedrec.algorithms.ordered_pairs import BLENDS, RIDGES, Settings, pair_sums
 from isthmus.fedrec.devices import Conduct, Gate, Limits
 from isthmus.fedrec.devices.crew import Crew
 from isthmus.fedrec.devices.keeping import Keeper
@@ -30,6 +30,8 @@ from isthmus.fedrec.privacy import Defences
 PAIRS = recipe("ordered-pairs")
 SKETCH = recipe("ordered-pairs", None, {"whole_items": 10, "sketch_words": 1 << 14})
 TOTAL = Answer(kind="total", number=1, last=True)
+CHOICES = 3
+"""Two ridges and the blend."""
 COUNTS = {f"{one.name}.{part}" for one in HONEST for part in ("valid", "test")}
 
 
@@ -48,9 +50,9 @@ def served(**given):
 @pytest.mark.parametrize(
     ("chosen", "sums"),
     [
-        (PAIRS, 4),
-        (SKETCH, 4),
-        (recipe("ordered-pairs", None, {"judges": 9}), 4),
+        (PAIRS, 1 + CHOICES),
+        (SKETCH, 1 + CHOICES),
+        (recipe("ordered-pairs", None, {"judges": 9}), 1 + CHOICES),
         (recipe("ordered-pairs", None, {"clip": 3.0}), 1),
         (recipe("ease"), 1),
         (recipe("item-knn"), 1),
@@ -113,10 +115,13 @@ def test_candidates_are_judged_by_the_same_clients_though_a_shard_is_lost():
         assert notes[0].trained == 14
         assert "did not choose" in notes[0].left_out["eve"]
         tries = [(name, answer) for name, answer, _ in carrier.sent if answer.kind == "try"]
-        # Of the three choices eve is lost in each.
-        assert sum(name == "ann" for name, _ in tries) == 12
-        assert sum(name == "eve" for name, _ in tries) == (6 if lose == {("eve", 1, "2")} else 12)
-        assert going.method.chosen[:3].all()
+        # Eve is lost in each choice.
+        assert sum(name == "ann" for name, _ in tries) == len(2 * RIDGES + BLENDS)
+        early = lose == {("eve", 1, "2")}
+        assert sum(name == "eve" for name, _ in tries) == (
+            2 * CHOICES if early else len(2 * RIDGES + BLENDS)
+        )
+        assert going.method.chosen[:2].all()
 
 
 def test_too_many_lost_end_the_run_without_a_sum():

@@ -253,7 +253,20 @@ def test_an_algorithm_of_ones_own_runs_where_the_shards_have_it(federation, monk
 
 
 @pytest.mark.parametrize(
-    "name", ["fedca", "pfedgraph", "gpfedrec", "perfedrec", "fedfast", "pfedmoe", "local-only"]
+    "name",
+    [
+        "cofedrec",
+        "fedcia",
+        "da-pfl",
+        "gpfedrec",
+        "perfedrec",
+        "fedfast",
+        "pfedmoe",
+        "local-only",
+        "gfcf",
+        "fcf-als",
+        "fedca-sketched",
+    ],
 )
 def test_what_cannot_run_on_devices_is_refused_by_name(federation, name):
     with federation.listening() as listener, pytest.raises(JobError, match=f"{name} cannot run"):

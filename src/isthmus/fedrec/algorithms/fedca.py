@@ -24,19 +24,17 @@ In both only a share of the clients, drawn each round, is mixed at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.fedrec import randomness
 from isthmus.fedrec.algorithms import _affinity as affinity
 from isthmus.fedrec.algorithms._simplex import project
 from isthmus.fedrec.method import Algorithm
-from isthmus.fedrec.own_tables import OwnTables
-from isthmus.fedrec.population import Floats, Longs
+from isthmus.fedrec.mixed_tables import MixedTables, Mixtures, Sent
 from isthmus.fedrec.task import Model, Task
 from isthmus.fedrec.uploads import Uploads
 
@@ -63,55 +61,40 @@ class Settings:
     """Which subspaces the paper variant gives weight to."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Sent:
-    """What one of the chosen clients sends, guards included."""
-
-    table: Floats
-    network: Floats
-    weight: float
-    spread: Matrix
-
-
-class FedCA(OwnTables):
+class FedCA(MixedTables):
     """Own tables; a share of the clients is mixed by composite weights each round."""
 
     def __init__(self, task: Task, model: Model, settings: Settings) -> None:
         super().__init__(task, model)
         self.settings = settings
+        self.mixed = settings.mixed
+        self.more_up = (model.sizes.shared, model.sizes.shared)
 
-    def mix(self, uploads: Iterator[Uploads], number: int) -> int:
+    def sent(self, chunk: Uploads, place: int) -> Sent:
+        """With the scatter matrix of the client's rows."""
+        own = slice(chunk.indptr[place], chunk.indptr[place + 1])
+        scatter = self._scatter(chunk.rows[own].astype(np.float64), chunk, place)
+        return replace(super().sent(chunk, place), more=scatter)
+
+    def mixtures(self, sent: Sequence[Sent]) -> Mixtures:
         """Composite aggregation among the round's chosen clients."""
-        chosen = self._chosen(number)
-        sent = [one for chunk in uploads for one in self._of_chosen(chunk, chosen)]
-        if len(chosen) < 2:
-            return 0
         tables = np.stack([one.table for one in sent])
         networks = np.stack([one.network for one in sent])
         weights = np.array([one.weight for one in sent])
-        basis = affinity.leading(np.stack([one.spread for one in sent]), self.settings.components)
+        basis = affinity.leading(np.stack([one.more for one in sent]), self.settings.components)
         w = composite(weights, tables, basis, self.settings).astype(np.float32)
-        keep = np.float32(self.settings.interpolation)
-        for mine, all_ in ((self.items, tables), (self.network, networks)):
-            mixed = (w @ all_.reshape(len(chosen), -1)).reshape(all_.shape)
-            # Each client blends its own table, as trained, with the mixture that it is sent.
+        items, network = (
+            (w @ all_.reshape(len(sent), -1)).reshape(all_.shape) for all_ in (tables, networks)
+        )
+        clients = np.array([one.client for one in sent])
+        return Mixtures(clients, items, network, np.zeros((len(sent), 0), np.float32))
+
+    def take(self, mixtures: Mixtures) -> None:
+        """Each client blends its own table, as trained, with the mixture that it is sent."""
+        keep, chosen = np.float32(self.settings.interpolation), mixtures.clients
+        pairs = ((self.items, mixtures.items), (self.network, mixtures.network))
+        for mine, mixed in pairs:
             mine[chosen] = keep * mine[chosen] + (1 - keep) * mixed
-        return len(chosen)
-
-    def _chosen(self, number: int) -> Longs:
-        count = self.task.population.clients
-        rng = self.task.generator(randomness.AGGREGATION, number)
-        return np.sort(rng.choice(count, int(count * self.settings.mixed), replace=False))
-
-    def _of_chosen(self, chunk: Uploads, chosen: Longs) -> Iterator[_Sent]:
-        for place in np.flatnonzero(np.isin(chunk.clients, chosen)).tolist():
-            own = slice(chunk.indptr[place], chunk.indptr[place + 1])
-            yield _Sent(
-                chunk.row_table(place),
-                chunk.network[place].copy(),
-                float(chunk.weight[place]),
-                self._scatter(chunk.rows[own].astype(np.float64), chunk, place),
-            )
 
     def _scatter(self, rows: Matrix, chunk: Uploads, place: int) -> Matrix:
         """On a client: the scatter matrix [d, d] of the rows that span its subspace."""

@@ -17,23 +17,22 @@ the network first), and the sign of principal scores is fixed (there it is what 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.fedrec import randomness
 from isthmus.fedrec.algorithms import _affinity as affinity
 from isthmus.fedrec.algorithms._simplex import project
 from isthmus.fedrec.backbones.fedem import NARROW, WIDE
 from isthmus.fedrec.engine import Work
-from isthmus.fedrec.method import Algorithm, Arrays, RoundReport, Watch
-from isthmus.fedrec.own_tables import OwnTables
+from isthmus.fedrec.method import Algorithm, Arrays
+from isthmus.fedrec.mixed_tables import MixedTables, Mixtures, Sent
 from isthmus.fedrec.population import Floats, Longs
 from isthmus.fedrec.task import Model, Task
 from isthmus.fedrec.training import LocalTraining
-from isthmus.fedrec.uploads import Tables, Uploads
+from isthmus.fedrec.uploads import Tables
 
 
 @dataclass(frozen=True)
@@ -46,60 +45,56 @@ class Settings:
     """Share of the clients that are mixed with each other in a round."""
 
 
-class FedEM(OwnTables):
+class FedEM(MixedTables):
     """Own tables, and beside each the last that the server sent: two arrays [U, M, d]."""
 
     def __init__(self, task: Task, model: Model, settings: Settings) -> None:
         super().__init__(task, model)
         self.settings = settings
-        self.sent: Floats = np.zeros_like(self.items)
+        self.mixed = settings.mixed
+        self.mixture: Floats = np.zeros_like(self.items)
 
     def work(self, number: int) -> Work:
         """The client step, with the server's rows as constants."""
-        return Work(Tables.personal(self.items, self.network), self.user, number, self.sent)
+        return Work(Tables.personal(self.items, self.network), self.user, number, self.mixture)
 
-    def round(self, number: int, watch: Watch) -> RoundReport:
-        """Merge what was sent, train, mix."""
-        told = np.flatnonzero(self.user[:, -1] > 0.5)
+    def prepare(self, clients: Longs) -> int:
+        """Merge what was sent."""
+        told = clients[self.user[clients, -1] > 0.5]
         for client in told:
-            self.items[client] = merged(self.items[client], self.sent[client], self.user[client])
-        report = super().round(number, watch)
+            own, private = self.items[client], self.user[client]
+            self.items[client] = merged(own, self.mixture[client], private)
         # Only the client knows how it merged, so these send whole tables.
-        up = report.up + len(told) * self.items[0].nbytes
-        return RoundReport(report.loss, report.clients, up, report.down)
+        return len(told) * self.model.initial.items.nbytes
 
-    def mix(self, uploads: Iterator[Uploads], number: int) -> int:
+    def forget(self, clients: Longs) -> None:
+        """What was sent is merged."""
+        self.user[clients, -1] = 0
+
+    def mixtures(self, sent: Sequence[Sent]) -> Mixtures:
         """Mix the tables of the round's chosen clients by similarity."""
-        chosen = self._chosen(number)
-        tables: list[Floats] = []
-        sizes: list[float] = []
-        for chunk in uploads:
-            for place in np.flatnonzero(np.isin(chunk.clients, chosen)).tolist():
-                tables.append(chunk.row_table(place))
-                sizes.append(float(chunk.weight[place]))
-        self.user[:, -1] = 0
-        if len(chosen) < 2:
-            return 0
-        stack = np.stack(tables)
-        w = weights(np.array(sizes), stack, self.settings.alpha)
-        flat = stack.reshape(len(chosen), -1)
-        self.sent[chosen] = (w.astype(np.float32) @ flat).reshape(stack.shape)
-        self.user[chosen, -1] = 1
-        return len(chosen)
+        stack = np.stack([one.table for one in sent])
+        sizes = np.array([one.weight for one in sent])
+        w = weights(sizes, stack, self.settings.alpha)
+        flat = stack.reshape(len(sent), -1)
+        mixed = (w.astype(np.float32) @ flat).reshape(stack.shape)
+        clients = np.array([one.client for one in sent])
+        network = np.stack([one.network for one in sent])
+        return Mixtures(clients, mixed, network, np.zeros((len(sent), 0), np.float32))
 
-    def _chosen(self, number: int) -> Longs:
-        count = self.task.population.clients
-        rng = self.task.generator(randomness.AGGREGATION, number)
-        return np.sort(rng.choice(count, int(count * self.settings.mixed), replace=False))
+    def take(self, mixtures: Mixtures) -> None:
+        """Keep it until the next round."""
+        self.mixture[mixtures.clients] = mixtures.items
+        self.user[mixtures.clients, -1] = 1
 
     def state(self) -> Arrays:
         """As the base has it, and the tables that were sent."""
-        return super().state() | {"sent": self.sent}
+        return super().state() | {"sent": self.mixture}
 
     def restore(self, state: Arrays) -> None:
         """Go on from `state()`."""
         super().restore(state)
-        self.sent = state["sent"]
+        self.mixture = state["sent"]
 
 
 def weights(sizes: NDArray[np.float64], tables: Floats, alpha: float) -> NDArray[np.float64]:

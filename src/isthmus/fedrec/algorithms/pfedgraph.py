@@ -21,20 +21,19 @@ FedCA does with the methods that it compares. `mixed=1` is the paper's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.errors import JobError
-from isthmus.fedrec import randomness
 from isthmus.fedrec.algorithms._simplex import project
 from isthmus.fedrec.method import Algorithm, Arrays
-from isthmus.fedrec.own_tables import OwnTables
+from isthmus.fedrec.mixed_tables import MixedTables, Mixtures, Sent
 from isthmus.fedrec.population import Floats, Longs
 from isthmus.fedrec.task import Model, Task
-from isthmus.fedrec.uploads import Reference, Tables, Uploads
+from isthmus.fedrec.uploads import Reference, Tables
 
 Matrix = NDArray[np.float64]
 
@@ -51,7 +50,7 @@ class Settings:
     """Share of the clients that are mixed with each other in a round."""
 
 
-class PFedGraph(OwnTables):
+class PFedGraph(MixedTables):
     """Own tables, mixed by a graph of clients."""
 
     def __init__(self, task: Task, model: Model, settings: Settings) -> None:
@@ -59,36 +58,38 @@ class PFedGraph(OwnTables):
             raise JobError("alpha must be above 0")
         super().__init__(task, model)
         self.settings = settings
-        self.pull: Floats = np.zeros(task.population.clients, np.float32)
+        self.mixed = settings.mixed
+        self.more_down = 1
+        self.pull: Floats = np.zeros(len(self.items), np.float32)
 
     def reference(self, number: int) -> Reference:
         """The round's start, for clients that were mixed in the round before."""
         return Reference(Tables.personal(self.items, self.network), self.pull, self.pull)
 
-    def mix(self, uploads: Iterator[Uploads], number: int) -> int:
-        """A mean of its own for each of the round's chosen clients."""
-        chosen = self._chosen(number)
-        sent = [one for chunk in uploads for one in _models(chunk, chosen)]
-        self.pull[:] = 0
-        if len(sent) < 2:
-            return 0
-        models = np.stack([model for model, _ in sent])
+    def forget(self, clients: Longs) -> None:
+        """The pull is over."""
+        self.pull[clients] = 0
+
+    def mixtures(self, sent: Sequence[Sent]) -> Mixtures:
+        """A mean of its own for each of the round's chosen clients, and how it pulls."""
+        models = np.stack([np.concatenate([one.table.ravel(), one.network]) for one in sent])
         initial = self.model.initial
         start = np.concatenate([initial.items.ravel(), initial.network])
-        weights = np.array([weight for _, weight in sent])
+        weights = np.array([one.weight for one in sent])
         w = collaboration(models - start, weights, self.settings.alpha)
         mean = w.astype(np.float32) @ models
         size = initial.items.size
-        self.items[chosen] = mean[:, :size].reshape(-1, *initial.items.shape)
-        self.network[chosen] = mean[:, size:]
         square = np.einsum("ij,ij->i", mean, mean, dtype=np.float64)
-        self.pull[chosen] = self.settings.closeness / np.maximum(square, 1e-12)
-        return len(chosen)
+        pull = (self.settings.closeness / np.maximum(square, 1e-12)).astype(np.float32)
+        clients = np.array([one.client for one in sent])
+        items = mean[:, :size].reshape(-1, *initial.items.shape)
+        return Mixtures(clients, items, mean[:, size:], pull[:, None])
 
-    def _chosen(self, number: int) -> Longs:
-        count = self.task.population.clients
-        rng = self.task.generator(randomness.AGGREGATION, number)
-        return np.sort(rng.choice(count, int(count * self.settings.mixed), replace=False))
+    def take(self, mixtures: Mixtures) -> None:
+        """Go on from the mean."""
+        chosen = mixtures.clients
+        self.items[chosen], self.network[chosen] = mixtures.items, mixtures.network
+        self.pull[chosen] = mixtures.more[:, 0]
 
     def state(self) -> Arrays:
         """With the weights of the pull."""
@@ -98,13 +99,6 @@ class PFedGraph(OwnTables):
         """Go on from `state()`."""
         super().restore(state)
         self.pull = state["pull"]
-
-
-def _models(chunk: Uploads, chosen: Longs) -> Iterator[tuple[Floats, float]]:
-    """The chosen clients' item tables and networks as the server sees them, flat, and weights."""
-    for place in np.flatnonzero(np.isin(chunk.clients, chosen)).tolist():
-        model = np.concatenate([chunk.row_table(place).ravel(), chunk.network[place]])
-        yield model, float(chunk.weight[place])
 
 
 def collaboration(changes: Floats, weights: Matrix, alpha: float) -> Matrix:

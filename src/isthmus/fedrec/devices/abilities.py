@@ -6,6 +6,7 @@ from isthmus.errors import JobError
 from isthmus.fedrec.algorithms._one_round import OneRound
 from isthmus.fedrec.algorithms.ordered_pairs import OrderedPairs
 from isthmus.fedrec.method import Algorithm, Method
+from isthmus.fedrec.mixed_tables import MixedTables
 from isthmus.fedrec.privacy import Defences
 from isthmus.fedrec.privacy.fits import sums_alone
 from isthmus.fedrec.shared_table import SharedTable
@@ -31,12 +32,15 @@ def check_method(method: Method, algorithm: Algorithm) -> Method:
                 mend="Leave noise out: --secure-sum hides each shard's part.",
             )
         return method
-    elif isinstance(method, OneRound) and algorithm.name in LEARNED:
+    elif isinstance(method, MixedTables) or (
+        isinstance(method, OneRound) and algorithm.name in LEARNED
+    ):
         return method
     raise JobError(
-        f"{algorithm.name} cannot run on devices: its server needs more of each client than the "
-        "rows that it trained, or clients keep whole tables",
-        mend="Take one with a shared table, such as fedavg, row-wise, pfedrec or fedrap, or ease.",
+        f"{algorithm.name} cannot run on devices: its server needs more of each client than is "
+        "sent there",
+        mend="Take one with a shared table, such as fedavg, row-wise, pfedrec or fedrap; or "
+        "ordered-pairs, ease, fedca, fedem or pfedgraph.",
     )
 
 

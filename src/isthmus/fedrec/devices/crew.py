@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from isthmus.errors import BadMessage
 from isthmus.fedrec.algorithms._one_round import Words, WordSum
-from isthmus.fedrec.devices import one_round
+from isthmus.fedrec.devices import mixing, one_round
 from isthmus.fedrec.devices.carrier import Carrier, Collector, Request
 from isthmus.fedrec.devices.masking import Adding, unpacked
 from isthmus.fedrec.devices.notes import RoundNotes, too_few
@@ -32,6 +32,7 @@ from isthmus.fedrec.engine import Work
 from isthmus.fedrec.evaluate import CUTS
 from isthmus.fedrec.method import Arrays as State
 from isthmus.fedrec.method import Method, Score
+from isthmus.fedrec.mixed_tables import MixedTables, Mixtures, Sent
 from isthmus.fedrec.population import Longs
 from isthmus.fedrec.privacy.secure_wire import Keys
 from isthmus.fedrec.protocols import PARTS, EvalProtocol, Part, fewer_drawn
@@ -65,7 +66,10 @@ class Crew:
     kept: State = field(default_factory=dict)
     sums: dict[str, Words] = field(default_factory=dict)
     """Sums of words that were opened under masks: shards give each once."""
-    _units: int = 0
+    units: int = 0
+    """The sum of the last round's losses."""
+    trained_by: dict[str, Longs] = field(default_factory=dict)
+    """Shards that trained in the last round of own tables, with their clients that are mixed."""
     _judged: dict[str, Longs] = field(default_factory=dict)
     _seen: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
 
@@ -97,7 +101,7 @@ class Crew:
                 requests[name] = Request(ask, pack_work(work, asked), collectors[name])
         _, note.left_out = self._asked(requests)
         found = {name: one for name, one in collectors.items() if name not in note.left_out}
-        self._units = sum(one.units for one in found.values())
+        self.units = sum(one.units for one in found.values())
         whole = joined([chunk for one in found.values() for chunk in one.chunks])
         note.trained = 0 if whole is None else len(whole.clients)
         for one in found.values() if ask.judge else ():
@@ -117,7 +121,7 @@ class Crew:
         def settle(survivors: set[str], lost: dict[str, str]) -> None:
             note.left_out |= lost
             some = [one for name, one in found.items() if name in survivors]
-            self._units = sum(one.units for one in some)
+            self.units = sum(one.units for one in some)
             note.trained = sum(one.count for one in some)
             self.enough(note)
 
@@ -127,7 +131,7 @@ class Crew:
     def loss(self) -> float | None:
         """See `Fleet.loss`."""
         trained = self.notes[-1].trained if self.notes else 0
-        return self._units * LOSS_UNIT / trained if trained else None
+        return self.units * LOSS_UNIT / trained if trained else None
 
     def words(self, one: WordSum) -> Words:
         """See `Fleet.words`. Raises JobError, TrainError: see `one_round.words`."""
@@ -136,6 +140,14 @@ class Crew:
     def gains(self, candidates: Iterator[State], clients: Longs) -> list[int]:
         """See `Fleet.gains`. Raises TrainError where nobody judges."""
         return one_round.gains(self, candidates, clients)
+
+    def tables(self, method: MixedTables, number: int, clients: Longs) -> list[Sent]:
+        """See `Fleet.tables`. Raises TrainError where too few took part."""
+        return mixing.tables(self, method, number, clients)
+
+    def hand(self, number: int, mixtures: Mixtures | None) -> None:
+        """See `Fleet.hand`. Raises JobError where a message cannot hold them."""
+        mixing.hand(self, number, mixtures)
 
     def remarks(self) -> list[str]:
         """Protocols for which no client can have enough items to draw."""
@@ -172,6 +184,8 @@ class Crew:
                 continue
             if isinstance(method, SharedTable):
                 arrays: Mapping[str, Array] = pack_work(method.work(0), rest)
+            elif isinstance(method, MixedTables):
+                arrays = {"clients": rest}
             else:
                 arrays = method.state() | {"clients": rest}
             collector = _Judged(self._keys(), rest)

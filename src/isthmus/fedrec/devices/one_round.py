@@ -14,7 +14,7 @@ from isthmus.fedrec.algorithms.ordered_pairs import GAIN
 from isthmus.fedrec.devices.carrier import Request
 from isthmus.fedrec.devices.masking import SHARE, Adding, unpacked
 from isthmus.fedrec.devices.notes import RoundNotes
-from isthmus.fedrec.devices.wire import Answer, Arrays, Ask, taken
+from isthmus.fedrec.devices.wire import MESSAGE_LIMIT, Answer, Arrays, Ask, taken
 from isthmus.fedrec.method import Arrays as State
 from isthmus.fedrec.population import Longs
 from isthmus.fedrec.privacy.secure_wire import Keys
@@ -22,8 +22,6 @@ from isthmus.fedrec.privacy.secure_wire import Keys
 if TYPE_CHECKING:
     from isthmus.fedrec.devices.crew import Crew
 
-MAX_SUM = 1000 << 20
-"""Bytes of a sum; a message has at most 1 GiB."""
 GAINS = "gains"
 """The sum of what candidates are worth, asked for after they were judged."""
 _MOST = round(1 / GAIN)
@@ -40,7 +38,7 @@ def words(crew: Crew, one: WordSum) -> Words:
         JobError: they are more than a message holds.
         TrainError: too few took part.
     """
-    if 8 * one.words > MAX_SUM:
+    if 8 * one.words > MESSAGE_LIMIT:
         raise JobError(
             f"the sum that {crew.census.items} items need, {8 * one.words / 1e9:.1f} GB, is more "
             "than a message holds",

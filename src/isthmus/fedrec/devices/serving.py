@@ -20,6 +20,7 @@ from isthmus.fedrec.devices.parts import Census
 from isthmus.fedrec.devices.unseen import unseen_task
 from isthmus.fedrec.devices.wire import Order
 from isthmus.fedrec.method import Arrays
+from isthmus.fedrec.mixed_tables import MixedTables
 from isthmus.fedrec.options import Recipe
 from isthmus.fedrec.population import Longs
 from isthmus.fedrec.protocols import EvalProtocol
@@ -86,11 +87,15 @@ class DeviceRun(Run):
 
     def state(self) -> Arrays:
         """What the server holds."""
+        if isinstance(self.method, MixedTables):
+            return {}
         private = PRIVATE if isinstance(self.method, SharedTable) else ()
         return {name: one for name, one in self.method.state().items() if name not in private}
 
     def restore(self, state: Arrays) -> None:
         """Go on from `state()`."""
+        if isinstance(self.method, MixedTables):
+            return  # all of it is with the clients
         if isinstance(self.method, SharedTable):
             state = state | {"user": self.method.user, "own": self.method.own}
         self.method.restore(state)

@@ -62,8 +62,8 @@ class Unseen(Population):
         algorithm: str = self._algorithm  # type: ignore[attr-defined]
         return JobError(
             f"{algorithm} cannot run on devices: its server works on clients' interactions",
-            mend="Take one with a shared table, such as fedavg, row-wise, pfedrec or fedrap, "
-            "or ease.",
+            mend="Take one with a shared table, such as fedavg, row-wise, pfedrec or fedrap; or "
+            "ordered-pairs, ease, fedca, fedem or pfedgraph.",
         )
 
 

@@ -26,6 +26,10 @@ DOWN, UP = "down", "up"
 VERSION = 2
 LARGEST = 1e6
 """The largest number that a row or network may hold; training that is sound stays far below."""
+MESSAGE = 32 << 20
+"""Bytes that one message up should have at most, where it can be cut."""
+MESSAGE_LIMIT = 1000 << 20
+"""Bytes that a message can have; a link takes 1 GiB."""
 _LOSS = 1 << 43
 """The most that a client can add to the sum of losses: 2^18 in units of 2^-24, doubled."""
 
@@ -70,13 +74,14 @@ class Order(_Strict):
 class Ask(_Strict):
     """What the shard is to do in a round; arrays beside it."""
 
-    kind: Literal["train", "judge", "total", "try", "sum"]
+    kind: Literal["train", "judge", "total", "try", "sum", "mix"]
     number: int = Field(ge=0)
     """The round."""
     judge: bool = False
     """`train`: judge the clients with what they have just trained, in the last message."""
     keep: bool = False
-    """`train`: keep the clients' state after this round, the server does so too."""
+    """`train`, or `mix` where tables are mixed: keep the clients' state after this round, the
+    server does so too."""
     what: str = Field(default="", max_length=100)
     """`total`: which sum; `sum`: which step of a secure sum; `try`: the candidate's number."""
 
@@ -84,7 +89,7 @@ class Ask(_Strict):
 class Answer(_Strict):
     """The shard's answer to the `Ask` of round `number`, in one message or several."""
 
-    kind: Literal["train", "judge", "total", "try", "sum"]
+    kind: Literal["train", "judge", "total", "try", "sum", "mix"]
     number: int = Field(ge=0)
     last: bool
     loss: int = 0

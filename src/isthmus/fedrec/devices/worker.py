@@ -21,9 +21,11 @@ from isthmus.fedrec.devices.giving import Giving
 from isthmus.fedrec.devices.keeping import Keeper, Kept
 from isthmus.fedrec.devices.learned import take_learned
 from isthmus.fedrec.devices.masking import Masker, packed, unpacked
+from isthmus.fedrec.devices.own_tables_here import OwnTablesHere
 from isthmus.fedrec.devices.parts import Part
 from isthmus.fedrec.devices.summing import Summand
 from isthmus.fedrec.devices.wire import (
+    MESSAGE,
     Answer,
     Array,
     Arrays,
@@ -34,7 +36,9 @@ from isthmus.fedrec.devices.wire import (
     places_of,
 )
 from isthmus.fedrec.evaluate import counted, ranks
+from isthmus.fedrec.method import Arrays as State
 from isthmus.fedrec.method import Method, Score
+from isthmus.fedrec.mixed_tables import MixedTables
 from isthmus.fedrec.options import recipe
 from isthmus.fedrec.population import Longs
 from isthmus.fedrec.privacy import Defences
@@ -43,8 +47,6 @@ from isthmus.fedrec.protocols import PARTS, EvalProtocol, Exam, exams, protocol
 from isthmus.fedrec.shared_table import SharedTable, Trained, loss_units
 from isthmus.fedrec.task import Task
 
-MESSAGE = 32 << 20
-"""Bytes that one message up may have."""
 Reply = tuple[Answer, dict[str, Array]]
 
 
@@ -100,6 +102,9 @@ class Worker:
         seed = plain.seed if conduct.secret is None else conduct.secret
         # All that clients draw; parameters and candidates are drawn alike everywhere.
         self._drawing = defences.protect(replace(plain, seed=seed))
+        self._tables: OwnTablesHere | None = None
+        if isinstance(self.method, MixedTables):
+            self._tables = OwnTablesHere(self.method, self._drawing, part.clients)
         self._keeper = keeper
         self._summand: tuple[int, Masker | None] = (0, None)
         self._giving = Giving(self.method, part, masked=self._masked)
@@ -116,8 +121,12 @@ class Worker:
             BadMessage: the server asks for what cannot be.
             NotFinite: training diverged.
         """
-        if ask.kind == "train":
+        if ask.kind == "train" and self._tables is not None:
+            yield from self._tables.train(ask, arrays)
+        elif ask.kind == "train":
             yield from self._train(ask, arrays)
+        elif ask.kind == "mix":
+            yield self._mixed(ask, arrays)
         elif ask.kind == "judge":
             yield self._judged(ask, arrays)
         elif ask.kind == "sum":
@@ -150,12 +159,20 @@ class Worker:
             named = replace(sent, clients=self.part.clients[sent.clients])
             yield Answer(kind="train", number=ask.number, last=False), pack_uploads(named)
         if ask.keep:
-            self._keep(method, ask.number)
+            self._keep({"user": method.user, "own": method.own}, ask.number)
         if summand is not None:
             self._summand = ask.number, summand
             judged |= packed(summand.join())
             judged["clients"] = self.part.clients[np.concatenate([places[:0], *summand.clients])]
         yield Answer(kind="train", number=ask.number, last=True, loss=units), judged
+
+    def _mixed(self, ask: Ask, arrays: Arrays) -> Reply:
+        if self._tables is None:
+            raise BadMessage("the server mixes tables, and clients here have none of their own")
+        self._tables.take(ask, arrays)
+        if ask.keep:
+            self._keep(self._tables.method.state(), ask.number)
+        return Answer(kind="mix", number=ask.number, last=True), {}
 
     def _summed(self, ask: Ask, arrays: Arrays) -> Reply:
         number, summand = self._summand
@@ -166,7 +183,10 @@ class Worker:
 
     def _judged(self, ask: Ask, arrays: Arrays) -> Reply:
         method = self.method
-        if isinstance(method, SharedTable):
+        if isinstance(method, MixedTables):
+            places = places_of(self.part.clients, arrays)
+            found = self._judge.counts(places, method.score)
+        elif isinstance(method, SharedTable):
             shard = self._shard(method)
             work, places = shard.work(arrays, method.work(0)), shard.places(arrays)
             found = self._judge.counts(
@@ -190,20 +210,25 @@ class Worker:
     def _shard(self, method: SharedTable) -> Shard:
         return Shard(self.part.clients, self.part.census.items, method.model.sizes)
 
-    def _keep(self, method: SharedTable, number: int) -> None:
-        arrays = {"user": method.user, "own": method.own}
+    def _keep(self, arrays: State, number: int) -> None:
         self._keeper.put(Kept(self.order.mark, self.order.start, number, arrays))
 
     def _restore(self, found: Kept) -> None:
         method = self.method
-        if isinstance(method, SharedTable):
-            for name in ("user", "own"):
-                if found.arrays[name].shape != getattr(method, name).shape:
-                    raise JobError(
-                        "the kept state is of other clients",
-                        mend="Give each part a folder of its own.",
-                    )
+        if isinstance(method, MixedTables):
+            _fitting(found.arrays, method.state())
+            method.restore({name: one.copy() for name, one in found.arrays.items()})
+        elif isinstance(method, SharedTable):
+            _fitting(found.arrays, {"user": method.user, "own": method.own})
             method.user, method.own = found.arrays["user"].copy(), found.arrays["own"].copy()
+
+
+def _fitting(found: State, wanted: State) -> None:
+    shapes = {name: one.shape for name, one in wanted.items()}
+    if {name: one.shape for name, one in found.items()} != shapes:
+        raise JobError(
+            "the kept state is of other clients", mend="Give each part a folder of its own."
+        )
 
 
 def _see_times(part: Part, method: Method) -> None:
