@@ -305,8 +305,11 @@ def show_served(served: Served, output: Format) -> None:
         return
     show([served.result])
     if not served.result.privacy.get("secure_sum"):
-        alone = served.result.backbone is None
-        what = "each shard's sum" if alone else "each client's rows one by one"
+        what = "each client's rows one by one"
+        if served.result.backbone is None:
+            what = "each shard's sum"
+        elif served.result.leaves == "tables":
+            what = "each client's rows or table, of those it asked for them"
         typer.echo(f"The server saw {what} (no --secure-sum).")
     for name, (up, down) in sorted(served.traffic.items()):
         typer.echo(f"{name}: {up / 2**20:,.1f} MiB up, {down / 2**20:,.1f} MiB down")
