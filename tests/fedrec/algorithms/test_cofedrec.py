@@ -1,8 +1,10 @@
 """CoFedRec's grouping by hand; its loss is with the score functions."""
 
 import numpy as np
+import pytest
 
 from isthmus.fedrec import make_task, protocol, recipe
+from isthmus.fedrec.algorithms import cofedrec
 from isthmus.fedrec.algorithms.cofedrec import elbow, similar
 
 
@@ -19,7 +21,9 @@ def test_clients_down_to_the_elbow_are_similar():
     assert similar(rows, core=1).tolist() == [0, 1, 3]
 
 
-def test_one_group_gets_its_mean_and_all_others_keep_their_own(data):
+@pytest.mark.parametrize("rows", [1, 100, 1 << 18])
+def test_one_group_gets_its_mean_and_all_others_keep_their_own(data, rows, monkeypatch):
+    monkeypatch.setattr(cofedrec, "_ROWS", rows)
     task = make_task(data, protocol("honest-sampled"), seed=1)
     method = recipe("cofedrec", None, {"dim": 4, "groups": 5}).build(task)
     assert method.extra(1).size == 0

@@ -1,9 +1,11 @@
 """GPFedRec's graph by hand, and rounds against the plain reference program."""
 
 import numpy as np
+import pytest
 from tests.fedrec.reference import Client, score, train_client
 
 from isthmus.fedrec import Candidates, LocalTraining, Model, backbone, make_task, protocol
+from isthmus.fedrec.algorithms import gpfedrec
 from isthmus.fedrec.algorithms.gpfedrec import GPFedRec, Settings, neighbours
 
 # Three clients, one item, two dimensions: the first two alike, the third at a right angle.
@@ -12,19 +14,31 @@ TABLES = np.array([[[1, 0]], [[3, 0]], [[0, 2]]], np.float32)
 
 def test_neighbours_are_the_similar_clients():
     """Cosines [[1, 1, 0], [1, 1, 0], [0, 0, 1]], mean 5/9: the first two share their mean."""
-    found = neighbours(TABLES, Settings(variant="paper"))
+    found = neighbours(TABLES.copy(), Settings(variant="paper"))
     np.testing.assert_allclose(found, [[[2, 0]], [[2, 0]], [[0, 2]]])
 
 
 def test_the_code_takes_the_least_similar():
     """Distances [[0, 0, 1], [0, 0, 1], [1, 1, 0]], mean 4/9."""
-    found = neighbours(TABLES, Settings(variant="authors"))
+    found = neighbours(TABLES.copy(), Settings(variant="authors"))
     np.testing.assert_allclose(found, [[[0, 2]], [[0, 2]], [[2, 0]]])
 
 
 def test_whom_nobody_neighbours_keeps_its_own():
-    found = neighbours(TABLES, Settings(variant="paper", threshold=10))
+    found = neighbours(TABLES.copy(), Settings(variant="paper", threshold=10))
     np.testing.assert_allclose(found, TABLES)
+
+
+@pytest.mark.parametrize("variant", ["paper", "authors"])
+def test_blocks_of_columns_and_clients_do_not_matter(variant, monkeypatch):
+    tables = np.random.default_rng(0).normal(size=(9, 13, 5)).astype(np.float32)
+    whole = neighbours(tables.copy(), Settings(variant=variant))
+    monkeypatch.setattr(gpfedrec, "_CLIENTS", 4)
+    monkeypatch.setattr(gpfedrec, "_COLUMNS", 16)
+    monkeypatch.setattr(gpfedrec, "_LEAST", 3)
+    found = neighbours(tables, Settings(variant=variant))
+    np.testing.assert_allclose(found, whole, rtol=1e-5, atol=1e-6)
+    assert found is tables  # no second array of this size
 
 
 def test_rounds_equal_the_reference_with_the_pull_on_all_rows(data):

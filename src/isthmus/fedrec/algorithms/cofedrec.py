@@ -34,6 +34,9 @@ from isthmus.fedrec.task import Model, Task
 from isthmus.fedrec.training import LocalTraining
 from isthmus.fedrec.uploads import Uploads
 
+_ROWS = 1 << 18
+"""Rows of all clients' tables that the server copies at a time."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -82,7 +85,10 @@ class CoFedRec(OwnTables):
         core = int(rng.integers(len(tables)))
         group = rng.choice(np.unique(self.groups))
         alike = similar(tables[:, self.groups == group], core)
-        self.items[alike] = tables[alike].mean(axis=0, dtype=np.float64)
+        step = max(1, _ROWS // len(tables))
+        for first in range(0, len(mean), step):
+            some = slice(first, first + step)
+            self.items[alike, some] = tables[alike, some].mean(axis=0, dtype=np.float64)
         return len(alike)
 
     def state(self) -> Arrays:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -26,12 +27,20 @@ import numpy as np
 from isthmus.fedrec import engine
 from isthmus.fedrec.algorithms.pfedrec import PlainMean
 from isthmus.fedrec.engine import Candidates, Work
+from isthmus.fedrec.kernels.sums import put_rows
 from isthmus.fedrec.method import Algorithm, Arrays, RoundReport, Watch
 from isthmus.fedrec.population import Floats, Longs
 from isthmus.fedrec.shared_table import SharedTable, Tally, part_of
 from isthmus.fedrec.task import Model, Task
 from isthmus.fedrec.training import LocalTraining
 from isthmus.fedrec.uploads import Reference, Shared, Tables, Uploads
+
+_CLIENTS, _COLUMNS = 256, 26880
+"""Taken at a time where the server would else need a second array [U, M, d]. So many columns are a
+multiple of the blocks in which OpenBLAS multiplies (320, 448, 640 or 768, by processor): the bits
+are those of one product."""
+_LEAST = 2 * 768
+"""Fewer columns than this at the end go with the block before, for the same reason."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +60,9 @@ class Settings:
 
 
 class GPFedRec(SharedTable):
-    """A shared start, and a reference table for each client: one array [U, M, d]."""
+    """A shared start, and a table for each client: one array [U, M, d], of references between
+    rounds and of what clients sent as a round goes on.
+    """
 
     beside = "how many batches it trained, which is how many items it has"
 
@@ -77,18 +88,16 @@ class GPFedRec(SharedTable):
         """Train all clients from the shared table, judge them, then take their neighbours."""
         work, tally = self.work(number), Tally()
         clients = self.clients(number)
-        tables = np.empty_like(self.near)
         for chunk in engine.train(self.task, self.model, work, clients):
             for part in self._parts(chunk):
                 base = self._untouched(part.clients)
                 watch(part.clients, _AsTrained(self, work, part, base))
                 sent = self.task.guarded(part, number)
                 tally.add(part.loss, sent)
-                for place, client in enumerate(part.clients):
-                    own = slice(sent.indptr[place], sent.indptr[place + 1])
-                    tables[client] = base[place]
-                    tables[client, sent.items[own]] = sent.rows[own]
-        self.near = neighbours(tables, self.settings)
+                # Only now: these clients have trained, nobody else is pulled to their references.
+                self.near[part.clients] = base
+                put_rows(self.near, sent.clients, sent.indptr, sent.items, sent.rows)
+        neighbours(self.near, self.settings)
         self.shared = Shared(
             self.near.mean(axis=0, dtype=np.float64).astype(np.float32), self.shared.network
         )
@@ -98,7 +107,7 @@ class GPFedRec(SharedTable):
 
     def _parts(self, chunk: Uploads) -> Iterator[Uploads]:
         """Pieces of a chunk whose whole tables fit the memory of the task."""
-        step = max(1, self.task.memory // (2 * self.shared.items.nbytes))
+        step = max(1, self.task.memory // (8 * self.shared.items.nbytes))
         for first in range(0, len(chunk.clients), step):
             yield part_of(chunk, chunk.clients[first : first + step])
 
@@ -137,14 +146,15 @@ class _AsTrained:
 
 
 def neighbours(tables: Floats, settings: Settings) -> Floats:
-    """The mean table of each client's neighbours, float32 [n, M, d] from the same.
+    """The mean table of each client's neighbours, float32 [n, M, d], written over `tables`.
 
     Args:
         tables: the clients' whole tables.
         settings: GPFedRec's numbers.
     """
     flat = tables.reshape(len(tables), -1)
-    size = np.maximum(np.linalg.norm(flat, axis=1), 1e-12)
+    norms = [np.linalg.norm(flat[a : a + _CLIENTS], axis=1) for a in range(0, len(flat), _CLIENTS)]
+    size = np.maximum(np.concatenate(norms), 1e-12)
     cosine = (flat @ flat.T) / (size[:, None] * size[None, :])
     graph = cosine if settings.variant == "paper" else np.maximum(1 - cosine, 0)
     if settings.variant == "authors":
@@ -153,7 +163,11 @@ def neighbours(tables: Floats, settings: Settings) -> Floats:
     alone = np.flatnonzero(chosen.sum(axis=1) == 0)
     chosen[alone, alone] = 1
     chosen /= chosen.sum(axis=1, keepdims=True)
-    return np.asarray((chosen @ flat).reshape(tables.shape))
+    # A block of columns at a time needs no second array of the tables' size.
+    cuts = [*range(0, max(flat.shape[1] - _LEAST, 1), _COLUMNS), flat.shape[1]]
+    for first, last in pairwise(cuts):
+        flat[:, first:last] = chosen @ flat[:, first:last]
+    return tables
 
 
 def _build(task: Task, settings: Settings, model: Model) -> GPFedRec:
