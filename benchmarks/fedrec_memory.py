@@ -35,10 +35,11 @@ def child(name: str, rounds: int) -> dict[str, Any]:
     data, made = interactions("ml-1m"), recipe(name, None, {})
     rules = [protocol("honest-sampled"), protocol("full-ranking")]
     done = run(data, made, rules, RunOptions(rounds=rounds, every=rounds))
+    dim = int(made.values()["dim"])
     return {
         "rounds": rounds,
-        "dim": made.training.dim,
-        "table_gb": round(data.users * data.items * made.training.dim * COPY / 1e9, 2),
+        "dim": dim,
+        "table_gb": round(data.users * data.items * dim * COPY / 1e9, 2),
         "cpu": round(time.process_time(), 1),
         "round_seconds": [round(one.seconds, 1) for one in done.rounds],
         "peak_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2),
