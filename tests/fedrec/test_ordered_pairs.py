@@ -213,6 +213,30 @@ def test_order_tells_what_follows():
     assert found["ordered-pairs"] > found["ease"] + 0.1
 
 
+def test_times_that_tell_nothing_cost_next_to_nothing():
+    # Items of a client's two groups, some far oftener than others, in any order.
+    rng = np.random.default_rng(3)
+    often = 1 / np.arange(1, 21)
+    picks = [
+        rng.permutation(
+            [
+                20 * group + item
+                for group in rng.choice(12, 2, replace=False)
+                for item in rng.choice(20, 6, replace=False, p=often / often.sum())
+            ]
+        )
+        for _ in range(400)
+    ]
+    data = Interactions(
+        "groups", 400, 240, np.repeat(np.arange(400), 12), np.concatenate(picks), "time"
+    )
+    found = {}
+    for name in ("ease", "ordered-pairs"):
+        result = run(data, recipe(name, None, {}), [protocol("full-ranking")], RunOptions())
+        found[name] = result.outcomes["full-ranking"].best.test["ndcg@10"]
+    assert found["ordered-pairs"] > 0.97 * found["ease"]
+
+
 def test_clipping_holds_every_client_to_the_bound():
     task = task_of(made_up(clients=6, items=15))
     bound = 2.0

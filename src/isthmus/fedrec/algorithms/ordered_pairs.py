@@ -16,7 +16,8 @@ own: `A = (decay (C + C') + diag(G)) / (1 - decay^2)`. With `B` of EASE from G, 
 with z: less the mean over items, by the deviation. V are the leading eigenvectors of what GF-CF
 calls its ideal low-pass filter, here of D^-1/2 G D^-1/2 with D the diagonal of G (of C + C' where
 there is no G): it tells apart, by and large, the items that came beside none of the client's.
-Without order in the data blend is 1 and h is x: EASE, and a little of GF-CF. The two ridges and
+Without order in the data, or where it tells nothing, blend is 1 and h is x: EASE, and a little of
+GF-CF. The two ridges and
 the blend are chosen on validation: clients judge each candidate at home, one at a time, and the
 sum of their NDCG@10 is all that is asked for. Decay and filter are the same for all data.
 
@@ -58,7 +59,8 @@ from isthmus.fedrec.population import NONE, Floats, Longs, Ragged
 from isthmus.fedrec.task import Model, Task
 
 RIDGES = (30.0, 100.0, 300.0, 1000.0)
-BLENDS = (0.0, 0.2, 0.4, 0.6)
+BLENDS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+"""The last leaves the order out, for data whose times tell nothing of what comes next."""
 ORDERED, BOTH, BLEND, SKETCHED = range(4)
 GAIN = 2.0**-40
 """Figures of validation are added up in whole numbers of this."""
@@ -237,7 +239,7 @@ class OrderedPairs(OneRound):
         items = self.task.population.items
         rarely = weights.popular / max(float(weights.popular.max()), 1.0)
         out = np.broadcast_to(1e-4 * rarely, (len(clients), items)).astype(np.float32)
-        decay = self.settings.decay if self._ordered else 1.0
+        decay = self.settings.decay if self._ordered and blend < 1 else 1.0
         decayed = _pairs.histories(self._sequence, items, decay, clients)
         if blend < 1:
             out += (1 - blend) * _standard(weights.after(decayed))
