@@ -127,7 +127,7 @@ def test_the_arbiter_leaves_a_report_of_its_own_and_nothing_of_the_data(by_loss)
         if path.is_file()
     }
     assert left == {
-        *("log.jsonl", "report.html", "report.json", "times.json", "traffic.json"),
+        *("job.json", "log.jsonl", "report.html", "report.json", "times.json", "traffic.json"),
         *("train/done.json", "train/result.json", "train/traffic.json"),
     }
     report = of_court(tables, job)
@@ -170,6 +170,8 @@ def test_the_model_is_applied_without_the_arbiter(by_loss):
         LOGISTIC + "predict: {rows: all}\n", f"predict.model={job.folder_name}", *new
     )
     assert later.spec.arbiter is None
+    with pytest.raises(JobError, match="court was the arbiter of the training"):
+        check_own_side(later, "court")
     reports = tables.run(later)
     assert [one["name"] for one in reports["bob"]["job"]["parties"]] == ["alice", "bob"]
     assert not tables.at(later, "court").exists()

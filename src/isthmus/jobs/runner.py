@@ -55,6 +55,7 @@ def run_arbiter(context: Context) -> None:
 
     with _telling(context):
         context.log.info("start", label_party=context.session.label_party)
+        keep_job(context)
         while is_called(context):
             _forget(context, STEPS)
             folder = context.step("train")

@@ -29,6 +29,12 @@ def check_party(job: Job, party: str) -> None:
 def check_anyone(job: Job, party: str) -> None:
     """See that the job knows `party`, be it with a table or the arbiter. Raises JobError."""
     if party not in job.spec.everyone:
+        linear = job.spec.linear
+        if linear is not None and party == linear.arbiter:
+            raise JobError(
+                f"{party} was the arbiter of the training, and {job.path} applies the model",
+                mend="Predictions go without it: there is nothing for it to run.",
+            )
         close = difflib.get_close_matches(party, job.spec.everyone, n=1)
         meant = f"Did you mean {close[0]!r}? " if close else ""
         known = ", ".join(job.spec.everyone)
