@@ -12,14 +12,14 @@ one-hot vector of k_if times x_i; sums of shares are shares of the sums.
   each bin; B gets all leaves but that of its own bin, by 1-of-2 oblivious transfers
   (`isthmus.crypto.ot_extension`) that do not tell A which.
 - **Numbers, any number of times**, each under a number t of its own. A leaf s gives a mask
-  v_ifb = pi(s + t) + s, pi being AES under a fixed public key: two words, for the two numbers of
-  the pair. A sends c_if = x_i + sum over b of v_ifb. B, who lacks one v, gets in its place
+  v_ifb = pi(s + t) + s + t, pi being AES under a fixed public key: two words, for the two numbers
+  of the pair. A sends c_if = x_i + sum over b of v_ifb. B, who lacks one v, gets in its place
   c_if - (sum of the others) = x_i + v_ifk. What B has less what A has is x_i at k_if, elsewhere 0.
 
 **Security model: semi-honest.** A's view is that of the oblivious transfers. B sees each x_i under
-masks that are new for each t: pi(s + t) + s is the cipher of Even and Mansour with s as its key,
-and s is known to A alone. With D masks seen in all and T evaluations of pi, what tells them from
-random is at most about (D^2 + 2 D T) / 2^128 (Mouha and Luykx, "Multi-Key Security: The
+masks that are new for each t: pi(s + t) + s + t is the cipher of Even and Mansour with s as its
+key, and s is known to A alone. With D masks seen in all and T evaluations of pi, what tells them
+from random is at most about (D^2 + 2 D T) / 2^128 (Mouha and Luykx, "Multi-Key Security: The
 Even-Mansour Construction Revisited", CRYPTO 2015), for 2^30 masks 2^97 evaluations. To use t twice
 with other numbers would show their difference.
 
@@ -32,110 +32,44 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from isthmus.crypto import ggm
-from isthmus.crypto.blocks import BLOCK_WORDS, KEY_BYTES, Bytes, Words, encrypt
+from isthmus.crypto.blocks import BLOCK_WORDS, KEY_BYTES, Bytes, Words
+from isthmus.crypto.onehot_layout import Codes, Group, Layout, Part, Round, parts_of
 from isthmus.crypto.ot import Choices
 
-Codes = npt.NDArray[np.int64]
+__all__ = ["KEPT_BYTES", "Dealer", "Holder", "Layout", "Round"]
 
 KEPT_BYTES = 1 << 30
 """Of leaves that one party keeps; those of further rows are made again each time."""
-_WORKED_BYTES = 1 << 19
-"""Of masks at a time: as many as stay in the cache of a core."""
+_WORKED_BYTES = 1 << 21
+"""Of masks at a time: few enough to stay in the cache, many enough for NumPy to be quick."""
 # More digits of pi, following those of `ggm`.
 _MASK_KEY = bytes.fromhex("c0ac29b7c97c50dd3f84d5b5b5470917")
 
 
-@dataclass(frozen=True)
-class Layout:
-    """The bins of each column, at least 2, as both parties know them."""
-
-    widths: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        if not self.widths or min(self.widths) < 2:
-            raise ValueError("a column has fewer than two bins")
-
-    @property
-    def columns(self) -> int:
-        """Columns."""
-        return len(self.widths)
-
-    @cached_property
-    def total(self) -> int:
-        """Bins of all columns together."""
-        return sum(self.widths)
-
-    @cached_property
-    def choices(self) -> int:
-        """Oblivious transfers for each row."""
-        return sum(ggm.levels(width) for width in self.widths)
-
-    @cached_property
-    def groups(self) -> tuple[tuple[int, Codes], ...]:
-        """Columns of the same width, with that width. Inside, columns lie in this order."""
-        widths = np.array(self.widths)
-        return tuple((int(width), np.flatnonzero(widths == width)) for width in np.unique(widths))
-
-    @cached_property
-    def inside(self) -> Codes:
-        """Where each bin, column by column as given, lies inside, int64 `[total]`."""
-        starts = np.zeros(self.columns, dtype=np.int64)
-        begin = 0
-        for width, columns in self.groups:
-            starts[columns] = begin + width * np.arange(len(columns))
-            begin += width * len(columns)
-        return np.concatenate(
-            [start + np.arange(w) for start, w in zip(starts, self.widths, strict=True)]
-        )
-
-    @cached_property
-    def starts(self) -> Codes:
-        """Where each column's first bin lies inside, int64 `[columns]`."""
-        firsts = np.cumsum([0, *self.widths[:-1]])
-        found: Codes = self.inside[firsts]
-        return found
-
-    def parts(self) -> Iterator[tuple[int, Codes, slice]]:
-        """Each group's width, columns, and place among the bins inside."""
-        begin = 0
-        for width, columns in self.groups:
-            end = begin + width * len(columns)
-            yield width, columns, slice(begin, end)
-            begin = end
-
-    def outside(self, sums: Words) -> Words:
-        """Sums by bin `[total, 2]` in the columns' own order."""
-        return sums[self.inside]
-
-    def totals(self, masks: Words) -> Words:
-        """The sum over each column's bins, uint64 `[n, columns, 2]` of `[n, total, 2]` inside."""
-        out = np.empty((len(masks), self.columns, BLOCK_WORDS), dtype=np.uint64)
-        for width, columns, place in self.parts():
-            part = masks[:, place].reshape(len(masks), len(columns), width, BLOCK_WORDS)
-            out[:, columns] = _folded(part)
-        return out
-
-    def piece(self) -> int:
-        """Rows to work on at a time."""
-        return max(1, _WORKED_BYTES // (KEY_BYTES * self.total))
-
-
 class _Leaves:
-    """Leaves of all rows, inside order: kept where there is room, else made again."""
+    """Leaves of all rows: kept where there is room, else made again."""
 
     def __init__(self, layout: Layout, rows: int, keep: int) -> None:
         self.layout = layout
         self.rows = rows
-        kept = min(rows, keep // (KEY_BYTES * layout.total))
-        self._kept = np.empty((kept, layout.total, BLOCK_WORDS), dtype=np.uint64)
+        self._keeps = min(rows, keep // (KEY_BYTES * layout.total))
+        self._kept = [
+            np.empty((self._keeps, one.width, len(one.columns), BLOCK_WORDS), dtype=np.uint64)
+            for one in layout.groups
+        ]
+        self._room = ggm.Room()
+        self._masking = ggm.cipher(_MASK_KEY)
         self._ready = 0
+
+    @property
+    def kept_bytes(self) -> int:
+        """Of leaves that are kept."""
+        return sum(one.nbytes for one in self._kept)
 
     def _advance(self, rows: slice) -> None:
         """Rows are set up once, in their order: without leaves a mask would hide nothing."""
@@ -143,40 +77,45 @@ class _Leaves:
             raise ValueError(f"rows from {rows.start} are set up after {self._ready}")
         self._ready = rows.stop
 
-    def _store(self, rows: slice, leaves: Words) -> None:
-        end = min(rows.stop, len(self._kept))
+    def _store(self, number: int, rows: slice, leaves: Words) -> None:
+        """Keep what there is room for of a group's leaves, `[width, c, n, 2]`."""
+        end = min(rows.stop, self._keeps)
         if end > rows.start:
-            self._kept[rows.start : end] = leaves[: end - rows.start]
+            some = leaves[:, :, : end - rows.start]
+            self._kept[number][rows.start : end] = some.transpose(2, 0, 1, 3)
 
-    def _made(self, rows: Codes) -> Words:
-        """The leaves of rows of which none are kept, uint64 `[n, total, 2]`."""
+    def _made(self, part: Part, rows: Codes) -> Words:
+        """The leaves of rows of which none are kept, uint64 `[width, c * n, 2]`, in the room."""
         raise NotImplementedError
 
-    def _masks(self, rows: Codes, number: int, bins: Codes | None) -> Words:
+    def _masks(self, which: Round, part: Part, rows: Codes) -> Iterator[tuple[slice, Words]]:
+        """Masks of some rows at a time, uint64 `[n, width, c, 2]`: a view, to be used at once."""
         if self._ready < self.rows:
             raise ValueError(f"{self._ready} of {self.rows} rows are set up")
-        split = int(np.searchsorted(rows, len(self._kept)))
-        leaves = self._kept.take(rows[:split], axis=0)
-        if split < len(rows):
-            leaves = np.concatenate([leaves, self._made(rows[split:])])
-        if bins is not None:
-            leaves = leaves[:, bins]
-        flat = leaves.reshape(len(rows), -1)
-        tweak = np.zeros(flat.shape[1], dtype=np.uint64)
-        tweak[::BLOCK_WORDS] = number
-        masks = encrypt(_MASK_KEY, flat ^ tweak)
+        split = int(np.searchsorted(rows, self._keeps))
+        size = max(1, _WORKED_BYTES // (KEY_BYTES * part.bins.size))
+        for some in _pieces(0, split, size):
+            yield some, self._masked(self._taken(part, rows[some]), which)
+        for some in _pieces(split, len(rows), size):
+            masks = self._masked(self._made(part, rows[some]), which)
+            shape = (*part.bins.shape, some.stop - some.start, BLOCK_WORDS)
+            yield some, masks.reshape(shape).transpose(2, 0, 1, 3)
+
+    def _taken(self, part: Part, rows: Codes) -> Words:
+        kept = self._kept[part.number]
+        if not part.is_whole:
+            return kept[rows][:, :, part.chosen]
+        return kept.take(
+            rows, axis=0, out=self._room.empty((len(rows), *kept.shape[1:])), mode="clip"
+        )
+
+    def _masked(self, leaves: Words, which: Round) -> Words:
+        """The masks of leaves, which are lost."""
+        flat = leaves.reshape(-1)
+        flat[::BLOCK_WORDS] ^= np.uint64(which.number)
+        masks = self._room.encrypted(self._masking, flat)
         masks ^= flat
         return masks.reshape(leaves.shape)
-
-
-@dataclass(frozen=True)
-class Round:
-    """One vector of numbers, of some of the columns."""
-
-    number: int
-    """t: never used twice."""
-    columns: tuple[int, ...] | None = None
-    """Which, rising; None for all."""
 
 
 class Dealer(_Leaves):
@@ -190,20 +129,25 @@ class Dealer(_Leaves):
 
     def __init__(self, layout: Layout, rows: int, keep: int = KEPT_BYTES) -> None:
         super().__init__(layout, rows, keep)
-        self._key = secrets.token_bytes(KEY_BYTES)
+        self._key = ggm.cipher(secrets.token_bytes(KEY_BYTES))
         self._given: dict[int, int] = {}
+        self._dealt: tuple[int, Words] = (-1, np.empty((0, BLOCK_WORDS), dtype=np.uint64))
 
     def messages(self, rows: slice) -> Bytes:
         """Both messages of each transfer of these rows, uint8 `[n * choices, 2, 16]`."""
         self._advance(rows)
-        roots, leaves = self._roots(np.arange(rows.start, rows.stop))
-        sums = []
-        for width, columns, place in self.layout.parts():
-            found, sides = ggm.expanded(roots[:, columns].reshape(-1, BLOCK_WORDS), width)
-            leaves[:, place] = found.reshape(len(roots), -1, BLOCK_WORDS)
-            sums.append(sides.reshape(len(roots), -1, 2, BLOCK_WORDS))
-        self._store(rows, leaves)
-        return np.concatenate(sums, axis=1).reshape(-1, 2, BLOCK_WORDS).view(np.uint8)
+        count = rows.stop - rows.start
+        out = np.empty((count, self.layout.choices, 2, BLOCK_WORDS), dtype=np.uint64)
+        for number, group in enumerate(self.layout.groups):
+            for some in _pieces(0, count, _at_once(group)):
+                here = slice(rows.start + some.start, rows.start + some.stop)
+                roots = self._roots(group.columns, np.arange(here.start, here.stop))
+                leaves, sums = ggm.expanded(roots, group.width, self._room)
+                trees = (len(group.columns), some.stop - some.start)
+                self._store(number, here, leaves.reshape(group.width, *trees, BLOCK_WORDS))
+                by_row = sums.reshape(group.levels, 2, *trees, BLOCK_WORDS).transpose(3, 2, 0, 1, 4)
+                out[some, group.choices] = by_row.reshape(trees[1], -1, 2, BLOCK_WORDS)
+        return out.reshape(-1, 2, BLOCK_WORDS).view(np.uint8)
 
     def masked(self, which: Round, rows: Codes, numbers: Words) -> Words:
         """The numbers under their masks, for B.
@@ -220,35 +164,41 @@ class Dealer(_Leaves):
             raise ValueError("masks are used a second time, which would show a difference")
         if len(rows):
             self._given[which.number] = int(rows[-1])
-        layout, bins = _picked(self.layout, which)
-        out = np.empty((len(rows), layout.columns, BLOCK_WORDS), dtype=np.uint64)
-        for part in _pieces(len(rows), self.layout.piece()):
-            out[part] = layout.totals(self._masks(rows[part], which.number, bins))
+        parts = parts_of(self.layout, which)
+        if self._dealt[0] != which.number:
+            self._dealt = (which.number, _zeros(parts))
+        out = np.empty((len(rows), _columns(parts), BLOCK_WORDS), dtype=np.uint64)
+        for part in parts:
+            for some, masks in self._masks(which, part, rows):
+                out[some, part.places] = _over_bins(masks)
+                self._dealt[1][part.bins] += _over_rows(masks)
         out += numbers[:, None]
         return out
 
+    def dealt(self, which: Round) -> Words:
+        """A's share of the sums by bin over all rows that have been `masked` in this round."""
+        number, sums = self._dealt
+        if number != which.number:
+            raise ValueError("the last numbers were of another round")
+        return sums
+
     def sums(self, which: Round, rows: Codes) -> Words:
         """A's share of the sums by bin over `rows`, rising, uint64 `[total, 2]`."""
-        layout, bins = _picked(self.layout, which)
-        out = np.zeros((layout.total, BLOCK_WORDS), dtype=np.uint64)
-        for part in _pieces(len(rows), self.layout.piece()):
-            out += self._masks(rows[part], which.number, bins).sum(axis=0)
-        return layout.outside(out)
+        parts = parts_of(self.layout, which)
+        out = _zeros(parts)
+        for part in parts:
+            for _, masks in self._masks(which, part, rows):
+                out[part.bins] += _over_rows(masks)
+        return out
 
-    def _made(self, rows: Codes) -> Words:
-        roots, leaves = self._roots(rows)
-        for width, columns, place in self.layout.parts():
-            found = ggm.all_leaves(roots[:, columns].reshape(-1, BLOCK_WORDS), width)
-            leaves[:, place] = found.reshape(len(rows), -1, BLOCK_WORDS)
-        return leaves
+    def _made(self, part: Part, rows: Codes) -> Words:
+        return ggm.all_leaves(self._roots(part.columns, rows), part.group.width, self._room)
 
-    def _roots(self, rows: Codes) -> tuple[Words, Words]:
-        """The roots, uint64 `[n, columns, 2]`, and room for the leaves, `[n, total, 2]`."""
-        layout = self.layout
-        counters = np.zeros((len(rows), layout.columns, BLOCK_WORDS), dtype=np.uint64)
-        counters[..., 0] = rows[:, None] * layout.columns + np.arange(layout.columns)
-        room = np.empty((len(rows), layout.total, BLOCK_WORDS), dtype=np.uint64)
-        return encrypt(self._key, counters), room
+    def _roots(self, columns: Codes, rows: Codes) -> Words:
+        """Of these columns' trees, uint64 `[c * n, 2]`, in the room."""
+        counters = np.zeros((len(columns), len(rows), BLOCK_WORDS), dtype=np.uint64)
+        counters[..., 0] = rows * self.layout.columns + columns[:, None]
+        return self._room.encrypted(self._key, counters.reshape(-1, BLOCK_WORDS))
 
 
 class Holder(_Leaves):
@@ -272,114 +222,141 @@ class Holder(_Leaves):
         super().__init__(layout, len(codes), keep)
         self._codes = codes
         # The nodes beside the paths, for rows whose leaves are not kept.
-        self._seeds = np.empty(
-            (len(codes) - len(self._kept), layout.choices, BLOCK_WORDS), dtype=np.uint64
-        )
+        further = len(codes) - self._keeps
+        self._seeds = [
+            np.empty((one.levels, len(one.columns), further), dtype=np.complex128)
+            for one in layout.groups
+        ]
         self._own = np.empty((0, 0, BLOCK_WORDS), dtype=np.uint64)
-        self._place = np.empty(0, dtype=np.int64)
+        self._taken_sums = np.empty((0, BLOCK_WORDS), dtype=np.uint64)
 
     def choices(self, rows: slice) -> Choices:
         """Which message to choose in each transfer of these rows, bool `[n * choices]`."""
         codes = self._codes[rows].astype(np.int64)
-        paths = [
-            ggm.path(codes[:, columns].reshape(-1), width).reshape(len(codes), -1)
-            for width, columns, _ in self.layout.parts()
-        ]
-        return ~np.concatenate(paths, axis=1).reshape(-1)
+        out = np.empty((len(codes), self.layout.choices), dtype=np.bool_)
+        for group in self.layout.groups:
+            paths = ggm.path(codes[:, group.columns].reshape(-1), group.width)
+            out[:, group.choices] = ~paths.T.reshape(len(codes), -1)
+        return out.reshape(-1)
 
     def learn(self, rows: slice, chosen: Bytes) -> None:
         """Take the chosen messages, uint8 `[n * choices, 16]`, of these rows."""
         self._advance(rows)
         sums = np.ascontiguousarray(chosen).view(np.uint64)
         sums = sums.reshape(-1, self.layout.choices, BLOCK_WORDS)
-        codes = self._codes[rows].astype(np.int64)
-        leaves = np.empty((len(codes), self.layout.total, BLOCK_WORDS), dtype=np.uint64)
-        seeds = np.empty_like(sums)
-        for width, columns, place, some in self._parts():
-            part = sums[:, some].reshape(-1, ggm.levels(width), BLOCK_WORDS)
-            found, beside = ggm.punctured(codes[:, columns].reshape(-1), part, width)
-            leaves[:, place] = found.reshape(len(codes), -1, BLOCK_WORDS)
-            seeds[:, some] = beside.reshape(len(codes), -1, BLOCK_WORDS)
-        self._store(rows, leaves)
-        kept = len(self._kept)
-        if rows.stop > kept:
-            first = max(rows.start, kept)
-            self._seeds[first - kept : rows.stop - kept] = seeds[first - rows.start :]
+        for number, group in enumerate(self.layout.groups):
+            for some in _pieces(0, len(sums), _at_once(group)):
+                here = slice(rows.start + some.start, rows.start + some.stop)
+                codes = self._bins(group.columns, np.arange(here.start, here.stop))
+                given = _by_level(sums[some, group.choices], group)
+                leaves, beside = ggm.punctured(codes, given, group.width, self._room)
+                shape = (group.width, len(group.columns), -1, BLOCK_WORDS)
+                self._store(number, here, leaves.reshape(shape))
+                first = max(here.start, self._keeps)
+                if here.stop > first:
+                    items = _items(beside).reshape(group.levels, len(group.columns), -1)
+                    place = slice(first - self._keeps, here.stop - self._keeps)
+                    self._seeds[number][:, :, place] = items[:, :, first - here.start :]
 
     def begin(self, which: Round) -> None:
         """Make room for the numbers of a round; those of the round before are forgotten."""
-        layout, _ = _picked(self.layout, which)
-        self._own = np.empty((self.rows, layout.columns, BLOCK_WORDS), dtype=np.uint64)
+        parts = parts_of(self.layout, which)
+        self._own = np.empty((self.rows, _columns(parts), BLOCK_WORDS), dtype=np.uint64)
+        self._taken_sums = _zeros(parts)
 
     def take(self, which: Round, rows: Codes, masked: Words) -> None:
         """Take numbers under their masks, uint64 `[n, columns, 2]`, of `rows`, rising."""
-        layout, bins = _picked(self.layout, which)
-        for part in _pieces(len(rows), self.layout.piece()):
-            masks = self._masks(rows[part], which.number, bins)
-            at = self._at(layout, which, rows[part])
-            masks[np.arange(len(at))[:, None], at] = 0
-            self._own[rows[part]] = masked[part] - layout.totals(masks)
+        for part in parts_of(self.layout, which):
+            for some, masks in self._masks(which, part, rows):
+                at = self._at(part, rows[some])
+                own = masked[some, part.places] - _over_bins(masks)
+                own += _items(masks)[at].view(np.uint64).reshape(own.shape)
+                self._own[rows[some][:, None], part.places] = own
+                _items(masks)[at] = _items(own)
+                self._taken_sums[part.bins] += _over_rows(masks)
+
+    def taken(self) -> Words:
+        """B's share of the sums by bin over all rows of which numbers were taken in this round."""
+        return self._taken_sums
 
     def sums(self, which: Round, rows: Codes) -> Words:
         """B's share of the sums by bin over `rows`, rising, uint64 `[total, 2]`."""
-        layout, bins = _picked(self.layout, which)
-        out = np.zeros((layout.total, BLOCK_WORDS), dtype=np.uint64)
-        for part in _pieces(len(rows), self.layout.piece()):
-            masks = self._masks(rows[part], which.number, bins)
-            at = self._at(layout, which, rows[part])
-            masks[np.arange(len(at))[:, None], at] = self._own[rows[part]]
-            out += masks.sum(axis=0)
-        return layout.outside(out)
+        parts = parts_of(self.layout, which)
+        out = _zeros(parts)
+        for part in parts:
+            for some, masks in self._masks(which, part, rows):
+                own = _items(self._own)[rows[some][:, None], part.places]
+                _items(masks)[self._at(part, rows[some])] = own
+                out[part.bins] += _over_rows(masks)
+        return out
 
-    def _at(self, layout: Layout, which: Round, rows: Codes) -> Codes:
-        """Where the own bins lie inside, int64 `[n, columns]`."""
-        codes = self._codes[rows]
-        if which.columns is not None:
-            codes = codes[:, list(which.columns)]
-        at: Codes = codes + layout.starts
-        return at
+    def _at(self, part: Part, rows: Codes) -> tuple[Codes, Codes, Codes]:
+        """Where the own bins lie among masks, each `[n, c]`."""
+        codes = self._codes[rows[:, None], part.columns].astype(np.int64)
+        return np.arange(len(rows))[:, None], codes, np.arange(len(part.columns))
 
-    def _made(self, rows: Codes) -> Words:
-        codes, seeds = self._codes[rows].astype(np.int64), self._seeds[rows - len(self._kept)]
-        leaves = np.empty((len(rows), self.layout.total, BLOCK_WORDS), dtype=np.uint64)
-        for width, columns, place, some in self._parts():
-            part = seeds[:, some].reshape(-1, ggm.levels(width), BLOCK_WORDS)
-            found = ggm.around(codes[:, columns].reshape(-1), part, width)
-            leaves[:, place] = found.reshape(len(rows), -1, BLOCK_WORDS)
-        return leaves
+    def _bins(self, columns: Codes, rows: Codes) -> Codes:
+        """Of these columns' trees, int64 `[c * n]`."""
+        return self._codes[rows, columns[:, None]].astype(np.int64).reshape(-1)
 
-    def _parts(self) -> Iterator[tuple[int, Codes, slice, slice]]:
-        """Each group's width, columns, place among the bins inside, and among the choices."""
-        begin = 0
-        for width, columns, place in self.layout.parts():
-            end = begin + ggm.levels(width) * len(columns)
-            yield width, columns, place, slice(begin, end)
-            begin = end
+    def _made(self, part: Part, rows: Codes) -> Words:
+        group, seeds = part.group, self._seeds[part.number]
+        if not part.is_whole:
+            seeds = seeds[:, part.chosen]
+        some = seeds.take(rows - self._keeps, axis=2).view(np.uint64)
+        some = some.reshape(group.levels, -1, BLOCK_WORDS)
+        return ggm.around(self._bins(part.columns, rows), some, group.width, self._room)
 
 
-def _picked(layout: Layout, which: Round) -> tuple[Layout, Codes | None]:
-    """The layout of a round's columns, and their bins inside `layout` in the inner order."""
-    if which.columns is None:
-        return layout, None
-    picked = Layout(tuple(layout.widths[column] for column in which.columns))
-    bins = np.empty(picked.total, dtype=np.int64)
-    for place, column in enumerate(which.columns):
-        span = np.arange(picked.widths[place])
-        bins[picked.starts[place] + span] = layout.starts[column] + span
-    return picked, bins
+def _by_level(words: Words, group: Group) -> Words:
+    """Of what is by row, `[n, c * levels, 2]`, the same by level, `[levels, c * n, 2]`."""
+    items = words.reshape(len(words), len(group.columns), group.levels, BLOCK_WORDS)
+    return np.ascontiguousarray(items.transpose(2, 1, 0, 3)).reshape(group.levels, -1, BLOCK_WORDS)
 
 
-def _folded(part: Words) -> Words:
-    """The sum over the second last axis, by halves: long runs are what NumPy is quick at."""
-    while (width := part.shape[-2]) > 1:
+def _at_once(group: Group) -> int:
+    """Rows to work on at a time."""
+    return max(1, _WORKED_BYTES // (KEY_BYTES * group.bins))
+
+
+def _columns(parts: list[Part]) -> int:
+    return sum(len(part.places) for part in parts)
+
+
+def _zeros(parts: list[Part]) -> Words:
+    return np.zeros((sum(part.bins.size for part in parts), BLOCK_WORDS), dtype=np.uint64)
+
+
+def _over_rows(masks: Words) -> Words:
+    """The sum over the rows, uint64 `[width, c, 2]`."""
+    found: Words = masks.sum(axis=0) if masks.flags.c_contiguous else _folded(masks, 0)
+    return found
+
+
+def _over_bins(masks: Words) -> Words:
+    """The sum over the bins, uint64 `[n, c, 2]`."""
+    found: Words = _folded(masks, 1) if masks.flags.c_contiguous else masks.sum(axis=1)
+    return found
+
+
+def _folded(masks: Words, axis: int) -> Words:
+    """The sum over an axis, by halves: long runs are what NumPy is quick at."""
+    part = np.moveaxis(masks, axis, 0)
+    while (width := len(part)) > 1:
         half = width // 2
-        sums = part[..., :half, :] + part[..., half : 2 * half, :]
+        sums = part[:half] + part[half : 2 * half]
         if width % 2:
-            sums[..., 0, :] += part[..., -1, :]
+            sums[0] += part[-1]
         part = sums
-    return part[..., 0, :]
+    found: Words = part[0]
+    return found
 
 
-def _pieces(count: int, size: int) -> Iterator[slice]:
-    for start in range(0, count, size):
-        yield slice(start, min(start + size, count))
+def _items(words: Words) -> npt.NDArray[np.complex128]:
+    """Blocks of 16 bytes as one item each, which moves faster than two words."""
+    return words.view(np.complex128)[..., 0]
+
+
+def _pieces(first: int, last: int, size: int) -> Iterator[slice]:
+    for start in range(first, last, size):
+        yield slice(start, min(start + size, last))

@@ -111,9 +111,9 @@ class _Side:
             },
             {"resumable": [point.told() for point in points], "rho": self._account.rho},
         )
-        # Rows that are never summed may have a bin that no row learnt from has.
-        summed = np.where(learnt[:, None], codes, 0).astype(codes.dtype)
-        self._holder: Holder = as_holder(self._link, Layout(self._all.widths), summed)
+        self._holder: Holder = as_holder(self._link, Layout(self._all.widths), codes[learnt])
+        self._places = np.cumsum(learnt) - 1
+        """Of the rows among those that are learnt from."""
         self._cuts: list[Cut] = []
         self._noise = Noise(options)
         self._made: list[tuple[int, int]] = []
@@ -179,7 +179,7 @@ class _Side:
             numbers = wire.hear(self._link, "trees.numbers")
             shape = (len(some), len(columns), 2)
             (masked,) = wire.take(self._link, numbers, {"masked": (np.uint64, shape)})
-            self._holder.take(which, some, masked)
+            self._holder.take(which, self._places[some], masked)
         _Tree(self, which, columns, used).grow()
         self._made.append((self._last, len(self._cuts)))
         return True
@@ -210,6 +210,7 @@ class _Tree:
     def __init__(self, side: _Side, which: Round, columns: Sequence[int], used: Bools) -> None:
         self._link, self._options = side._link, side._options
         self._holder, self._which, self._columns = side._holder, which, columns
+        self._places = side._places
         self._cuts, self._noise = side._cuts, side._noise
         self._bits = self._options.bits_for(int(used.sum()))
         self._shape = side._all.picked(columns)
@@ -222,7 +223,7 @@ class _Tree:
         """Send sums and sides as long as nodes are split."""
         rows = self._nodes.learnt(0)
         bins = np.ones(self._shape.total, dtype=np.bool_)
-        self._enter({0: (self._coded.counts(rows), self._holder.sums(self._which, rows))}, bins)
+        self._enter({0: (self._coded.counts(rows), self._holder.taken())}, bins)
         self._send([0])
         while self._step():
             pass
@@ -290,7 +291,7 @@ class _Tree:
                 smaller, larger = self._nodes.smaller(left)
                 rows, parent = self._nodes.learnt(smaller), parents[left]
                 counts = self._coded.counts(rows)
-                share = self._holder.sums(self._which, rows)
+                share = self._holder.sums(self._which, self._places[rows])
                 rest = (parent.counts - counts, parent.share - share)
                 self._enter({smaller: (counts, share), larger: rest}, parent.ends)
             self._send([left + side for left in some for side in range(2)])

@@ -69,11 +69,11 @@ def fit_as_label(
     }
     kept = _kept(session, facts, [codes, target.labels, target.weights, target.valid])
     point = _begin(session, kept, columns)
-    partners = []
+    partners, places = [], np.cumsum(learnt) - 1
     for number, told in enumerate(columns, start=1):
         link, shape = session.link(told.party), told.shape
-        dealer = as_dealer(link, Layout(shape.widths), rows)
-        partners.append(PartnerColumns(link, number, dealer, shape, options, rho=told.rho))
+        dealer = as_dealer(link, Layout(shape.widths), int(learnt.sum()))
+        partners.append(PartnerColumns(link, number, dealer, places, shape, options, rho=told.rho))
     boosting = Boosting(session, own, partners, target, options)
     _boost(session, boosting, kept, point, keeping, options)
     cuts = boosting.end()

@@ -171,6 +171,9 @@ class PartnerColumns(Source):
     link: Link
     party: int
     dealer: Dealer
+    """Of the rows that are learnt from."""
+    places: Longs
+    """Of all rows among these, int64 `[rows]`; for others of no meaning."""
     all_shape: BinShape
     options: TreeOptions
     cuts: int = 0
@@ -204,7 +207,7 @@ class PartnerColumns(Source):
         for start in range(0, len(rows), size):
             some = rows[start : start + size]
             values = numbers.values[some].view(np.uint64)
-            masked = self.dealer.masked(self._round, some, values)
+            masked = self.dealer.masked(self._round, self.places[some], values)
             self.link.send("trees.numbers", {"masked": masked})
 
     def ask(self, nodes: Sequence[int], cuts: Sequence[Cut | None]) -> None:
@@ -242,7 +245,8 @@ class PartnerColumns(Source):
 
     def root(self) -> Histogram:
         """See `Source`."""
-        self._ours = {0: self.dealer.sums(self._round, self._nodes.learnt(0))}
+        # Of all rows whose numbers were sent, added up on the way.
+        self._ours = {0: self.dealer.dealt(self._round)}
         return self._heard([0])[0]
 
     def children(self, pairs: Sequence[int], parents: Sequence[Histogram]) -> list[Histogram]:
@@ -254,7 +258,8 @@ class PartnerColumns(Source):
             some = pairs[start : start + size]
             for left in some:
                 smaller, larger = self._nodes.smaller(left)
-                share = self.dealer.sums(self._round, self._nodes.learnt(smaller))
+                rows = self.places[self._nodes.learnt(smaller)]
+                share = self.dealer.sums(self._round, rows)
                 whole = self._ours.pop(self._nodes.parent[left])
                 self._ours |= {smaller: share, larger: whole - share}
             found += self._heard([left + side for left in some for side in range(2)])
