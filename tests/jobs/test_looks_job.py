@@ -33,6 +33,30 @@ from isthmus.stats import (
 
 pytest.importorskip("tenseal")
 
+
+def test_sample_weights_count_for_woe(tmp_path):
+    tables = made_up(tmp_path)
+    job = tables.job("bin: {bins: 3, tell: woe}\n", "label.weight=w")
+    reports = tables.run(job)
+    fit = WoeFit.load(tables.at(job, "bob", "bin", "bins.json"))
+    mine = WoeFit.load(tables.at(job, "alice", "bin", "bins.json"))
+    rows = {p: np.load(tables.at(job, p, "align", "rows.npy")) for p in ("alice", "bob")}
+    train = np.load(tables.at(job, "bob", "encode", "split.npy")).ravel() == 0
+    bob = tables.frames["bob"][rows["bob"][train]]
+    codes = mine.codes(tables.frames["alice"].select("a0", "a1", "town")[rows["alice"][train]])
+    for column in (one for one in fit.columns if one.party == "alice"):
+        about = bob.with_columns(bin=codes[column.column])
+        p, n = (
+            about.filter(pl.col("y") == of).group_by("bin").agg(pl.col("w").sum()).sort("bin")["w"]
+            for of in (1, 0)
+        )
+        np.testing.assert_allclose(column.woe, np.log((p / p.sum()) / (n / n.sum())), atol=1e-9)
+    assert reports["alice"]["looks"]["bins"]["weighted"]
+    assert (
+        "count for WOE and IV by their weights" in tables.at(job, "bob", "report.html").read_text()
+    )
+
+
 LOOKS = """\
 profile: {least: 30, bins: 8}
 bin: {bins: 4, least: 20, tell: woe}

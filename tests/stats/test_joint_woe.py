@@ -7,12 +7,14 @@ import numpy as np
 import polars as pl
 import pytest
 
+from isthmus.crypto import he
 from isthmus.errors import BadMessage, DataError, IsthmusError, JobError, LinkError
 from isthmus.link import Transcript, memory_links
 from isthmus.session import Session, run_parties
-from isthmus.stats import BinningOptions, Disclosure, fit_bins, fit_woe, woe_table
+from isthmus.stats import BinningOptions, Disclosure, WoeFit, fit_bins, fit_woe, woe_table
 from isthmus.stats.columns import read
 from isthmus.stats.packing import Packing
+from isthmus.stats.weighted import FINEST, fixed
 from isthmus.stats.wire import shown_names
 
 pytest.importorskip("tenseal")
@@ -63,6 +65,125 @@ def test_tables_are_those_of_the_pooled_computation(rows, method):
             assert column.iv == round(theirs[column.column].iv, 3)
         assert column.woe is column.table is None
     assert [c.column for c in found["bob"].own()] == ["own"]
+
+
+WEIGHTS = {
+    "whole": lambda rng, rows: rng.integers(0, 5, rows),
+    "cents": lambda rng, rows: rng.integers(1, 500, rows) / 100,
+    "real": lambda rng, rows: rng.gamma(2.0, size=rows) * 1e4,
+}
+
+
+@pytest.mark.parametrize("kind", WEIGHTS)
+@pytest.mark.parametrize("method", ["quantile", "chi", "monotone"])
+def test_weighted_tables_are_those_of_the_pooled_computation(kind, method):
+    own, partner, label = tables(900)
+    weights = WEIGHTS[kind](np.random.default_rng(1), label.size)
+    options = BinningOptions(bins=5, method=method)
+    programs = {
+        "bob": lambda s: fit_woe(
+            s, own, label=label, weights=weights, weighted=True, options=options,
+            disclosure=Disclosure(tell="woe"),
+        ),
+        "alice": lambda s: fit_woe(s, partner, options=options, weighted=True),
+        "carol": lambda s: fit_woe(s, partner.select("x"), options=options, weighted=True),
+    }  # fmt: skip
+    found = run_parties(programs, label_party="bob")
+    told = {(c.party, c.column): c for name in ("alice", "carol") for c in found[name].columns}
+    columns = {"bob": own, "alice": partner, "carol": partner}
+    for column in found["bob"].columns:
+        owner = column if column.party == "bob" else told[column.party, column.column]
+        codes = owner.bins.codes(read(columns[column.party][column.column]))
+        # The definition, straight from the rows.
+        p, n = (
+            np.array([weights[(codes == b) & (label == of)].sum() for b in range(codes.max() + 1)])
+            for of in (1, 0)
+        )
+        share, other = p / weights[label == 1].sum(), n / weights[label == 0].sum()
+        np.testing.assert_allclose(column.woe, np.log(share / other), atol=1e-6)
+        assert column.iv == pytest.approx(((share - other) * np.log(share / other)).sum(), abs=1e-6)
+        np.testing.assert_allclose(column.table.weights, p + n, rtol=1e-6)
+        assert column.table.rows == tuple(np.bincount(codes).tolist())
+        np.testing.assert_allclose(owner.woe, column.woe)
+        if method == "monotone" and column.column in ("own", "x"):
+            rates = (p / (p + n))[: owner.bins.values]
+            assert (np.diff(rates) >= 0).all() or (np.diff(rates) <= 0).all()
+    assert WoeFit.from_json(found["bob"].to_json()) == found["bob"]
+
+
+def test_weights_of_one_are_no_weights():
+    own, partner, label = tables(500)
+    programs = {
+        "bob": lambda s: fit_woe(s, own, label=label, weights=np.ones(500), weighted=True),
+        "alice": lambda s: fit_woe(s, partner, weighted=True),
+    }
+    found = run_parties(programs, label_party="bob")
+    plain = run(own, partner, label, options=BinningOptions())
+    for one, other in zip(found["bob"].columns, plain["bob"].columns, strict=True):
+        assert (one.iv, one.woe, one.bins) == (other.iv, other.woe, other.bins)
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [(np.ones(3), "shape"), (-np.ones(40), "not negative"), (np.full(40, np.nan), "finite")],
+)
+def test_weights_that_are_none_are_refused(weights, said):
+    alone = Session(me="bob", parties=("bob",), label_party="bob")
+    label = np.arange(40) % 2
+    with pytest.raises(DataError, match=said):
+        fit_woe(alone, {"a": np.arange(40.0)}, label=label, weights=weights, weighted=True)
+    with pytest.raises(JobError, match="weights are given by the label party"):
+        fit_woe(alone, {"a": np.arange(40.0)}, label=label, weights=np.ones(40))
+
+
+@pytest.mark.parametrize("size", [1e-30, 1.0, 1e30])
+def test_weights_become_whole_numbers(size):
+    given = np.random.default_rng(2).gamma(1.0, size=5000) * size
+    found = fixed(given, 5000)
+    assert found.whole.mean() <= FINEST * 1.01
+    np.testing.assert_allclose(found.whole / found.scale, given, atol=given.mean() * 1e-6)
+    assert found.most >= found.whole.sum()
+    assert found.most < he.HALF
+    exact = fixed(given.round(2) if size == 1 else np.arange(5000) % 7, 5000)
+    assert (
+        exact.whole / exact.scale == (given.round(2) if size == 1 else np.arange(5000) % 7)
+    ).all()
+
+
+def test_parties_that_do_not_agree_on_weights_stop():
+    own, partner, label = tables(300)
+    for here, there in ((True, False), (False, True)):
+        programs = {
+            "bob": lambda s, here=here: fit_woe(
+                s, own, label=label, weights=np.ones(300) if here else None, weighted=here
+            ),
+            "alice": lambda s, there=there: fit_woe(s, partner, weighted=there),
+        }
+        with pytest.raises(JobError, match="weighted = "):
+            run_parties(programs, label_party="bob")
+
+
+def test_of_weights_a_partner_learns_the_magnitude_alone():
+    own, partner, label = tables(300)
+    given, heard = np.full(300, 3.0), {}
+
+    def alice(session):
+        link, recv = session.hub, session.hub.recv
+
+        def noting(topic, **options):
+            message = recv(topic, **options)
+            heard.setdefault(topic, []).append(message)
+            return message
+
+        link.recv = noting
+        return fit_woe(session, partner, weighted=True)
+
+    programs = {
+        "bob": lambda s: fit_woe(s, own, label=label, weights=given, weighted=True),
+        "alice": alice,
+    }
+    run_parties(programs, label_party="bob")
+    assert [message.header for message in heard["woe.weight"]] == [{"most": 1023}] * 2
 
 
 def test_told_the_woe_the_partner_transforms_its_columns():

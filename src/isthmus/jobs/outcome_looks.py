@@ -135,6 +135,7 @@ def _bins(job: Job, folder: PartyFolder) -> BinFacts:
         tell=spec.tell,
         least_iv=spec.least_iv,
         transform=spec.transform,
+        weighted=job.spec.label.weight is not None,
         columns=tuple(_binned(column, rows.get(column.column, ())) for column in columns),
     )
 

@@ -146,11 +146,15 @@ class ColumnBins:
 
 
 def fit_bins(
-    table: Table, options: BinningOptions, label: Bools | None = None
+    table: Table,
+    options: BinningOptions,
+    label: Bools | None = None,
+    weights: Floats | None = None,
 ) -> dict[str, ColumnBins]:
     """Bins of all columns, each with at least `options.least` rows.
 
-    Without a label, "chi" and "monotone" give their fine quantiles.
+    Without a label, "chi" and "monotone" give their fine quantiles. With `weights`, float64
+    `[rows]`, these count in place of rows where the label decides.
 
     Raises:
         DataError: a column cannot be binned, or has fewer rows than `least`.
@@ -160,7 +164,7 @@ def fit_bins(
     for name in (*options.edges, *options.special):
         if name not in given.columns:
             raise JobError(f"binning names the column {name!r}, which the table does not have")
-    return {name: _fit(read(given[name]), options, label) for name in given.columns}
+    return {name: _fit(read(given[name]), options, label, weights) for name in given.columns}
 
 
 def label_groups(
@@ -170,27 +174,28 @@ def label_groups(
     """The joined bin of each bin, int64 `[bins]`, where the label decides.
 
     Args:
-        rows: per bin; the first `values` are of values.
-        positives: rows of label 1 among them.
+        rows: per bin, weighted or not; the first `values` are of values.
+        positives: those of label 1 among them.
         values: bins that may be joined.
         options: the method is "chi" or "monotone".
         ordered: whether their order means anything; that of categories does not, so they are
             sorted by their share of positives.
     """
-    row, positive = np.asarray(rows, np.int64), np.asarray(positives, np.int64)
+    row, positive = np.asarray(rows, np.float64), np.asarray(positives, np.float64)
     out = np.arange(row.size)
     if not options.by_label or values < 2:
         return out
     order = np.arange(values)
     if not ordered:
-        order = np.argsort(positive[:values] / row[:values], kind="stable")
+        rate = np.divide(positive, row, out=np.zeros(row.size), where=row > 0)[:values]
+        order = np.argsort(rate, kind="stable")
     mine, hits = row[:values][order], positive[:values][order]
     if options.method == "chi":
         groups = chi_merge(mine, hits, options.bins, options.threshold)
     else:
         groups = monotone(
             mine, hits, options.bins, trend=options.trend, adjustment=options.adjustment,
-            totals=(int(row.sum()), int(positive.sum())),
+            totals=(float(row.sum()), float(positive.sum())),
         )  # fmt: skip
     out[order] = order[np.searchsorted(groups, groups)]
     return out
@@ -214,7 +219,9 @@ def pooled(sizes: npt.ArrayLike, values: int, least: int) -> Longs:
     return out
 
 
-def _fit(column: Column, options: BinningOptions, label: Bools | None) -> ColumnBins:
+def _fit(
+    column: Column, options: BinningOptions, label: Bools | None, weights: Floats | None
+) -> ColumnBins:
     if column.rows < options.least:
         raise DataError(
             f"column {column.name!r} has {column.rows} rows, a bin must have {options.least}"
@@ -235,7 +242,11 @@ def _fit(column: Column, options: BinningOptions, label: Bools | None) -> Column
     if label is None or not options.by_label or column.name in options.edges:
         return bins
     codes = bins.codes(column)
-    rows, positives = bins.counts(codes), bins.counts(np.where(label, codes, NO_BIN))
+    unit = np.ones(column.rows) if weights is None else weights * (column.rows / weights.sum())
+    rows, positives = (
+        np.bincount(codes[codes >= 0], weights=(unit * of)[codes >= 0], minlength=bins.count)
+        for of in (1, label)
+    )
     ordered = bins.categories is None
     return bins.regrouped(label_groups(rows, positives, bins.values, options, ordered=ordered))
 

@@ -5,12 +5,15 @@ sends back encrypted sums over each bin, of which A can open nothing else (`cryp
 
     A -> B   woe.key      A's public key, fresh in every run
     A -> B   woe.label    the label, encrypted
+    A -> B   woe.weight   where rows have weights: weight times label, then the weights, encrypted
     B -> A   woe.bins     names of the columns, rows per bin; no edge, category or value
-    B -> A   woe.sums     positives per bin, encrypted and masked but for their sums
+    B -> A   woe.sums     positives per bin, encrypted and masked but for their sums; then the same
+                          of weights
     A -> B   woe.result   which bins are to be joined, which columns to keep; the IV, the WOE
 
 Several bins share one sum: bin d's rows count (rows + 1)^d, so the sum's digits are the bins'
-positives.
+positives. Weights are whole numbers by a scale (`weighted`), whose digits are to a base that no sum
+of them reaches, a power of two: B learns that, and of the weights nothing else.
 
 **Security model: semi-honest** (and see `crypto.he` on noise). What each side learns:
 
@@ -34,28 +37,27 @@ of these rows: no protocol of this kind prevents it, so B should count the runs 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from isthmus.crypto import he
-from isthmus.crypto.products import Shape, encrypted, masked, opened
+from isthmus.crypto.products import Shape, encrypted, opened
 from isthmus.errors import BadMessage, DataError, JobError
 from isthmus.link import Link
 from isthmus.session import PATIENCE, Session
 from isthmus.stats import wire
-from isthmus.stats.binning import NO_BIN, BinningOptions, ColumnBins, fit_bins, label_groups, pooled
-from isthmus.stats.columns import Bools, Codes, Table, frame, labels, read
+from isthmus.stats.binning import BinningOptions, fit_bins, label_groups, pooled
+from isthmus.stats.columns import Bools, Table, frame, labels, read
 from isthmus.stats.packing import Packing
-from isthmus.stats.woe import woe_table
+from isthmus.stats.weighted import Counts, Weights, fixed
 from isthmus.stats.woe_fit import ColumnWoe, WoeFit
+from isthmus.stats.woe_partner import TELLS, Tell, alike, at_feature_party, numbered
 
 Longs = npt.NDArray[np.int64]
-Tell = Literal["keep", "iv", "woe"]
-TELLS = ("keep", "iv", "woe")
 IV_DIGITS = 3
 """Decimals of an IV that a feature party is told without the WOE."""
 
@@ -86,6 +88,8 @@ def fit_woe(
     table: Table,
     *,
     label: npt.ArrayLike | None = None,
+    weights: npt.ArrayLike | None = None,
+    weighted: bool = False,
     options: BinningOptions | None = None,
     disclosure: Disclosure | None = None,
     threads: int = 1,
@@ -99,6 +103,9 @@ def fit_woe(
         session: the party's session.
         table: the own columns, rows in the aligned order. May be empty of columns.
         label: 0 or 1 per row, at the label party only.
+        weights: how much each row counts for WOE and IV, `[rows]`, at the label party only. How
+            many rows a bin must have is of rows.
+        weighted: whether the label party has weights; the same at all parties.
         options: of the own columns; `method`, `bins` and `adjustment` must be those of all parties.
         disclosure: what this party shows.
         threads: that SEAL may use.
@@ -116,77 +123,86 @@ def fit_woe(
     given = frame(table)
     if session.is_label_party != (label is not None):
         raise JobError(f"{session.me} must {'have' if label is None else 'not have'} a label")
+    if weighted != (weights is not None) and (session.is_label_party or not weighted):
+        raise JobError("weights are given by the label party, and told of by `weighted` at all")
     if label is not None:
         positive = labels(label, np.asarray(label).shape[0])
         if given.width and given.height != positive.size:
             raise DataError(f"the label has {positive.size} rows, the table {given.height}")
-        return _as_label_party(session, table, positive, options, disclosure, threads)
-    return _as_feature_party(session, table, options, disclosure, threads)
-
-
-def _same(options: BinningOptions) -> dict[str, object]:
-    return {"method": options.method, "bins": options.bins, "adjustment": options.adjustment}
+        given_weights = None if weights is None else fixed(weights, positive.size)
+        return _as_label_party(
+            session, table, positive, given_weights, options, disclosure, threads
+        )
+    return at_feature_party(
+        session, table, options, names=disclosure.names, weighted=weighted, threads=threads
+    )
 
 
 # ----------------------------------------------------------------------------- the label party
 
 
 def _as_label_party(
-    session: Session, table: Table, label: Bools, options: BinningOptions,
-    disclosure: Disclosure, threads: int,
+    session: Session, table: Table, label: Bools, weights: Weights | None,
+    options: BinningOptions, disclosure: Disclosure, threads: int,
 ) -> WoeFit:  # fmt: skip
-    given = frame(table)
+    given, same = frame(table), alike(options, weights is not None)
     columns = {
-        link: wire.greet(link, "woe.hello", label.size, given.width, _same(options))
+        link: wire.greet(link, "woe.hello", label.size, given.width, same)
         for link in session.links.values()
     }
-    found = list(_own(session.me, table, label, options, disclosure)) if given.width else []
+    found: list[ColumnWoe] = []
+    if given.width:
+        found += _own(session.me, table, label, weights, options, disclosure)
     asked = [link for link, count in columns.items() if count]
     if asked:
         # All partners hold the same ciphertexts, and work at the same time.
         key = he.HeKey(threads)
-        public, label_sent = key.public(), he.pack(_encrypted_label(key, label))
+        public, label_sent = key.public(), he.pack(_encrypted(key, label.astype(np.int64)))
         for link in asked:
             link.send("woe.key", {"key": public})
             link.send("woe.label", label_sent)
+        for vector in () if weights is None else (weights.whole * label, weights.whole):
+            sent, most = (
+                he.pack(_encrypted(key, vector)),
+                {"most": 0 if weights is None else weights.most},
+            )
+            for link in asked:
+                link.send("woe.weight", sent, header=most)
         for link in asked:
-            found += _partner(link, columns[link], key, label, options, disclosure)
+            found += _partner(link, columns[link], key, label, weights, options, disclosure)
     return WoeFit(rows=label.size, columns=tuple(found))
 
 
-def _encrypted_label(key: he.HeKey, label: Bools) -> list[he.Cipher]:
+def _encrypted(key: he.HeKey, values: Longs) -> list[he.Cipher]:
     # As many repetitions as fit, whatever the number of columns.
-    return encrypted(key, Shape(label.size, he.SLOTS), label.astype(np.int64))
+    return encrypted(key, Shape(values.size, he.SLOTS), values)
 
 
 def _own(
-    me: str, table: Table, label: Bools, options: BinningOptions, disclosure: Disclosure
-) -> Iterator[ColumnWoe]:
-    given = frame(table)
-    for name, bins in fit_bins(given, options, label).items():
+    me: str, table: Table, label: Bools, weights: Weights | None, options: BinningOptions,
+    disclosure: Disclosure,
+) -> Iterator[ColumnWoe]:  # fmt: skip
+    given, by_row = frame(table), None if weights is None else weights.whole / weights.scale
+    for name, bins in fit_bins(given, options, label, by_row).items():
         codes = bins.codes(read(given[name]))
-        found = woe_table(
-            bins.counts(codes), bins.counts(np.where(label, codes, NO_BIN)), options.adjustment
-        )
+        found = Counts.of(bins, codes, label, weights).table(options.adjustment)
         keep = found.total_iv >= disclosure.least_iv
         yield ColumnWoe(me, name, bins, keep, found.total_iv, found.woe, found)
 
 
 def _partner(
-    link: Link, count: int, key: he.HeKey, label: Bools, options: BinningOptions,
-    disclosure: Disclosure,
+    link: Link, count: int, key: he.HeKey, label: Bools, weights: Weights | None,
+    options: BinningOptions, disclosure: Disclosure,
 ) -> list[ColumnWoe]:  # fmt: skip
     shown = _shown_bins(link, count, label.size, options)
-    positives = _opened_sums(link, key, label.size, shown)
-    _check_sums(link, shown, positives, int(label.sum()))
     out, groups, ivs = [], [], []
-    for column, hits in zip(shown, positives, strict=True):
-        joined = _joined(column, hits, options)
-        safe = _safe(column, hits, joined, disclosure.least_class)
+    for column, counts in zip(shown, _counted(link, key, label, weights, shown), strict=True):
+        joined = _joined(column, counts, options)
+        safe = _safe(column, counts, joined, disclosure.least_class)
         if disclosure.tell == "woe":
             joined = safe
-        found = woe_table(*_over(joined, column.rows, hits), options.adjustment)
-        told = woe_table(*_over(safe, column.rows, hits), options.adjustment).total_iv
+        found = counts.over(joined).table(options.adjustment)
+        told = counts.over(safe).table(options.adjustment).total_iv
         groups.append(joined)
         ivs.append(told if disclosure.tell == "woe" else round(told, IV_DIGITS))
         keep = found.total_iv >= disclosure.least_iv
@@ -234,9 +250,28 @@ def _shown_bins(link: Link, count: int, rows: int, options: BinningOptions) -> l
     ]
 
 
-def _opened_sums(link: Link, key: he.HeKey, rows: int, shown: list[_Shown]) -> list[Longs]:
-    """The positives of each bin, int64 `[bins]` per column."""
-    packing = Packing(rows)
+def _counted(
+    link: Link, key: he.HeKey, label: Bools, weights: Weights | None, shown: list[_Shown]
+) -> list[Counts]:
+    """What is in the bins of each column."""
+    rows = label.size
+    positives = _opened_sums(link, key, shown, Packing(rows))
+    _check_sums(link, positives, [column.rows for column in shown], int(label.sum()))
+    if weights is None:
+        return [Counts(one.rows, hits) for one, hits in zip(shown, positives, strict=True)]
+    hits, whole = (_opened_sums(link, key, shown, Packing(rows, weights.most)) for _ in range(2))
+    total = int(weights.whole.sum())
+    _check_sums(link, whole, [np.full(one.rows.size, total) for one in shown], total)
+    _check_sums(link, hits, whole, int(weights.whole[label].sum()))
+    return [
+        Counts(one.rows, ones, w / weights.scale, p / weights.scale)
+        for one, ones, w, p in zip(shown, positives, whole, hits, strict=True)
+    ]
+
+
+def _opened_sums(link: Link, key: he.HeKey, shown: list[_Shown], packing: Packing) -> list[Longs]:
+    """The sums over each bin, int64 `[bins]` per column."""
+    rows = packing.rows
     sums = sum(packing.sums(column.rows.size) for column in shown)
     found = []
     for start, stop in packing.batches(sums):
@@ -251,38 +286,27 @@ def _opened_sums(link: Link, key: he.HeKey, rows: int, shown: list[_Shown]) -> l
     return out
 
 
-def _check_sums(link: Link, shown: list[_Shown], positives: list[Longs], total: int) -> None:
-    for column, hits in zip(shown, positives, strict=True):
-        if (hits < 0).any() or (hits > column.rows).any() or int(hits.sum()) != total:
+def _check_sums(link: Link, sums: list[Longs], most: list[Longs], total: int) -> None:
+    for hits, ends in zip(sums, most, strict=True):
+        if (hits < 0).any() or (hits > ends).any() or int(hits.sum()) != total:
             raise BadMessage(f"{link.partner} sent woe.sums that cannot be those of its bins")
 
 
-def _joined(column: _Shown, hits: Longs, options: BinningOptions) -> Longs:
+def _joined(column: _Shown, counts: Counts, options: BinningOptions) -> Longs:
     """The final bin of each bin that the partner has shown, numbered from 0."""
     groups = np.arange(column.rows.size)
     if column.free:
-        groups = label_groups(column.rows, hits, column.values, options, ordered=column.ordered)
-    return _numbered(groups)
+        values, ordered = column.values, column.ordered
+        groups = label_groups(*counts.effective(), values, options, ordered=ordered)
+    return numbered(groups)
 
 
-def _safe(column: _Shown, hits: Longs, groups: Longs, least: int) -> Longs:
+def _safe(column: _Shown, counts: Counts, groups: Longs, least: int) -> Longs:
     """Groups joined further, so that each has `least` rows of both classes."""
-    rows, ones = _over(groups, column.rows, hits)
+    held = counts.over(groups)
     values = int(groups[: column.values].max(initial=-1)) + 1
-    return _numbered(pooled(np.minimum(ones, rows - ones), values, least)[groups])
-
-
-def _over(groups: Longs, rows: Longs, hits: Longs) -> tuple[Longs, Longs]:
-    """Rows and positives of each group."""
-    size = int(groups.max()) + 1
-    counts = [np.bincount(groups, weights=one, minlength=size) for one in (rows, hits)]
-    return counts[0].astype(np.int64), counts[1].astype(np.int64)
-
-
-def _numbered(groups: Longs) -> Longs:
-    """Groups numbered from 0 in order of appearance, as `ColumnBins.regrouped` does."""
-    _, first, place = np.unique(groups, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first)).astype(np.int64)[place]
+    classes = np.minimum(held.positives, held.rows - held.positives)
+    return numbered(pooled(classes, values, least)[groups])
 
 
 def _tell(
@@ -297,91 +321,3 @@ def _tell(
     if tell == "woe":
         tensors["woe"] = np.concatenate([np.array(column.woe or ()) for column in found])
     link.send("woe.result", tensors, header={"tell": tell})
-
-
-# ----------------------------------------------------------------------------- a feature party
-
-
-def _as_feature_party(
-    session: Session, table: Table, options: BinningOptions, disclosure: Disclosure, threads: int
-) -> WoeFit:
-    given, link = frame(table), session.hub
-    bins = fit_bins(given, options)
-    wire.greet(link, "woe.hello", given.height, given.width, _same(options))
-    if not given.width:
-        return WoeFit(rows=given.height, columns=())
-    codes = {name: bins[name].codes(read(given[name])) for name in bins}
-    counts = {name: bins[name].counts(codes[name]) for name in bins}
-    _show(link, bins, counts, options, disclosure)
-    key = wire.tensor_of_any_length(link, link.recv("woe.key", timeout=PATIENCE), "key", np.uint8)
-    public = he.HePublic(key, threads)
-    label = Shape(given.height, he.SLOTS)
-    asked = he.unpack(public, dict(link.recv("woe.label", timeout=PATIENCE).tensors), label.asked)
-    _send_sums(link, public, asked, given.height, list(codes.values()), list(counts.values()))
-    return WoeFit(rows=given.height, columns=_told(session.me, link, bins))
-
-
-def _show(
-    link: Link, bins: Mapping[str, ColumnBins], counts: Mapping[str, Longs],
-    options: BinningOptions, disclosure: Disclosure,
-) -> None:  # fmt: skip
-    if any((rows < options.least).any() for rows in counts.values()):
-        raise AssertionError("a bin of fewer rows than the policy allows")
-    about = [
-        (one.count, one.values, one.categories is None, name not in options.edges)
-        for name, one in bins.items()
-    ]
-    names = list(bins) if disclosure.names else [str(number) for number in range(len(bins))]
-    link.send(
-        "woe.bins",
-        {
-            "names": wire.shown_names(names),
-            "about": np.array(about, np.int32),
-            "rows": np.concatenate(list(counts.values())),
-        },
-    )
-
-
-def _send_sums(
-    link: Link, public: he.HePublic, asked: list[he.Cipher], rows: int, codes: list[Codes],
-    counts: list[Longs],
-) -> None:  # fmt: skip
-    packing = Packing(rows)
-    columns = [
-        (code, place) for code, count in zip(codes, counts, strict=True)
-        for place in range(packing.sums(count.size))
-    ]  # fmt: skip
-    for start, stop in packing.batches(len(columns)):
-        x = np.column_stack([packing.weights(code, place) for code, place in columns[start:stop]])
-        answers, _ = masked(public, Shape(rows, stop - start), asked, x, to_key=True)
-        link.send("woe.sums", he.pack(answers))
-
-
-def _told(me: str, link: Link, bins: Mapping[str, ColumnBins]) -> tuple[ColumnWoe, ...]:
-    message = link.recv("woe.result", timeout=PATIENCE)
-    tell = message.header.get("tell")
-    sizes = np.array([one.count for one in bins.values()])
-    groups = wire.tensor(link, message, "groups", np.int32, (int(sizes.sum()),))
-    keep = wire.tensor(link, message, "keep", np.uint8, (len(bins),))
-    parts = [part.astype(np.int64) for part in np.split(groups, np.cumsum(sizes)[:-1])]
-    if tell not in TELLS or not np.isin(keep, (0, 1)).all() or not all(map(_proper, parts)):
-        raise BadMessage(f"{link.partner} sent an impossible woe.result")
-    ivs = None if tell == "keep" else wire.tensor(link, message, "iv", np.float64, (len(bins),))
-    ends = np.cumsum([int(part.max()) + 1 for part in parts])
-    woes = (
-        wire.tensor(link, message, "woe", np.float64, (int(ends[-1]),)) if tell == "woe" else None
-    )
-    out = []
-    for number, (name, one) in enumerate(bins.items()):
-        final = one.regrouped(parts[number])
-        woe = None
-        if woes is not None:
-            woe = tuple(woes[ends[number] - final.count : ends[number]].tolist())
-        iv = None if ivs is None else float(ivs[number])
-        out.append(ColumnWoe(me, name, final, bool(keep[number]), iv, woe, None))
-    return tuple(out)
-
-
-def _proper(groups: Longs) -> bool:
-    """Whether groups are numbered from 0 in order of appearance."""
-    return bool((groups >= 0).all()) and bool((_numbered(groups) == groups).all())

@@ -59,7 +59,7 @@ def chi_merge(rows: npt.ArrayLike, positives: npt.ArrayLike, most: int, threshol
 def _chi_square(counts: Floats) -> Floats:
     """Of each pair of neighbours, from positives and rows `[bins, 2]`; float64 `[bins - 1]`."""
     both = counts[1:] + counts[:-1]
-    rate = both[:, 0] / both[:, 1]
+    rate = np.divide(both[:, 0], both[:, 1], out=np.zeros(len(both)), where=both[:, 1] > 0)
     found = np.zeros(len(both))
     for one in (counts[1:], counts[:-1]):
         expected = one[:, 1] * rate * (1 - rate)
@@ -76,7 +76,7 @@ def monotone(
     *,
     trend: Trend = "auto",
     adjustment: float = 0.5,
-    totals: tuple[int, int] | None = None,
+    totals: tuple[float, float] | None = None,
 ) -> Longs:
     """The grouping of greatest information value whose share of positives never turns.
 
@@ -89,9 +89,11 @@ def monotone(
         trend: of the share of positives from bin to bin; "auto" takes the better one.
         adjustment: for groups of one class, as in `woe`.
         totals: rows and positives of the whole column, where it has more bins than these.
+
+    Rows and positives may be weighted.
     """
     row, positive = np.asarray(rows, np.float64), np.asarray(positives, np.float64)
-    whole = totals or (int(row.sum()), int(positive.sum()))
+    whole = totals or (float(row.sum()), float(positive.sum()))
     value, rate = _spans(row, positive, adjustment, whole)
     tried = {"rising": (1,), "falling": (-1,), "auto": (1, -1)}[trend]
     found = [_best(value, sign * rate, min(most, row.size)) for sign in tried]
@@ -99,7 +101,7 @@ def monotone(
 
 
 def _spans(
-    rows: Floats, positives: Floats, adjustment: float, totals: tuple[int, int]
+    rows: Floats, positives: Floats, adjustment: float, totals: tuple[float, float]
 ) -> tuple[Floats, Floats]:
     """Information value and share of positives of bins i to j - 1, `[bins + 1, bins + 1]`."""
     row, positive = (np.concatenate([[0.0], np.cumsum(x)]) for x in (rows, positives))

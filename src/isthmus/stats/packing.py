@@ -22,11 +22,13 @@ class Packing:
     """How bins share sums: both parties work it out alike."""
 
     rows: int
+    most: int = 0
+    """What no sum passes; 0 for the number of rows."""
 
     @property
     def base(self) -> int:
-        """Of the digits: no count passes the number of rows."""
-        return self.rows + 1
+        """Of the digits: no sum passes what is the most."""
+        return (self.most or self.rows) + 1
 
     @property
     def together(self) -> int:

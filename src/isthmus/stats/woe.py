@@ -31,6 +31,9 @@ class WoeTable:
     woe: tuple[float, ...]
     iv: tuple[float, ...]
     """Each bin's part of the information value."""
+    weights: tuple[float, ...] | None = None
+    """Sums of the rows' weights, where rows have some: WOE and IV are then of these."""
+    positive_weights: tuple[float, ...] | None = None
     __pydantic_config__ = STRICT
 
     @property
@@ -39,7 +42,17 @@ class WoeTable:
         return (
             len(self.rows) == len(self.positives) == len(self.woe) == len(self.iv) > 0
             and all(0 <= p <= r for p, r in zip(self.positives, self.rows, strict=True))
+            and self._is_weighted_soundly
         )  # fmt: skip
+
+    @property
+    def _is_weighted_soundly(self) -> bool:
+        whole, part = self.weights, self.positive_weights
+        if whole is None or part is None:
+            return whole is part
+        return len(whole) == len(part) == len(self.rows) and all(
+            0 <= p <= w * (1 + 1e-9) for p, w in zip(part, whole, strict=True)
+        )
 
     @property
     def total_iv(self) -> float:
@@ -52,7 +65,7 @@ def evidence(
     positives: npt.ArrayLike,
     *,
     adjustment: float = 0.5,
-    totals: tuple[int, int] | None = None,
+    totals: tuple[float, float] | None = None,
 ) -> tuple[Floats, Floats]:
     """WOE and part of IV of each bin, both float64 `[bins]`.
 
@@ -73,14 +86,27 @@ def evidence(
     return woe, (p - n) * woe
 
 
-def woe_table(rows: npt.ArrayLike, positives: npt.ArrayLike, adjustment: float = 0.5) -> WoeTable:
+def woe_table(
+    rows: npt.ArrayLike,
+    positives: npt.ArrayLike,
+    adjustment: float = 0.5,
+    *,
+    weights: npt.ArrayLike | None = None,
+    positive_weights: npt.ArrayLike | None = None,
+) -> WoeTable:
     """All of a column's bins; see the module for the definition.
 
     Args:
         rows: per bin, whole numbers.
         positives: rows of label 1 among them; neither none nor all over the bins.
         adjustment: for bins of one class.
+        weights: per bin the sum of its rows' weights, which then count in place of rows.
+        positive_weights: of the positives among them.
     """
     row, positive = np.asarray(rows, np.int64), np.asarray(positives, np.int64)
-    woe, iv = evidence(row, positive, adjustment=adjustment)
-    return WoeTable(*(tuple(x.tolist()) for x in (row, positive, woe, iv)))
+    if weights is None or positive_weights is None:
+        woe, iv = evidence(row, positive, adjustment=adjustment)
+        return WoeTable(*(tuple(x.tolist()) for x in (row, positive, woe, iv)))
+    whole, part = np.asarray(weights, np.float64), np.asarray(positive_weights, np.float64)
+    woe, iv = evidence(whole, part, adjustment=adjustment)
+    return WoeTable(*(tuple(x.tolist()) for x in (row, positive, woe, iv, whole, part)))

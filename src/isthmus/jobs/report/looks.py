@@ -117,6 +117,8 @@ class BinFacts(Part):
     least_iv: NonNegativeFloat
     transform: bool
     """Whether what follows takes the WOE in place of the values."""
+    weighted: bool = False
+    """Whether samples count for WOE and IV by the weights of the label party."""
     columns: tuple[BinnedColumn, ...]
     """The greatest IV first."""
 

@@ -1,7 +1,8 @@
 """Step `bin`: bins of all columns, their weight of evidence (WOE) and information value (IV).
 
 File: `bins.json` (`isthmus.stats.WoeFit`): the own columns' bins with what this party knows of
-them, and at the label party the bins of all. All is of the training samples.
+them, and at the label party the bins of all. All is of the training samples, which count by
+`label.weight` where the job names one.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from isthmus.data.label_columns import read_weights
 from isthmus.jobs import tabular
 from isthmus.jobs.context import Context
 from isthmus.jobs.naming import Naming
 from isthmus.jobs.steps import align, encode
+from isthmus.jobs.tables import read_columns
 from isthmus.jobs.tabular import BINS
 from isthmus.jobs.targets import load_targets
 from isthmus.stats import BinningOptions, Disclosure, fit_woe
@@ -29,12 +32,24 @@ def run(context: Context) -> None:
         context.session,
         table[split.train] if table.width else table,
         label=_labels(context)[split.train] if context.is_label_party else None,
+        weights=_weights(context, split.train),
+        weighted=context.spec.label.weight is not None,
         options=BinningOptions(method=wanted.method, bins=wanted.bins, least=wanted.least),
         disclosure=Disclosure(tell=wanted.tell, least_iv=wanted.least_iv),
     )
     naming.own_bins(found).save(context.step("bin").file(BINS))
     kept = len(found.selected())
     context.log.info("binned", columns=len(found.columns), kept=kept)
+
+
+def _weights(context: Context, train: NDArray[np.int64]) -> NDArray[np.float64] | None:
+    """At the label party, where the job names some, float64 [training samples]."""
+    name = context.spec.label.weight
+    if name is None or not context.is_label_party:
+        return None
+    source = str(context.job.table_of(context.me))
+    frame = read_columns(context.job, context.me, [name])
+    return read_weights(frame, name, source=source)[align.load_rows(context)[train]]
 
 
 def _labels(context: Context) -> NDArray[np.float32]:
