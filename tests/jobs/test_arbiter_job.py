@@ -112,7 +112,10 @@ def test_the_loss_ends_the_training_and_is_the_label_partys(by_loss):
     assert losses[-2] - losses[-1] <= 1e-5 < losses[-3] - losses[-2]
     assert fitted["converged"]
     assert len(losses) == fitted["rounds"] < 100
-    assert "Loss by epochs" in tables.at(job, "bob", "report.html").read_text()
+    page = tables.at(job, "bob", "report.html").read_text()
+    for said in ("Loss by epochs", f"<td>{losses[1]:.6f}</td>", "its loss's Taylor series"):
+        assert said in page
+    assert "tolerance" not in page[: page.index("<script type")]
     for party, report in (("alice", reports["alice"]), ("court", of_court(tables, job))):
         assert report["fitted"]["losses"] == []
         assert report["fitted"]["rounds"] == len(losses)
@@ -280,6 +283,8 @@ def test_who_meets_whom(tables):
         (LOGISTIC, ("label.weight=w",), r"label\.weight.*no weights"),
         (COURT.format("learning_rate: 2.0"), (), r"linear\.learning_rate"),
         (COURT.format("l1: -1.0"), (), r"linear\.l1"),
+        (COURT.format("loss_change: 1.0e-4"), (), r"linear\.loss_change.*belongs to `stop: loss`"),
+        (COURT.format("stop: loss, loss_change: 1.0e-9"), (), r"linear\.loss_change"),
         (COURT.format("batch_size: 0"), (), r"linear\.batch_size"),
     ],
 )

@@ -116,8 +116,8 @@ def _settings(job: Job) -> dict[str, Scalar]:
     if job.spec.linear is not None and job.spec.linear.protocol != "arbiter":
         for name in ARBITERS:
             del chosen[name]
-    elif job.spec.linear is not None and job.spec.linear.stop != "loss":
-        del chosen["loss_change"]
+    elif job.spec.linear is not None:
+        del chosen["tolerance" if job.spec.linear.stop == "loss" else "loss_change"]
     if chosen.get("goss") is not None:
         chosen["goss"] = " and ".join(f"{share:g}" for share in chosen["goss"])
     return chosen

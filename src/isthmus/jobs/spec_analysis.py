@@ -155,6 +155,8 @@ class LinearSpec(Part):
             if self.arbiter is None:
                 said = "is missing: `protocol: arbiter` takes a party without data, by its name"
                 raise misplaced(("linear", "arbiter"), said)
+            if self.stop != "loss" and self.loss_change != 1e-5:
+                raise misplaced(("linear", "loss_change"), "belongs to `stop: loss`")
             return self
         for name in ARBITERS:
             if getattr(self, name) != type(self).model_fields[name].default:

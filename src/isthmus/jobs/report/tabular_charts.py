@@ -108,7 +108,10 @@ def loss_charts(report: Report) -> tuple[Chart, ...]:
         y_label="loss",
         x=tuple(epochs),
         series=series,
-        table=_grid("epochs", epochs, series, digits=0),
+        table=Grid(
+            head=("epochs", "training"),
+            rows=tuple((as_count(at), as_figure(fitted.losses[int(at)], 6)) for at in epochs),
+        ),
         points=len(epochs) <= 30,
     )
     return (chart,)
