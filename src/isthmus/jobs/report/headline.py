@@ -239,8 +239,6 @@ def _facts(report: Report) -> list[Tile]:
         Tile("crossed the line", as_bytes(traffic.bytes), both_ways),
         Tile("time", as_seconds(report.seconds), _pace(report)),
     ]
-    if report.job.role == "arbiter":
-        del facts[0]
     best = strongest(report.looks)
     if best is not None and report.uplift.over_label_party_alone is None:
         whose = "" if best.party == report.job.party else f" of {best.party}"
