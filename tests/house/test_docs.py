@@ -1,5 +1,6 @@
 """The pages of docs: what is linked exists, and every page has its place in the navigation."""
 
+import ast
 import re
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,35 @@ def test_commands_in_the_pages_exist(page):
     for verb, options in shown_commands(page.read_text()):
         assert verb in VERBS or not options, (verb, options)
         assert options <= VERBS.get(verb, set()) | {"--help", "--version"}, (verb, options)
+
+
+def said_commands(source: str) -> list[tuple[tuple[str, ...], set[str]]]:
+    """Verb and options of each command line in a program's texts: examples and what errors say."""
+    texts = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.JoinedStr):
+            parts = [part.value if isinstance(part, ast.Constant) else "X" for part in node.values]
+            texts.append("".join(map(str, parts)))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            texts.append(node.value)
+    lines = [line for text in texts for line in re.findall(r"\bisthmus [^`;]*", text)]
+    fenced = "\n".join(line.rstrip(".,: ") for text in lines for line in text.splitlines())
+    return [found for found in shown_commands(f"```sh\n{fenced}\n```") if found[0]]
+
+
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
+
+
+def test_commands_that_the_program_speaks_of_exist():
+    for path in SOURCES:
+        for verb, options in said_commands(path.read_text()):
+            unknown = options - VERBS[verb] - {"--help", "--version"}
+            assert not unknown, (path.name, verb, unknown)
+
+
+def test_an_option_that_does_not_exist_is_seen_in_an_error():
+    source = 'raise E("no", mend=f"then run: isthmus data get {name} --from FOLDER.")'
+    assert (("data", "get"), {"--from"}) in said_commands(source)
 
 
 def test_every_verb_is_shown_in_the_pages():

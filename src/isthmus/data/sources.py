@@ -71,7 +71,7 @@ def get(
         return found if isinstance(found, Path) else _store(data, target, *found)
     raise SourceError(
         f"{name} cannot be had; tried {'; '.join(tried)}",
-        mend=f"Get its files by hand, then run: isthmus data get {name} --from FOLDER",
+        mend=f"Get its files by hand, then run: isthmus data get {name} --source FOLDER",
     )
 
 
