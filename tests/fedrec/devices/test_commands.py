@@ -130,6 +130,8 @@ def test_parts_are_cut_for_one_ground(table, tmp_path, names):
         (("--begin-with", 13), "the population has 12 clients"),
         (("--algorithm", "cofedrec"), "cofedrec cannot run on devices"),
         (("--secure-sum", "--algorithm", "fedca"), "own tables"),
+        (("--clip", 1, "--algorithm", "ease"), "does not send item rows"),
+        (("--clip", 1, "--noise", 1, "--algorithm", "fedca"), "tables of their own"),
         (("--secure-sum", "--algorithm", "fedatt"), "own tables"),
         (("--shard", "zoe", "--identity", "hub"), "the certificate of zoe is not trusted in hub"),
         (("--identity", "hub"), "no shard may join"),

@@ -151,6 +151,7 @@ def test_a_shard_takes_no_module_nor_unknown_names_from_the_server(federation):
         {"algorithm": "fedca", "values": {}, "defences": {"clip": 1.0, "noise": 1.0}},
         {"defences": {"noise": 1.0}},
         {"defences": {"secure_sum": True, "clip": 1.0, "noise": 1.0}},
+        {"defences": {"discrete": True}},
         {"defences": {"secure_sum": True, "dropouts": 0.1}},
         {"algorithm": "fedatt", "values": {}, "defences": {"secure_sum": True}},
     ):

@@ -260,7 +260,6 @@ def test_an_aggregator_with_weights_of_its_own_is_refused():
         ("fedatt", MASKED, "own tables"),
         ("fedca", MASKED, "own tables"),
         ("cofedrec", MASKED, "cannot run on devices"),
-        ("fedavg", Defences(secure_sum=True, clip=1.0, noise=1.0), "noise on the sum"),
         ("fedavg", Defences(secure_sum=True, dropouts=0.1), "are simulated"),
     ],
 )

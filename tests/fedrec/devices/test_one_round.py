@@ -321,12 +321,42 @@ def test_too_few_words_are_a_loss():
     assert crew.notes[0].trained == 11
 
 
-@pytest.mark.parametrize(
-    ("sets", "words"), [({"clip": 2.0, "noise": 1.0}, "noise on the sums of ordered pairs")]
-)
-def test_what_cannot_be_done_is_refused_before_a_shard_is_asked(sets, words):
-    with pytest.raises(JobError, match=words):
-        begun(chosen=recipe("ordered-pairs", None, sets))
+def test_noise_on_sums_of_ordered_pairs_is_drawn_by_the_shards():
+    sets = {"clip": 4.0, "noise": 2.0}
+    going, crew, carrier = begun(chosen=recipe("ordered-pairs", None, sets), rounds=1)
+    found = {}
+    real = crew.words
+
+    def words(one):
+        found["words"] = real(one)
+        return found["words"]
+
+    crew.words = words
+    result = going.go(lambda result: None)
+    assert result.rounds[0].clients == 14
+    quiet = sum(
+        pairs_sum(one.method.task, one.method.settings).mine() for one in carrier.workers.values()
+    )
+    unit = 1 << _pairs.bits_for(14)
+    noise = (found["words"] - quiet).view(np.int64) / unit
+    assert len(noise) == 30 * 30 + 30 * 31 // 2
+    # Of five shards one may be lost and one a traitor: three must be enough, so five are more.
+    assert noise.std() == pytest.approx(8 * np.sqrt(5 / 3), rel=0.1)
+    assert abs(noise.mean()) < 5 * noise.std() / np.sqrt(len(noise))
+    # Nothing is chosen, as that would not be covered.
+    assert not any(answer.kind == "try" for _, answer, _ in carrier.sent)
+    assert going.method.chosen.tolist() == [300, 300, 0.4, 0]
+
+
+def test_noise_without_masks_is_refused_on_both_sides():
+    noisy = recipe("ordered-pairs", None, {"clip": 4.0, "noise": 2.0})
+    with pytest.raises(JobError, match="without a secure sum"):
+        begun(chosen=noisy, defences=Defences())
+    _, _, carrier = begun(chosen=noisy)
+    worker = carrier.workers["ann"]
+    order = worker.order.model_copy(update={"defences": {}})
+    with pytest.raises(JobError, match="without a secure sum"):
+        Worker(worker.part, order, Conduct(), Keeper(None))
 
 
 def test_the_census_says_whether_there_is_an_order(five):

@@ -57,6 +57,15 @@ SecureSum = Annotated[
         "no more.",
     ),
 ]
+ShardSums = Annotated[
+    bool,
+    typer.Option(
+        "--secure-sum",
+        metavar="",
+        help="The server sees sums over shards alone, under masks that survive lost shards; for "
+        "three shards or more, and algorithms that need no more.",
+    ),
+]
 Dropouts = Annotated[
     float,
     typer.Option(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from isthmus.cli.fedrec.defences import SecureSum
+from isthmus.cli.fedrec.defences import ShardSums
 from isthmus.cli.fedrec.devices import show_served
 from isthmus.cli.fedrec.run import protocols_of, say, told_in_lines
 from isthmus.cli.options import Debug, Format, Output, examples
@@ -37,7 +37,7 @@ def demo(
     rounds: Annotated[
         int | None, typer.Option(min=1, help="Rounds of training; 20, or 1 of methods of one.")
     ] = None,
-    secure_sum: SecureSum = False,
+    secure_sum: ShardSums = False,
     output: Output = Format.text,
     debug: Debug = False,
 ) -> None:

@@ -12,9 +12,10 @@ from isthmus.cli.fedrec.defences import (
     Clip,
     ClipRows,
     Delta,
+    Noise,
     OwnNoise,
     PseudoItems,
-    SecureSum,
+    ShardSums,
 )
 from isthmus.cli.fedrec.run import (
     Columns,
@@ -61,7 +62,7 @@ SERVE_EXAMPLES = examples(
     "isthmus fedrec serve --census parts/census.json --algorithm fedavg --as hub "
     "--listen 0.0.0.0:7700 --shard ann=0-314 --shard ben=315-628 --min-clients 300 --deadline 60",
     "isthmus fedrec serve --census parts/census.json --algorithm fedavg --as hub "
-    "--listen 0.0.0.0:7700 --clip 1 --noise 4",
+    "--listen 0.0.0.0:7700 --secure-sum --clip 1 --noise 4",
 )
 JOIN_EXAMPLES = examples(
     "isthmus fedrec join parts/1.part --as ann --identity ~/.isthmus "
@@ -183,8 +184,8 @@ def serve(
     pseudo_items: PseudoItems = 0,
     clip: Clip = 0.0,
     clip_rows: ClipRows = 0.0,
-    noise: OwnNoise = 0.0,
-    secure_sum: SecureSum = False,
+    noise: Noise = 0.0,
+    secure_sum: ShardSums = False,
     delta: Delta = 1e-5,
     out: Annotated[Path | None, typer.Option(help="Folder for result and checkpoint.")] = None,
     resume: Resume = False,

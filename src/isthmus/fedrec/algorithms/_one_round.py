@@ -31,6 +31,8 @@ class WordSum:
     """What the clients at hand add, uint64 [words]."""
     possible: Callable[[Words, int], bool]
     """Whether these words can be the sum of so many clients."""
+    noised: Callable[[int], Words] | None = None
+    """`mine` with our share of the noise on the sum, given the number of shards; None without."""
 
 
 class OneRound(Method):
@@ -142,7 +144,7 @@ def triangle(matrix: NDArray[np.generic]) -> Halves:
     return np.concatenate([np.zeros(0, np.uint32), *parts])
 
 
-def whole(corners: Halves, items: int, kind: type[np.generic]) -> NDArray[Any]:
+def whole(corners: NDArray[Any], items: int, kind: type[np.generic]) -> NDArray[Any]:
     """The symmetric matrix [M, M] of an upper triangle."""
     out = np.zeros((items, items), kind)
     for row, at in enumerate(diagonal(items).tolist()):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from isthmus.errors import JobError
 from isthmus.fedrec.algorithms import _pairs
@@ -22,7 +23,11 @@ from isthmus.fedrec.algorithms._one_round import (
     words_for,
 )
 from isthmus.fedrec.population import Longs
+from isthmus.fedrec.privacy.discrete import share
+from isthmus.fedrec.privacy.secure_terms import SHARDS
 from isthmus.fedrec.task import Task
+
+Integers = NDArray[np.integer[Any]]
 
 
 class Settings(Protocol):
@@ -36,6 +41,11 @@ class Settings(Protocol):
     @property
     def clip(self) -> float:
         """The most that a client's sums may measure; 0: any."""
+        ...
+
+    @property
+    def noise(self) -> float:
+        """Deviation of the noise on the sums, in clips."""
         ...
 
     @property
@@ -60,14 +70,19 @@ def shares(counts: Longs, power: _pairs.Doubles, clip: float) -> _pairs.Doubles:
     return np.minimum(1.0, clip / np.sqrt(np.maximum(square, 1e-300)))
 
 
-def summed_pairs(task: Task, settings: Settings) -> tuple[Halves, Halves]:
-    """C and the upper triangle of G over all clients, uint32 [M, M]; C is empty without order."""
+def summed_pairs(task: Task, settings: Settings) -> tuple[Integers, Integers]:
+    """C and the upper triangle of G over all clients, [M, M]; C is empty without order.
+
+    In steps; uint32, and int64 where devices have added noise.
+    """
     if task.fleet is None:
         return _pairs_here(task, settings)
     items, places = task.population.items, _places(task)
-    found = halves(task.fleet.words(pairs_sum(task, settings)), places + corner(items))
+    words = task.fleet.words(pairs_sum(task, settings))
+    size = places + corner(items)
+    found: Integers = words.view(np.int64) if settings.noise else halves(words, size)
     ordered = found[:places].reshape((items, items) if places else (0, 0))
-    return ordered, np.triu(whole(found[places:], items, np.uint32))
+    return ordered, np.triu(whole(found[places:], items, found.dtype.type))
 
 
 def _pairs_here(task: Task, settings: Settings) -> tuple[Halves, Halves]:
@@ -89,14 +104,22 @@ def _places(task: Task) -> int:
 
 
 def pairs_sum(task: Task, settings: Settings) -> WordSum:
-    """`summed_pairs` as words: C by rows, then G."""
+    """`summed_pairs` as words: C by rows, then G. With noise each number has a word of its own."""
     items, places = task.population.items, _places(task)
     size = places + corner(items)
     one = 1 << _pairs.bits_for(task.everybody)
 
-    def mine() -> Words:
+    def numbers() -> Halves:
         ordered, both = _pairs_here(task, settings)
-        return packed(np.concatenate([ordered.ravel(), triangle(both)]))
+        return np.concatenate([ordered.ravel(), triangle(both)])
+
+    def noised(shards: int) -> Words:
+        own = share(settings.clip * one, settings.noise, size, SHARDS.terms(shards))
+        return own.added(numbers().astype(np.float64)).view(np.uint64)
+
+    def bounded(words: Words, clients: int) -> bool:
+        most = clients * one + 40 * settings.noise * settings.clip * one * max(clients, 1)
+        return bool((np.abs(words.view(np.int64).astype(np.float64)) <= most).all())
 
     def possible(words: Words, clients: int) -> bool:
         found = halves(words, size)
@@ -106,7 +129,9 @@ def pairs_sum(task: Task, settings: Settings) -> WordSum:
             return False
         return _fits(found[:places].reshape(items, items), both) if places else True
 
-    return WordSum("pairs", words_for(size), mine, possible)
+    if settings.noise:
+        return WordSum("pairs", size, lambda: numbers().astype(np.uint64), bounded, noised)
+    return WordSum("pairs", words_for(size), lambda: packed(numbers()), possible)
 
 
 def _fits(ordered: Halves, both: Halves) -> bool:

@@ -180,9 +180,9 @@ class OrderedPairs(OneRound):
             asked += self._best(weights, which, several, given if given > 0 else 300.0)
         if lone:
             return asked
-        several = () if settings.blend >= 0 or fixed else BLENDS
+        blends = () if settings.blend >= 0 or fixed else BLENDS
         return asked + self._best(
-            weights, BLEND, several, settings.blend if settings.blend >= 0 else 0.4
+            weights, BLEND, blends, settings.blend if settings.blend >= 0 else 0.4
         )
 
     def _best(
@@ -269,7 +269,7 @@ def pair_sums(task: Task, settings: Settings) -> tuple[_pairs.Doubles, _pairs.Do
     ordered, both = summed_pairs(task, settings)
     one = float(1 << _pairs.bits_for(task.everybody))
     sums = [ordered / one, both / one]
-    if settings.noise > 0:
+    if settings.noise > 0 and task.fleet is None:
         # As the clients' shares of the noise, drawn before masking, would add up.
         rng = task.generator(randomness.NOISE)
         deviation = settings.noise * settings.clip

@@ -25,14 +25,7 @@ def check_method(method: Method, algorithm: Algorithm) -> Method:
         kind = type(method)
         if kind.round is SharedTable.round and kind.score is SharedTable.score:
             return method
-    elif isinstance(method, OrderedPairs):
-        if method.settings.noise:
-            raise JobError(
-                "noise on the sums of ordered pairs is drawn by `run` alone, not between devices",
-                mend="Leave noise out: --secure-sum hides each shard's part.",
-            )
-        return method
-    elif isinstance(method, MixedTables) or (
+    elif isinstance(method, (OrderedPairs, MixedTables)) or (
         isinstance(method, OneRound) and algorithm.name in LEARNED
     ):
         return method
@@ -54,16 +47,46 @@ def check_masked(algorithm: Algorithm, method: Method) -> None:
         sums_alone(algorithm, method)
 
 
+def check_noise(method: Method, *, masked: bool) -> None:
+    """Refuse noise on a sum that is made without masks.
+
+    Raises:
+        JobError: it is asked for.
+    """
+    if isinstance(method, OrderedPairs) and method.settings.noise and not masked:
+        raise JobError(
+            "without a secure sum each shard's share of the noise would stand alone on its sum",
+            mend="Set --secure-sum as well.",
+        )
+
+
+def check_guards(algorithm: Algorithm, method: Method, defences: Defences) -> None:
+    """Refuse what the shards would refuse, see `privacy.fits.check`, before any of them dials.
+
+    Raises:
+        JobError: guards would not reach what clients send.
+    """
+    title, asked = algorithm.title, defences
+    if not (asked.clip or asked.clip_rows or asked.noise or asked.pseudo_items):
+        return
+    if not method.takes_guards:
+        raise JobError(
+            f"{title} does not send item rows, which is what guards work on",
+            mend="Leave --clip, --noise and --pseudo-items out.",
+        )
+    if asked.noise and isinstance(method, MixedTables):
+        raise JobError(
+            f"clients of {title} go on from tables of their own, which later uploads would show "
+            "without noise",
+            mend="Leave --noise out, or take an algorithm with a shared table, such as fedavg.",
+        )
+
+
 def check_defences(defences: Defences) -> None:
     """Refuse what is not done between devices.
 
     Raises:
         JobError: it is not.
     """
-    if defences.secure_sum and defences.noise:
-        raise JobError(
-            "noise on the sum is not drawn between devices yet",
-            mend="Leave --secure-sum out: noise of each client's own goes; or leave --noise out.",
-        )
     if defences.dropouts:
         raise JobError("dropouts are simulated; between devices they come by themselves")

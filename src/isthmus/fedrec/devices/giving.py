@@ -48,7 +48,8 @@ class Giving:
                 "shards would tell what one of them adds"
             )
         self._given.add(what)
-        return Masker({SHARE: lambda parties: one.mine()})
+        noised = one.noised
+        return Masker({SHARE: lambda parties: noised(parties) if noised else one.mine()})
 
     def _gains_masker(self) -> Masker:
         if not self._gains:

@@ -17,10 +17,10 @@ from isthmus.fedrec.devices.carrier import Carrier, Request
 from isthmus.fedrec.devices.wire import Answer, Array, Arrays, Ask, taken
 from isthmus.fedrec.privacy.secure_client import Client
 from isthmus.fedrec.privacy.secure_server import Server
-from isthmus.fedrec.privacy.secure_terms import LEAST, Rules
+from isthmus.fedrec.privacy.secure_terms import LEAST, SHARDS
 from isthmus.fedrec.privacy.secure_wire import Seat, Words
 
-RULES = Rules(lost=1 / 3)
+RULES = SHARDS
 SHARE, MASKED, ANSWER = "share", "masked", "answer"
 """The steps after the keys; the first also names the words, where there is a choice."""
 

@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from isthmus.errors import IsthmusError, JobError, PartnerAbsent
 from isthmus.fedrec import checkpoint
-from isthmus.fedrec.devices.abilities import check_defences, check_masked, check_method
+from isthmus.fedrec.devices.abilities import (
+    check_defences,
+    check_guards,
+    check_masked,
+    check_method,
+    check_noise,
+)
 from isthmus.fedrec.devices.carrier import Carrier
 from isthmus.fedrec.devices.crew import Crew, Say
 from isthmus.fedrec.devices.gate import Gate, Limits, who_may_join
@@ -52,7 +58,11 @@ class Plan:
             raise JobError(
                 f"the parts were cut with seed {census.seed}, the run has {self.options.seed}"
             )
-        check_defences(self.options.defences)
+        asked = self.options.defences
+        check_defences(asked)
+        if asked.secure_sum and asked.noise and not asked.discrete:
+            options = replace(self.options, defences=replace(asked, discrete=True))
+            object.__setattr__(self, "options", options)
 
 
 @dataclass(frozen=True)
@@ -116,6 +126,8 @@ def device_run(plan: Plan, crew: Crew) -> DeviceRun:
     crew.masked = plan.options.defences.secure_sum
     if crew.masked:
         check_masked(found, method)
+    check_noise(method, masked=crew.masked)
+    check_guards(found, method, plan.options.defences)
     if isinstance(method, SharedTable):
         # No client's is here.
         method.own = method.own[:0, :0]

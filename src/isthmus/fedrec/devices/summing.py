@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.errors import JobError
-from isthmus.fedrec.devices.masking import SHARE, Adding, Masker
+from isthmus.fedrec.devices.masking import RULES, SHARE, Adding, Masker
 from isthmus.fedrec.devices.wire import LARGEST
 from isthmus.fedrec.population import Longs, offsets
-from isthmus.fedrec.privacy.secure_sum import decoded, encoded
+from isthmus.fedrec.privacy.discrete import Share, share
+from isthmus.fedrec.privacy.secure_sum import STEP, decoded, encoded
 from isthmus.fedrec.privacy.secure_wire import Words
 from isthmus.fedrec.uploads import Shared, Sums, Tables, Uploads
 
@@ -29,12 +30,14 @@ class Summand(Masker):
 
     Args:
         tables: what its clients began from; only the shapes matter.
+        clip: the most that a client's change measures; of use with `noise`.
+        noise: deviation of the noise on the sum over shards, in clips, of which it adds its share.
     """
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Tables, clip: float = 0.0, noise: float = 0.0) -> None:
         like = Shared(tables.items[0], tables.network[0])
         self._sums = {_OWN: Sums.like(like), _ALIKE: Sums.like(like)}
-        super().__init__({name: _words_of(sums) for name, sums in self._sums.items()})
+        super().__init__({name: _words_of(one, clip, noise) for name, one in self._sums.items()})
         self.clients: list[Longs] = []
 
     def add(self, chunk: Uploads) -> None:
@@ -44,13 +47,28 @@ class Summand(Masker):
         self.clients.append(chunk.clients)
 
 
-def _words_of(sums: Sums) -> Callable[[int], Words]:
+def _words_of(sums: Sums, clip: float, noise: float) -> Callable[[int], Words]:
     def words(parties: int) -> Words:
         weight = np.array([sums.weight])
-        vector = np.concatenate([sums.items.ravel(), sums.mass, sums.network, weight])
-        return encoded(vector, parties)
+        # Which rows were touched would be told without noise.
+        mass = np.full(len(sums.mass), sums.weight) if noise else sums.mass
+        vector = np.concatenate([sums.items.ravel(), mass, sums.network, weight])
+        out = encoded(vector, parties)
+        if noise:
+            _add_noise(out, vector, sums, share(
+                # Two data sets of a client move the sum by two clips at most.
+                2 * clip / STEP, noise / 2, sums.items.size + sums.network.size,
+                RULES.terms(parties),
+            ))  # fmt: skip
+        return out
 
     return words
+
+
+def _add_noise(out: Words, vector: NDArray[np.float64], sums: Sums, own: Share) -> None:
+    items, end = sums.items.size, sums.items.size + sums.mass.size
+    for part in (slice(0, items), slice(end, end + sums.network.size)):
+        out[part] = own.added(vector[part] / STEP).view(np.uint64)
 
 
 @dataclass(eq=False)

@@ -16,7 +16,7 @@ from isthmus.fedrec import engine
 from isthmus.fedrec.algorithms import algorithm
 from isthmus.fedrec.algorithms._one_round import OneRound
 from isthmus.fedrec.algorithms.ordered_pairs import OrderedPairs
-from isthmus.fedrec.devices.abilities import check_defences, check_masked, check_method
+from isthmus.fedrec.devices.abilities import check_defences, check_masked, check_method, check_noise
 from isthmus.fedrec.devices.giving import Giving
 from isthmus.fedrec.devices.keeping import Keeper, Kept
 from isthmus.fedrec.devices.learned import take_learned
@@ -42,6 +42,7 @@ from isthmus.fedrec.mixed_tables import MixedTables
 from isthmus.fedrec.options import recipe
 from isthmus.fedrec.population import Longs
 from isthmus.fedrec.privacy import Defences
+from isthmus.fedrec.privacy.defences import Alike
 from isthmus.fedrec.privacy.fits import check
 from isthmus.fedrec.protocols import PARTS, EvalProtocol, Exam, exams, protocol
 from isthmus.fedrec.shared_table import SharedTable, Trained, loss_units
@@ -90,18 +91,28 @@ class Worker:
                 mend="Let the server be started with --secure-sum, or join without --sums-only.",
             )
         self._masked = asked.secure_sum
+        if asked.discrete and conduct.defences is not None:
+            raise JobError(
+                "the server asks all shards alike for clips, and for their shares of the noise",
+                mend="Leave --clip, --noise and --pseudo-items of join out.",
+            )
         # Masks come after all guards, and noise of a shard's own stays a guard under them.
-        defences = replace(conduct.defences or asked, secure_sum=False)
-        self.task = defences.protect(plain)
+        own_noise = 0.0 if asked.discrete else (conduct.defences or asked).noise
+        defences = replace(
+            conduct.defences or asked, secure_sum=False, discrete=False, noise=own_noise
+        )
+        self._asked = asked
+        self.task = self._protected(defences, plain)
         chosen = recipe(own.get(order.algorithm, order.algorithm), order.backbone, order.values)
         self.method = check_method(chosen.build(self.task), chosen.algorithm)
         check(chosen.algorithm, self.method)
         if self._masked:
             check_masked(chosen.algorithm, self.method)
+        check_noise(self.method, masked=self._masked)
         _see_times(part, self.method)
         seed = plain.seed if conduct.secret is None else conduct.secret
         # All that clients draw; parameters and candidates are drawn alike everywhere.
-        self._drawing = defences.protect(replace(plain, seed=seed))
+        self._drawing = self._protected(defences, replace(plain, seed=seed))
         self._tables: OwnTablesHere | None = None
         if isinstance(self.method, MixedTables):
             self._tables = OwnTablesHere(self.method, self._drawing, part.clients)
@@ -113,6 +124,11 @@ class Worker:
         self.begun_at = found.number if found else 0
         if found is not None:
             self._restore(found)
+
+    def _protected(self, defences: Defences, task: Task) -> Task:
+        task = defences.protect(task)
+        # A weight would scale what the clip has bounded.
+        return replace(task, guards=(*task.guards, Alike())) if self._asked.discrete else task
 
     def answer(self, ask: Ask, arrays: Arrays) -> Iterator[Reply]:
         """Do what is asked; what is to be sent, in one message or several.
@@ -145,7 +161,9 @@ class Worker:
         shard = self._shard(method)
         work, places = shard.work(arrays, method.work(ask.number)), shard.places(arrays)
         units, judged = 0, self._judge.nothing() if ask.judge else {}
-        summand = Summand(work.tables) if self._masked else None
+        asked = self._asked
+        noise = asked.noise if asked.discrete else 0.0
+        summand = Summand(work.tables, asked.clip, noise) if self._masked else None
         for chunk in engine.train(self._drawing, method.model, work, places):
             if ask.judge:
                 judged = added(
@@ -247,6 +265,8 @@ def _defences(order: Order) -> Defences:
     except ValidationError as error:
         raise BadMessage("the server asks for defences that are none") from error
     check_defences(found)
+    if found.secure_sum and found.noise and not found.discrete:
+        raise BadMessage("the server asks for noise on the sum that is not drawn in shares")
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from isthmus.errors import JobError
 from isthmus.fedrec.method import Algorithm
-from isthmus.fedrec.privacy.accounting import epsilon_of
+from isthmus.fedrec.privacy.accounting import epsilon_concentrated, epsilon_of
 from isthmus.fedrec.privacy.bound import NormBound
 from isthmus.fedrec.privacy.noise import LocalNoise
 from isthmus.fedrec.privacy.pseudo_items import PseudoItems
@@ -45,6 +45,9 @@ class Defences:
     drawn by seed; the sum is that of the others."""
     delta: float = 1e-5
     """The delta at which epsilon is told."""
+    discrete: bool = False
+    """With `secure_sum` and `noise`: each device adds a share of discrete noise to its words, which
+    happens between devices alone."""
 
     def __post_init__(self) -> None:
         for name in ("pseudo_items", "clip", "clip_rows", "noise", "dropouts"):
@@ -70,6 +73,8 @@ class Defences:
                 "dropouts are those of a secure sum",
                 mend="Set --secure-sum as well; without it, let fewer clients take part.",
             )
+        if self.discrete and not (self.secure_sum and self.noise):
+            raise JobError("discrete noise is that of a secure sum")
         if self.pseudo_fresh and not self.pseudo_items:
             raise JobError("pseudo_fresh without pseudo_items does nothing")
 
@@ -81,6 +86,8 @@ class Defences:
         """The task with these defences before the guards that it has: hostile clients do not keep
         to them, and observers see what comes of them.
         """
+        if self.discrete:
+            raise JobError("discrete noise is added between devices, not in a simulation")
         guards: list[Guard] = []
         if self.pseudo_items:
             guards.append(PseudoItems(task, self.pseudo_items, kept=not self.pseudo_fresh))
@@ -93,7 +100,7 @@ class Defences:
                 task, self.noise * self.clip, not self.masks_left_out, self.dropouts
             )
             if self.noise:
-                guards.append(_Alike())
+                guards.append(Alike())
         elif self.noise:
             guards.append(LocalNoise(task, self.clip, self.noise))
         return replace(task, guards=(*guards, *task.guards), sealing=sealing)
@@ -105,7 +112,8 @@ class Defences:
 
     def epsilon(self, rounds: int) -> float:
         """The epsilon of a run of `rounds` in which a client takes part in all."""
-        return epsilon_of(self.multiplier, rounds, self.delta)
+        account = epsilon_concentrated if self.discrete else epsilon_of
+        return account(self.multiplier, rounds, self.delta)
 
     def record(self, rounds: int, algorithm: Algorithm) -> dict[str, Any]:
         """For the result: the numbers, epsilon and what is protected; empty without defences.
@@ -132,6 +140,12 @@ class Defences:
                 f"round, {_told(self.epsilon(rounds))} over {rounds} rounds, at delta "
                 f"{self.delta:g}; for all of a client's data, which rows it touched included."
             )
+            if self.discrete:
+                out.append(
+                    "Each shard adds its share of it to its words: enough though a third of the "
+                    "shards are lost and a fifth of them, in league with the server, take theirs "
+                    "off. Losses by shard and counts of ranks are outside this epsilon."
+                )
         elif self.clip or self.clip_rows:
             out.append("Clipping without noise bounds what a client can do; it hides nothing.")
         if self.pseudo_items and self.pseudo_fresh:
@@ -158,7 +172,7 @@ class Defences:
         return out
 
 
-class _Alike:
+class Alike:
     """A guard: all clients count the same, so that the number of items is not told."""
 
     def __call__(self, uploads: Any, number: int) -> Any:

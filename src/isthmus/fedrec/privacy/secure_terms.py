@@ -114,6 +114,10 @@ class Rules:
         return _terms(clients, self.traitors, self.lost)
 
 
+SHARDS = Rules(lost=1 / 3)
+"""Between shards, which are few, so that each is a large share."""
+
+
 def cut_chance(clients: int, neighbours: int, gone: float = TRAITORS) -> float:
     """At most the chance that a share `gone` of the clients cuts their ring in two."""
     return min(1.0, clients * (clients - 1) / 2 * gone**neighbours)
