@@ -245,6 +245,22 @@ def test_the_gradient_of_fedrecattacks_loss():
         assert found[place] == pytest.approx((loss(more) - loss(less)) / (2 * step), abs=1e-5)
 
 
+def test_fedrecattack_begins_anew_once_its_gradient_is_spent():
+    table = np.random.default_rng(1).normal(size=(20, 4)).astype(np.float32)
+    public = (np.array([0, 1, 2]), np.array([5, 6, 7]))
+    attack = FedRecAttack(3, np.array([1]), 1.0, public, np.random.default_rng(0), kappa=1)
+    attack.begin(table, 1)
+    whole = -attack._left[1].copy()
+    size = float(np.linalg.norm(whole))
+    nobody = np.zeros((0, 4), np.float32)
+    moved = []
+    for client in (3, 4, 5):
+        own = Trained(client, np.zeros(0, np.int32), nobody, table, table[0], 0.6 * size)
+        moved.append(attack.craft(own, 1)[1][0] - table[1])
+    for found, wanted in zip(moved, (0.6, 0.4, 0.6), strict=True):
+        np.testing.assert_allclose(found, wanted * whole, rtol=1e-3, atol=1e-6)
+
+
 def test_fedrecattack_sends_few_rows_and_knows_a_share(task):
     found, sent = sent_by(Plan(kind="fedrecattack", malicious=0.05))
     assert len(changes(sent[0][1], 60)[0]) <= 60

@@ -11,7 +11,10 @@ In each round:
    `L = sum_u sum_t g(s_u,K - s_u,t)`, `g(x) = x` for x >= 0, `exp(x) - 1` below;
 3. a hostile client sends at most kappa rows: the targets' and others drawn once, by the size of
    their gradient. Each moves against the gradient of L, its length at most the limit of `Crafting`;
-   what it sends is taken off, the next client sends from the rest.
+   what it sends is taken off, the next client sends from the rest. Once nothing of the targets'
+   rows is left, the next begins with the whole gradient again: in the paper the server adds up
+   what it is sent, while here it divides by all clients, so that hostile clients who stopped at
+   the gradient would waste most of their number.
 
 The attacker knows the table, a share of all clients' training items (1 to 10% in the paper, 5%
 here unless asked otherwise), and nothing else. What differs: rows are sent, not gradients, so the
@@ -32,6 +35,7 @@ from isthmus.fedrec.task import Task
 K = 10
 STEPS = 20
 """Steps of Adam on users' vectors in a round."""
+_NOTHING = 1e-6
 Reals = NDArray[np.float64]
 
 
@@ -61,6 +65,7 @@ class FedRecAttack(Crafting):
         self._users: Reals = np.zeros((0, 0))
         self._adam = [self._users, self._users]
         self._steps, self._number = 0, 0
+        self._whole: Reals = self._users
         self._left: Reals = self._users
         self._chosen: dict[int, Longs] = {}
 
@@ -74,7 +79,8 @@ class FedRecAttack(Crafting):
             self._adam = [np.zeros_like(self._users), np.zeros_like(self._users)]
         for _ in range(STEPS):
             self._fit(table)
-        self._left = promotion(self._users, table, self.targets, self.public)
+        self._whole = promotion(self._users, table, self.targets, self.public)
+        self._left = self._whole.copy()
 
     def _fit(self, table: Reals) -> None:
         who, what = self.public
@@ -92,6 +98,8 @@ class FedRecAttack(Crafting):
 
     def craft(self, own: Trained, number: int) -> tuple[Ints, Floats]:
         """Its rows of what is left of the gradient."""
+        if not np.any(np.abs(self._left[self.targets]) > _NOTHING):
+            self._left = self._whole.copy()
         items = self._items(own.client)
         change = -within(self._left[items].astype(np.float32), own.limit)
         self._left[items] += change
