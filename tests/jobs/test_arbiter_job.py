@@ -1,21 +1,28 @@
 """Linear models of jobs with an arbiter: what they reach, who sees what, and how they fail."""
 
 import json
+import subprocess
+import sys
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 from sklearn.linear_model import Lasso, Ridge
 from tests.jobs.tables import made_up
+from typer.testing import CliRunner
 
+from isthmus.cli.main import app
 from isthmus.errors import BadMessage, DataError, JobError, PartnerFailed
+from isthmus.jobs import launcher
 from isthmus.jobs.job import canonical_json
 from isthmus.jobs.local import run_here
 from isthmus.jobs.methods import linear as learner
 from isthmus.jobs.party import partners_of
 from isthmus.jobs.precheck import check_own_side
 from isthmus.jobs.tune.space import is_comparable
+from isthmus.link.identity import trusted_partners
 
 pytest.importorskip("tenseal")
 
@@ -316,8 +323,10 @@ def test_the_arbiter_needs_no_table_and_has_no_part_in_a_search(tables):
 
 def test_a_small_batch_is_refused_by_its_field(tables):
     job = tables.job(COURT.format("family: logistic, batch_size: 50"), "name=small")
-    with pytest.raises((JobError, PartnerFailed), match=r"too small"):
+    with pytest.raises((JobError, PartnerFailed), match=r"too small") as caught:
         run_here(job, tables.folder / "runs")
+    if isinstance(caught.value, JobError):
+        assert "linear.batch_size" in caught.value.mend
 
 
 def test_jobs_without_an_arbiter_have_the_hash_that_they_had(tables):
@@ -328,3 +337,27 @@ def test_jobs_without_an_arbiter_have_the_hash_that_they_had(tables):
         *("exposure", "least_columns", "rows_per_column"),
     ]
     assert "court" in canonical_json(tables.job(LOGISTIC).spec)
+
+
+def test_the_launcher_starts_the_arbiter_too(tables, monkeypatch):
+    job = tables.job(LOGISTIC)
+    command = launcher.party_command(launcher.Launch(job=job), "court", Path("ids"), 7600)
+    assert command[command.index("--as") + 1] == "court"
+    assert command[command.index("--dial") + 1] == "127.0.0.1:7600"
+    started = {}
+
+    def start(what, party, identity, port):
+        started[party] = set(trusted_partners(identity))
+        pipe = subprocess.PIPE
+        return subprocess.Popen([sys.executable, "-c", ""], stdout=pipe, stderr=pipe, text=True)
+
+    monkeypatch.setattr(launcher, "_start", start)
+    outcomes = launcher.launch(launcher.Launch(job=job), print)
+    assert list(started) == list(outcomes) == ["alice", "bob", "court"]
+    assert started["court"] == {"alice", "bob"}
+
+
+def test_the_command_line_takes_the_arbiter_for_one(tables):
+    job = tables.job(LOGISTIC)
+    shown = CliRunner().invoke(app, ["job", "validate", str(job.path), "--as", "court"])
+    assert shown.stdout.endswith("; court can be its arbiter\n")

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus import linear
-from isthmus.errors import DataError, JobError
+from isthmus.errors import DataError, JobError, TrainError
 from isthmus.files import write_json
 from isthmus.jobs.arbiter import call_arbiter
 from isthmus.jobs.context import Context
@@ -205,9 +205,9 @@ def _fit(
             weights=_at(weights_of(context, own), train),
             offset=_at(offset_of(context, own), train),
         )
-    except DataError as error:
+    except (DataError, JobError, TrainError) as error:
         mend = re.sub(_FIELDS, r"linear.\1", error.mend)
-        raise DataError(_named(error.message, design), mend=mend) from error
+        raise type(error)(_named(error.message, design), mend=mend) from error
 
 
 def _named(message: str, design: Design) -> str:
