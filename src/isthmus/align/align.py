@@ -22,6 +22,7 @@ from isthmus.align.kkrt import intersect as kkrt
 from isthmus.align.normalise import Rule, described, normalised
 from isthmus.align.order import agree_order
 from isthmus.align.protocol import Found, IntersectionProtocol
+from isthmus.align.rr22 import intersect as rr22
 from isthmus.align.rsa_blind import intersect as rsa_blind
 from isthmus.align.suspicion import suspicions
 from isthmus.align.telling import Match, settle
@@ -29,7 +30,7 @@ from isthmus.errors import AlignError, JobError
 from isthmus.session import Session
 
 PROTOCOLS: Mapping[str, IntersectionProtocol] = MappingProxyType(
-    {"ecdh": ecdh, "kkrt": kkrt, "rsa-blind": rsa_blind}
+    {"ecdh": ecdh, "kkrt": kkrt, "rr22": rr22, "rsa-blind": rsa_blind}
 )
 """The private set intersection protocols by name."""
 

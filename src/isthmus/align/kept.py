@@ -57,10 +57,10 @@ def keep_label_rows(session: Session, table: Keys, found: Found, *, events: bool
         AlignError: a feature party has no id in common with the label party, or found others.
         BadMessage: a partner did not keep to the protocol.
     """
-    if found.order is not None:
-        return _hear(session, table, found.order, events)
+    if not session.is_label_party:
+        return _hear(session, table, found, events)
     for pair in found.pairs:
-        tell(pair, pair.there)
+        tell(pair, np.ones(len(pair.here), dtype=bool))
     rows, ids = draw_samples(session, table, events=events)
     for pair in found.pairs:
         _send_positions(session, table, pair, ids)
@@ -69,8 +69,8 @@ def keep_label_rows(session: Session, table: Keys, found: Found, *, events: bool
     return Kept(rows, matched, common, by_partner(found.pairs))
 
 
-def _hear(session: Session, table: Keys, order: Positions, events: bool) -> Kept:
-    common = hear_common(session.hub, order)
+def _hear(session: Session, table: Keys, found: Found, events: bool) -> Kept:
+    common = hear_common(session.hub, found)
     if not len(common):
         raise _nothing_common(session, session.label_party)
     common = common[agree_order(session, _values(table, common))]

@@ -54,6 +54,7 @@ import numpy as np
 import numpy.typing as npt
 
 from isthmus.align import cuckoo
+from isthmus.align.order import random_order
 from isthmus.align.protocol import Found, Pairs, Positions
 from isthmus.align.wire import take, tensors
 from isthmus.crypto.blocks import KEY_BYTES, Bytes, Words
@@ -132,10 +133,10 @@ class _Partner:
                 rows, found = finder.find(part, np.ascontiguousarray(tags[:, part]))
                 there.append(rows + start)
                 here.append(found)
-        pairs = Pairs(self.link, self.size, np.concatenate(here), np.concatenate(there))
-        if _repeats(pairs.here) or _repeats(pairs.there):
+        ours, theirs = np.concatenate(here), np.concatenate(there)
+        if _repeats(ours) or _repeats(theirs):
             raise BadMessage(f"{self.link.partner} sent tags of the same id twice")
-        return pairs
+        return Pairs(self.link, self.size, ours, theirs)
 
 
 def _as_hub(session: Session, ids: Sequence[bytes], sizes: Mapping[str, int]) -> Found:
@@ -226,7 +227,7 @@ def _repeats(positions: Positions) -> bool:
 def _as_spoke(session: Session, ids: Sequence[bytes], size: int) -> Found:
     hub, width = session.hub, tag_bytes(size, len(ids))
     sender = _answer(hub)
-    order = _shuffled(len(ids))
+    order = random_order(len(ids))
     values = cuckoo.digests(ids)[order]
     seed = take(hub, "align.table", "seed", np.uint8, (cuckoo.SEED_BYTES,))
     bins = cuckoo.bins(size)
@@ -278,11 +279,6 @@ class _Agenda:
             low, high = np.searchsorted(places, ends)
             if low < high:
                 yield part, places[low:high], who[low:high]
-
-
-def _shuffled(count: int) -> Positions:
-    """A random order by the system's generator, int64 `[count]`."""
-    return np.argsort(np.frombuffer(secrets.token_bytes(8 * count), dtype=np.uint64))
 
 
 def _pieces(count: int) -> Iterator[tuple[int, int]]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from isthmus.align.protocol import Positions
+from isthmus.align.protocol import Names, Positions
 from isthmus.errors import BadMessage
 from isthmus.link import Link
 
@@ -76,3 +76,30 @@ def _in_common_of_strings(
 ) -> tuple[Positions, Positions]:
     _, here, there = np.intersect1d(mine, other, assume_unique=True, return_indices=True)
     return here, there
+
+
+def find(own: Names, wanted: Names) -> Positions:
+    """Which row of `own` each of `wanted` is, int64 `[c]`, -1 for none.
+
+    Args:
+        own: uint8 `[n, w]`, all different, w at least 8.
+        wanted: uint8 `[c, w]`.
+    """
+    heads, asked = _heads(own), _heads(wanted)
+    order = np.argsort(heads)
+    heads = heads[order]
+    maybe = np.argsort(asked)  # in order, so that the search stays in one place of memory
+    at = np.searchsorted(heads, asked[maybe])
+    found = np.full(len(wanted), -1, dtype=np.int64)
+    while len(at):
+        alike = at < len(heads)
+        alike[alike] = heads[at[alike]] == asked[maybe[alike]]
+        maybe, at = maybe[alike], at[alike]
+        same = (own[order[at]] == wanted[maybe]).all(axis=1)
+        found[maybe[same]] = order[at[same]]
+        maybe, at = maybe[~same], at[~same] + 1  # the next may begin alike, though hardly ever does
+    return found
+
+
+def _heads(names: Names) -> npt.NDArray[np.uint64]:
+    return np.ascontiguousarray(names[:, :8]).view(np.uint64)[:, 0]

@@ -24,6 +24,11 @@ def private_order(ids: Sequence[bytes]) -> Positions:
     return _order(_digests(ids, secrets.token_bytes(32)))
 
 
+def random_order(count: int) -> Positions:
+    """A random order by the system's generator, int64 `[count]`."""
+    return np.argsort(np.frombuffer(secrets.token_bytes(8 * count), dtype=np.uint64))
+
+
 def agree_order(session: Session, ids: Sequence[bytes]) -> Positions:
     """The positions of the common `ids` in the order that all parties agree on, int64 `[n]`.
 

@@ -13,6 +13,8 @@ from isthmus.link import Link
 from isthmus.session import Session
 
 Positions = npt.NDArray[np.int64]
+Names = npt.NDArray[np.uint8]
+"""uint8 `[n, w]`: what two parties call ids between themselves, by a hash whose key both have."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,8 +26,11 @@ class Pairs:
     """The partner's number of ids."""
     here: Positions
     """int64 `[c]`: which of the label party's ids, each once."""
-    there: Positions
+    there: Positions | None = None
     """int64 `[c]`: which of the partner's, in the order in which the partner sent them."""
+    names: Names | None = None
+    """uint8 `[c, w]`: what both call them, of a protocol that does not say where the partner has
+    them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,13 +41,17 @@ class Found:
     """At the label party: what it has in common with each feature party."""
     order: Positions | None = None
     """At a feature party: int64 `[n]`, the own ids in the order in which they were sent."""
+    names: Names | None = None
+    """At a feature party instead: uint8 `[n, w]`, what the label party calls each of the own ids
+    that it has too."""
 
 
 class IntersectionProtocol(Protocol):
     """A protocol, run by every party on its own session at the same time.
 
     Afterwards the label party knows which ids it has in common with each partner, by places in an
-    order that is the partner's own. `isthmus.align.telling` tells the partner which they are.
+    order that is the partner's own or by names that both can work out.
+    `isthmus.align.telling` tells the partner which they are.
     """
 
     def __call__(
