@@ -34,6 +34,26 @@ from isthmus.stats import (
 pytest.importorskip("tenseal")
 
 
+def test_the_stability_of_own_columns_is_told(tmp_path):
+    tables = made_up(tmp_path)
+    job = tables.job("bin: {bins: 4}\n")
+    reports = tables.run(job)
+    for party in ("alice", "bob"):
+        fit = WoeFit.load(tables.at(job, party, "bin", "bins.json"))
+        table = pl.read_parquet(tables.at(job, party, "encode", "table.parquet"))
+        part = np.load(tables.at(job, party, "encode", "split.npy")).ravel()
+        expected = fit.stability(table.filter(part == 0), table.filter(part == 2))
+        shown = {
+            one["column"]: one["psi"]
+            for one in reports[party]["looks"]["bins"]["columns"]
+            if one["party"] == party
+        }
+        assert shown == pytest.approx(expected)
+    others = [one for one in reports["bob"]["looks"]["bins"]["columns"] if one["party"] == "alice"]
+    assert len(others) == 3
+    assert all(one["psi"] is None for one in others)
+
+
 def test_sample_weights_count_for_woe(tmp_path):
     tables = made_up(tmp_path)
     job = tables.job("bin: {bins: 3, tell: woe}\n", "label.weight=w")

@@ -78,9 +78,12 @@ def test_the_owner_alone_is_warned_of_values_that_were_not_seen(tmp_path, text, 
     assert warning in logs["alice"]
     (town, *others) = sorted(reports["alice"]["data"]["unseen"], key=lambda one: -one["unknown"])
     assert (town["column"], town["unknown"], town["unknown_as"]) == ("town", 12, taken)
+    assert (town["psi"] is None) is (text == NETWORK)
     if text != NETWORK:
+        assert 0 < town["psi"] < 0.3
         assert {"column": "a0", "beyond": 1}.items() <= others[0].items()
-    assert "Values of alice that the training had not" in page
+        assert {one["column"] for one in others} <= {"a0", "a1"}
+    assert "Columns of alice in the rows that were predicted" in page
     assert "moon" not in page + logs["alice"]
     assert not any(one["unknown"] or one["gaps"] for one in reports["bob"]["data"]["unseen"])
     assert "town" not in json.dumps(reports["bob"])
@@ -108,3 +111,12 @@ def test_the_same_rows_are_no_news(tmp_path):
     reports, _, said, _ = applied(made_up(tmp_path), CARD, lambda tables: None)
     assert not [line for line in said if "warning" in line]
     assert not any(one["unknown"] or one["gaps"] for one in reports["alice"]["data"]["unseen"])
+
+
+def test_the_shift_of_columns_is_told(tmp_path):
+    def later(tables):
+        tables.spoil("alice", a0=pl.col("a0") + 25)
+
+    reports, *_ = applied(made_up(tmp_path), TREES, later)
+    psi = {one["column"]: one["psi"] for one in reports["alice"]["data"]["unseen"]}
+    assert psi["a0"] > 0.5 > 0.05 > psi["a1"]

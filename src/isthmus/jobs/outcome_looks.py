@@ -128,7 +128,7 @@ def _bins(job: Job, folder: PartyFolder) -> BinFacts:
     spec = job.spec.bin
     assert spec is not None
     found = WoeFit.load(folder.step("bin").file(tabular.BINS))
-    rows = _rows_by_bin(folder, found)
+    rows, psi = _own_bins(folder, found)
     columns = sorted(found.columns, key=lambda one: -1.0 if one.iv is None else one.iv)[::-1]
     return BinFacts(
         method=spec.method,
@@ -136,14 +136,19 @@ def _bins(job: Job, folder: PartyFolder) -> BinFacts:
         least_iv=spec.least_iv,
         transform=spec.transform,
         weighted=job.spec.label.weight is not None,
-        columns=tuple(_binned(column, rows.get(column.column, ())) for column in columns),
+        columns=tuple(
+            _binned(column, rows.get(column.column, ()), psi.get(column.column))
+            for column in columns
+        ),
     )
 
 
-def _rows_by_bin(folder: PartyFolder, found: WoeFit) -> dict[str, tuple[int, ...]]:
-    """Training rows in each bin of the own columns."""
+def _own_bins(
+    folder: PartyFolder, found: WoeFit
+) -> tuple[dict[str, tuple[int, ...]], dict[str, float]]:
+    """Of the own columns: training rows in each bin, and PSI from these to the test samples."""
     if not found.own():
-        return {}
+        return {}, {}
     table = tabular.load_from(folder)
     split = encode.load_split(folder.step("encode").path, table.height)
     counted = {}
@@ -151,12 +156,13 @@ def _rows_by_bin(folder: PartyFolder, found: WoeFit) -> dict[str, tuple[int, ...
     for column in found.own():
         assert column.bins is not None
         counted[column.column] = tuple(column.bins.counts(codes[column.column]).tolist())
-    return counted
+    return counted, found.stability(table[split.train], table[split.test])
 
 
-def _binned(column: ColumnWoe, rows: tuple[int, ...]) -> BinnedColumn:
+def _binned(column: ColumnWoe, rows: tuple[int, ...], psi: float | None) -> BinnedColumn:
     """With what this party knows of each bin."""
     table = column.table
+    own = column.bins is not None
     counts = rows if table is None else table.rows
     labels = [f"bin {number}" for number in range(1, len(counts) + 1)]
     if column.bins is not None:
@@ -166,6 +172,7 @@ def _binned(column: ColumnWoe, rows: tuple[int, ...]) -> BinnedColumn:
         column=column.column,
         keep=column.keep,
         iv=column.iv,
+        psi=psi if own else None,
         bins=tuple(
             Bin(
                 label=label,

@@ -1,4 +1,4 @@
-"""Values of a prediction job that the training had not: counted by their owner, for it alone.
+"""How the rows of a prediction job differ from those of the training: for their owner alone.
 
 File in the folder of the step `encode`: `unseen.json`, of this party alone.
 """
@@ -6,7 +6,7 @@ File in the folder of the step `encode`: `unseen.json`, of this party alone.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -20,7 +20,7 @@ from isthmus.jobs import tabular
 from isthmus.jobs.artefacts import PartyFolder, StepFolder
 from isthmus.jobs.context import Context
 from isthmus.jobs.methods.columns import Design, LevelsColumn
-from isthmus.stats import WoeFit
+from isthmus.stats import WoeFit, drift
 from isthmus.stats.columns import read
 
 UNSEEN = "unseen.json"
@@ -45,6 +45,10 @@ class Unseen:
     """What the model takes them for."""
     beyond: int = 0
     """Numbers below the least or above the greatest one of the training samples."""
+    psi: float | None = None
+    """Population stability index from the training samples to these; None where a network has the
+    column.
+    """
 
     def warnings(self) -> Iterator[str]:
         """For the owner's eyes; numbers beyond are for the report alone."""
@@ -62,7 +66,9 @@ class Unseen:
 
 
 def keep_unseen(context: Context, found: Sequence[Unseen]) -> None:
-    """Leave what was found in the folder of `encode`, and warn this party. Raises StorageError."""
+    """Leave what was found in the folder of `encode`, and warn this party of values that the
+    training had not. Raises StorageError.
+    """
     write_json(context.step("encode").file(UNSEEN), [asdict(one) for one in found])
     for text in warnings_of(found):
         context.log.warning("encode.unseen", said=text)
@@ -96,9 +102,13 @@ def unseen_in_table(context: Context, train: Rows, here: Bools) -> list[Unseen]:
     if not now.width:
         return []
     before, now = before[train], now.filter(pl.Series(here))
-    takes = _takes(context)
-    found = [_of_column(before[name], now[name], takes) for name in _used(context, now)]
-    return [one for one in found if one.unknown or one.gaps or one.beyond]
+    takes, used = _takes(context), _used(context, now)
+    found = [_of_column(before[name], now[name], takes) for name in used]
+    if not now.height or not used:
+        return found
+    both = pl.concat([before.select(used), now.select(used)])
+    moved = {one.column: one.psi for one in drift(both, np.arange(before.height, both.height))}
+    return [replace(one, psi=moved[one.column]) for one in found]
 
 
 def unseen_in_features(before: Features, train: Rows, now: Features, here: Bools) -> list[Unseen]:

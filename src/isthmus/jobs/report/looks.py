@@ -105,6 +105,9 @@ class BinnedColumn(Part):
     """Whether its IV is at least `least_iv`."""
     iv: NonNegativeFloat | None = None
     """Information value; None where the label party does not tell."""
+    psi: NonNegativeFloat | None = None
+    """Population stability index of its bins from the training to the test samples, of an own
+    column: its owner alone knows it."""
     bins: tuple[Bin, ...]
 
 

@@ -123,7 +123,7 @@ class FeatureFacts(Part):
 
 
 class UnseenFacts(Part):
-    """What of a column of this party the training had not, in the rows that are predicted."""
+    """How a column of this party in the rows that are predicted differs from the training."""
 
     column: str
     rows: NonNegativeInt
@@ -138,6 +138,8 @@ class UnseenFacts(Part):
     """What the model takes them for."""
     beyond: NonNegativeInt = 0
     """Numbers below the least or above the greatest one of the training samples."""
+    psi: NonNegativeFloat | None = None
+    """Population stability index from the training samples to these rows."""
 
 
 class DataFacts(Part):
@@ -153,7 +155,7 @@ class DataFacts(Part):
     sequences: tuple[SequenceFacts, ...] = ()
     """What samples have of each sequence among the features."""
     unseen: tuple[UnseenFacts, ...] = ()
-    """Where an earlier model is applied: columns with values that its training had not."""
+    """Where an earlier model is applied: its columns then and now."""
 
 
 class AlignmentFacts(Part):
