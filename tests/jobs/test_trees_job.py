@@ -169,6 +169,34 @@ def test_noise_on_partners_sums_is_accounted_for(tables):
     assert reports["bob"]["metrics"]["federation"]["auc"] > 0.5
 
 
+def test_fewer_and_coarser_sums(tables):
+    plain = tables.job(TREES, "evaluate.pooled=true")
+    coarse = tables.job(TREES.replace("{", "{bits: 6, "), "evaluate.pooled=true")
+    grouped = tables.job(TREES.replace("{", "{cell: 30, bits: 40, "), "evaluate.pooled=true")
+    # Left out, or as it is anyway, they are no part of what is agreed.
+    assert tables.job(TREES.replace("{", "{cell: 1, ")).hash == tables.job(TREES).hash
+    assert len({job.hash for job in (plain, coarse, grouped)}) == 3
+    reports = {job.hash: tables.run(job, pooled=True)["bob"] for job in (plain, coarse, grouped)}
+    same_as_pooled(tables, coarse)
+    for other in (coarse, grouped):
+        models = [
+            json.loads(tables.at(job, "bob", "train", "model.json").read_text())
+            for job in (plain, other)
+        ]
+        assert models[0]["trees"] != models[1]["trees"]
+        federation = reports[other.hash]["metrics"]["federation"]["auc"]
+        assert abs(federation - reports[plain.hash]["metrics"]["federation"]["auc"]) < 0.05
+    page = tables.at(grouped, "alice", "report.html").read_text()
+    assert "rows of a shown sum at least" in page
+    assert "binary places" not in page
+
+
+def test_groups_of_rows_that_partners_cannot_count_are_refused(tables):
+    job = tables.job(TREES.replace("{", "{cell: 5, goss: [0.2, 0.2], "))
+    with pytest.raises(JobError, match="cell counts rows that goss leaves out"):
+        check_own_side(job, "bob")
+
+
 def test_predictions_along_paths_are_the_same(tables):
     plain, along = tables.job(TREES), tables.job(TREES.replace("{", "{paths: true, "))
     reports = [tables.run(job)["bob"] for job in (plain, along)]
@@ -190,6 +218,8 @@ def test_patience_needs_validation_samples(tables):
         (TREES + "linear: {family: logistic}\n", "linear or trees"),
         (TREES.replace("{", "{family: poisson, "), "a count is a real label"),
         (TREES.replace("depth: 3", "depth: 0"), "depth"),
+        (TREES.replace("depth: 3", "cell: 0"), "cell"),
+        (TREES.replace("depth: 3", "bits: 3"), "bits"),
     ],
 )
 def test_what_does_not_go_together_is_refused_with_its_place(tables, text, said):

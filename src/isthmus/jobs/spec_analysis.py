@@ -206,6 +206,12 @@ class TreesSpec(Part):
     """Stop after so many trees without gain on the validation samples; None: never."""
     own_trees: Annotated[int, Field(ge=0)] = 0
     """So many first trees are of the label party's columns alone, which shows partners less."""
+    cell: Annotated[int, Field(ge=1, le=1_000_000, json_schema_extra=SECTION)] = 1
+    """Rows of a sum that a feature party shows at least: neighbouring bins of fewer are shown as
+    one. Not with `goss`. 1: each bin is shown, and the model is that of the pooled columns."""
+    bits: Annotated[int, Field(ge=4, le=40, json_schema_extra=SECTION)] = 40
+    """Binary places of derivatives, at most. With 8 many rows have the same, which makes it harder
+    to find the rows behind a sum."""
     noise: Annotated[float, Field(ge=0.0, le=1000.0)] = 0.0
     """Standard deviation of what feature parties add to each sum that they show, in times the
     largest derivative. 0: sums are exact."""

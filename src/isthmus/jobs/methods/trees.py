@@ -127,6 +127,8 @@ def options_of(spec: JobSpec, classes: int | None) -> TreeOptions:
         goss=wanted.goss,
         patience=wanted.patience,
         own_trees=wanted.own_trees,
+        cell=wanted.cell,
+        bits=wanted.bits,
         noise=wanted.noise,
     )
 
