@@ -10,11 +10,13 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 from tests.jobs.tables import made_up
 
-from isthmus.errors import DataError, IsthmusError
+from isthmus.errors import DataError, IsthmusError, JobError
 from isthmus.jobs import tabular
 from isthmus.jobs.artefacts import PartyFolder
 from isthmus.jobs.context import Context
 from isthmus.jobs.local import run_one
+from isthmus.jobs.looks import check_looks
+from isthmus.jobs.precheck import check_choices
 from isthmus.session import Session, run_parties
 from isthmus.stats import (
     BinningOptions,
@@ -32,6 +34,69 @@ from isthmus.stats import (
 )
 
 pytest.importorskip("tenseal")
+
+
+OWN = "parties.alice.bins={a1: {edges: [-0.5, 0.75], special: [-1]}, town: {special: [east]}}"
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_party_cuts_its_columns_as_it_likes(tmp_path, named):
+    """Its file says so, and nobody else's: the job is the same."""
+    tables = made_up(tmp_path)
+    place = pl.int_range(pl.len())
+    tables.spoil("alice", a1=pl.when(place % 9 == 0).then(-1.0).otherwise("a1"))
+    unnamed = () if named else ("parties.alice.features=null",)
+    plain = tables.job("bin: {bins: 4, tell: woe}\n", *unnamed)
+    job = tables.job("bin: {bins: 4, tell: woe}\n", OWN, *unnamed)
+    assert job.hash == plain.hash
+    reports = tables.run(job)
+    own = {
+        one.column: one.bins
+        for one in WoeFit.load(tables.at(job, "alice", "bin", "bins.json")).own()
+    }
+    assert own["a1"].edges == (-0.5, 0.75)
+    assert own["a1"].labels() == ("(-inf, -0.5]", "(-0.5, 0.75]", "(0.75, inf)", "= -1")
+    assert "= east" in own["town"].labels()
+    assert len(own["a0"].edges) == 3
+    assert "0.75" not in json.dumps(reports["bob"]["looks"]["bins"])
+    # Where the bins are others than those of the finished step, it is done anew.
+    tables.run(plain, resume=True)
+    own = {
+        one.column: one.bins
+        for one in WoeFit.load(tables.at(job, "alice", "bin", "bins.json")).own()
+    }
+    assert len(own["a1"].edges) == 3
+    log = tables.at(job, "alice", "log.jsonl").read_text()
+    assert "bin is done anew: alice's bins changed since" in log
+
+
+@pytest.mark.parametrize(
+    ("bins", "said"),
+    [
+        ("{age: {edges: [1]}}", r"alice has no numeric or categorical feature 'age'"),
+        ("{town: {edges: [1]}}", r"bins\.town: 'town' is categorical, and edges are of numbers"),
+        ("{town: {special: [1]}}", r"the special values of 'town' must be text"),
+        ("{a0: {special: [x]}}", r"the special values of 'a0' must be numbers"),
+        ("{a0: {edges: [2, 1]}}", r"edges must rise"),
+        ("{a0: {}}", r"name edges or special values"),
+    ],
+)
+def test_bins_that_cannot_be_are_refused(tmp_path, bins, said):
+    tables = made_up(tmp_path, rows=50)
+    with pytest.raises(JobError, match=said):
+        check_looks(tables.job("bin: {}\n", f"parties.alice.bins={bins}"))
+
+
+def test_own_bins_need_bins(tmp_path):
+    with pytest.raises(JobError, match=r"parties\.alice\.bins: has no effect"):
+        made_up(tmp_path, rows=50).job("profile: {}\n", "parties.alice.bins={a0: {edges: [1]}}")
+
+
+def test_standard_errors_of_weighted_samples_are_refused_before(tmp_path):
+    tables = made_up(tmp_path, rows=50)
+    job = tables.job("linear: {standard_errors: true}\n", "label.weight=w")
+    with pytest.raises(JobError, match=r"linear\.standard_errors: there are none of a weighted"):
+        check_choices(job)
 
 
 def test_the_stability_of_own_columns_is_told(tmp_path):

@@ -35,6 +35,10 @@ class Naming:
         """The table as partners see its columns called."""
         return table.rename({name: seen for seen, name in self.names.items()}, strict=False)
 
+    def seen(self, own: str) -> str:
+        """What partners see the column `own` called."""
+        return next((seen for seen, name in self.names.items() if name == own), own)
+
     def own_bins(self, found: WoeFit) -> WoeFit:
         """What was found, with the own names again."""
         return replace(found, columns=tuple(map(self._own_column, found.columns)))

@@ -29,7 +29,7 @@ from isthmus.jobs.histories import (
 )
 from isthmus.jobs.job import Job
 from isthmus.jobs.learners import learner_of
-from isthmus.jobs.looks import check_looks
+from isthmus.jobs.looks import check_bins, check_looks
 from isthmus.jobs.network import check_family
 from isthmus.jobs.rankings import groups_of
 from isthmus.jobs.retrieval.catalogue import check_retrieval
@@ -77,6 +77,7 @@ def check_settings(job: Job) -> None:
 def check_choices(job: Job) -> None:
     """See that what the job chooses is there, and goes together. Raises JobError."""
     check_looks(job)
+    _check_errors(job)
     # They take seconds to load, which a job without them need not wait for here.
     if (learner := learner_of(job.spec)) is not None:
         learner.check(job)
@@ -85,6 +86,18 @@ def check_choices(job: Job) -> None:
     check_family(job)
     _check_guards(job)
     _check_schedule(job)
+
+
+def _check_errors(job: Job) -> None:
+    linear = job.spec.linear
+    if linear is None or not linear.standard_errors or job.spec.label.weight is None:
+        return
+    if linear.family in ("logistic", "poisson"):
+        raise JobError(
+            f"{job.where('linear', 'standard_errors')}: there are none of a weighted "
+            f"{linear.family} regression yet",
+            mend="Leave standard_errors out, or label.weight.",
+        )
 
 
 def check_values(job: Job, party: str) -> None:
@@ -112,6 +125,7 @@ def check_values(job: Job, party: str) -> None:
             read_labels(frame, target.expression, target.kind, may_miss=True, source=source)
     if spec.is_tabular:
         check_cleaning(job, party, tabular.columns_of(job, party))
+        check_bins(job, party, tabular.columns_of(job, party))
         tabular.read(job, party)
         tabular.rows_kept(job, party)
     if spec.learns != "network":

@@ -35,7 +35,8 @@ def explain_step(context: Context, step: Step, plan: Plan, *, current: bool) -> 
 def _why(context: Context, step: Step, plan: Plan, current: bool) -> str:
     others = ", ".join(party for party in plan.lacking if party != context.me)
     if not current:
-        return f"{context.me}'s table changed since"
+        changed = "bins" if step.name == "bin" else "table"
+        return f"{context.me}'s {changed} changed since"
     if context.me in plan.lacking:
         return _why_here(context, step)
     if others:

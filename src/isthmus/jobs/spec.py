@@ -26,6 +26,7 @@ from isthmus.jobs.spec_analysis import (
     ScorecardSpec,
     TreesSpec,
 )
+from isthmus.jobs.spec_bins import OwnBinSpec
 from isthmus.jobs.spec_label import LabelSpec, TargetKind, TargetSpec
 from isthmus.jobs.spec_parts import Fraction, Name, Part, misplaced
 from isthmus.jobs.spec_predict import PredictSpec, check_prediction
@@ -82,6 +83,8 @@ class PartySpec(Part):
     for a label party that brings only the label."""
     clean: dict[str, CleanSpec] = Field(default_factory=dict, json_schema_extra=SECTION)
     """What is done to columns before anything looks at them, in jobs without a network."""
+    bins: dict[str, OwnBinSpec] = Field(default_factory=dict, json_schema_extra=LOCAL)
+    """How `bin` cuts some of its columns. Local: partners need not know it."""
     guards: PartyGuardsSpec = PartyGuardsSpec()
     """What is done to what crosses this feature party's cut, in place of `train.guards`."""
 
@@ -290,6 +293,9 @@ class JobSpec(Analysis):
             if about.clean and self.learns == "network":
                 said = "has no effect on a network, whose encoder scales and fills by itself"
                 raise misplaced(("parties", name, "clean"), said)
+            if about.bins and self.bin is None:
+                said = "has no effect: the job does not bin, as it would with the section bin"
+                raise misplaced(("parties", name, "bins"), said)
 
     def _sum_hides(self) -> None:
         if not self.train.secure_sum:

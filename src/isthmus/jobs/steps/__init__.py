@@ -50,7 +50,7 @@ STEPS = (
     Step("align", align.run, current=align.is_current),
     Step("encode", encode.run),
     Step("profile", profile.run, wanted=lambda spec: spec.profile is not None),
-    Step("bin", bin.run, wanted=lambda spec: spec.bin is not None),
+    Step("bin", bin.run, wanted=lambda spec: spec.bin is not None, current=bin.is_current),
     Step("correlate", correlate.run, wanted=lambda spec: spec.correlation is not None),
     Step("pca", pca.run, wanted=lambda spec: spec.pca is not None),
     Step("train", train.run, wanted=_learns),

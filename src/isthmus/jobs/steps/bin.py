@@ -2,15 +2,18 @@
 
 File: `bins.json` (`isthmus.stats.WoeFit`): the own columns' bins with what this party knows of
 them, and at the label party the bins of all. All is of the training samples, which count by
-`label.weight` where the job names one.
+`label.weight` where the job names one. `own.json`: what the job's file says of own columns' bins.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.data.label_columns import read_weights
+from isthmus.files import write_json
 from isthmus.jobs import tabular
 from isthmus.jobs.context import Context
 from isthmus.jobs.naming import Naming
@@ -20,12 +23,14 @@ from isthmus.jobs.tabular import BINS
 from isthmus.jobs.targets import load_targets
 from isthmus.stats import BinningOptions, Disclosure, fit_woe
 
+OWN = "own.json"
+
 
 def run(context: Context) -> None:
     """Bin with the partners. Raises DataError, JobError, LinkError, StorageError."""
     wanted = context.spec.bin
     assert wanted is not None
-    naming = Naming.of(context)
+    naming, own = Naming.of(context), context.spec.parties[context.me].bins
     table = naming.shown(tabular.load(context))
     split = encode.split_of(context, len(align.load_rows(context)))
     found = fit_woe(
@@ -34,12 +39,30 @@ def run(context: Context) -> None:
         label=_labels(context)[split.train] if context.is_label_party else None,
         weights=_weights(context, split.train),
         weighted=context.spec.label.weight is not None,
-        options=BinningOptions(method=wanted.method, bins=wanted.bins, least=wanted.least),
+        options=BinningOptions(
+            method=wanted.method,
+            bins=wanted.bins,
+            least=wanted.least,
+            edges={naming.seen(name): one.edges for name, one in own.items() if one.edges},
+            special={naming.seen(name): one.special for name, one in own.items() if one.special},
+        ),
         disclosure=Disclosure(tell=wanted.tell, least_iv=wanted.least_iv),
     )
     naming.own_bins(found).save(context.step("bin").file(BINS))
+    write_json(context.step("bin").file(OWN), _own(context))
     kept = len(found.selected())
     context.log.info("binned", columns=len(found.columns), kept=kept)
+
+
+def is_current(context: Context) -> bool:
+    """Whether the own bins are those that the job's file, here, still asks for."""
+    path = context.step("bin").file(OWN)
+    return bool((context.step("bin").read_json(OWN) if path.exists() else {}) == _own(context))
+
+
+def _own(context: Context) -> dict[str, Any]:
+    bins = context.spec.parties[context.me].bins
+    return {name: one.model_dump(mode="json") for name, one in bins.items()}
 
 
 def _weights(context: Context, train: NDArray[np.int64]) -> NDArray[np.float64] | None:
