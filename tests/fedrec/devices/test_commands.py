@@ -69,6 +69,15 @@ def test_the_demo_starts_processes_and_finds_the_same_as_a_run(table):
     assert "shard-1 takes part with 12 clients" in result.output
 
 
+def test_the_demo_adds_ordered_pairs_up_under_masks_and_finds_the_same(table):
+    words = ("--shards", 3, "--algorithm", "ordered-pairs", "--secure-sum")
+    result = fedrec("demo", "--data", table, *words)
+    assert result.exit_code == 0, result.output
+    assert "are the same, bit for bit" in result.output
+    assert "no client's part" in " ".join(result.output.split())
+    assert "The server saw" not in result.output
+
+
 def test_a_part_of_ones_own_table(table, tmp_path):
     parts, own = tmp_path / "parts", tmp_path / "own.part"
     fedrec("split", "--data", table, "--parts", 1, "--out", parts)
