@@ -124,6 +124,38 @@ def test_each_label_party_learns_measures_and_predicts_its_own(towers):
     assert joined["Bargain"].null_count() > 0
 
 
+def test_the_model_is_applied_to_other_rows_and_each_has_its_own_predictions(towers):
+    before = towers.job("predict.rows=all", "evaluate.alone=false", "train.epochs=1")
+    towers.run(before)
+    folder = "predict/predictions.parquet"
+    known = {p: pl.read_parquet(towers.results(before, p) / folder) for p in before.spec.order}
+    for party, label in (("alice", "Bargain"), ("bob", "Clicked")):
+        towers.spoil(party, lambda rows, label=label: rows.drop(label))
+    people = pl.read_csv(towers.folder / "carol" / "people.csv").drop("Mood")
+    people.head(50).write_csv(towers.folder / "carol" / "people.csv")
+    job = towers.job(
+        "predict.rows=all", "evaluate.alone=false", "train.epochs=1",
+        f"predict.model={before.folder_name}",
+    )  # fmt: skip
+    ends = towers.run(job)
+    assert not [end for end in ends.values() if isinstance(end, Exception)]
+    columns = {
+        "bob": ["probability"],
+        "alice": ["probability_bargain"],
+        "carol": ["class_mood", "probability_mood"],
+    }
+    for party, names in columns.items():
+        found = pl.read_parquet(towers.results(job, party) / folder)
+        assert found.columns == ["row", "ID", *names]
+        both = found.join(known[party], on="ID", suffix="_before")
+        assert 0 < len(both) == len(found) < len(known[party])
+        for name in names:
+            if name.startswith("class"):
+                assert both[name].equals(both[f"{name}_before"].rename(name))
+            else:
+                np.testing.assert_allclose(both[name], both[f"{name}_before"], atol=1e-6)
+
+
 @pytest.mark.parametrize("share", [True, False])
 def test_a_secure_sum_and_figures_that_are_shared_or_not(towers, share):
     towers.change("features: {}", "features: {Age: numeric, Trait1: categorical}")

@@ -60,6 +60,7 @@ TITLES = {
     "EvaluateSpec": "`evaluate`",
     "PredictSpec": "`predict`",
     "CleanSpec": "`parties.<name>.clean.<column>`",
+    "OwnBinSpec": "`parties.<name>.bins.<column>`",
     "ProfileSpec": "`profile`",
     "BinSpec": "`bin`",
     "CorrelationSpec": "`correlation`",

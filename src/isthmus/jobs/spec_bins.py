@@ -16,8 +16,8 @@ class OwnBinSpec(Part):
     """How one column is binned."""
 
     edges: Annotated[tuple[Number, ...], Field(max_length=255)] = ()
-    """Inner edges of a numeric column, rising: it is cut at these whatever `bin.method` says. None:
-    as that says."""
+    """Inner edges of a numeric column, rising: it is cut at these whatever `bin.method` says, and
+    with none as that says."""
     special: Annotated[tuple[Number | str, ...], Field(max_length=100)] = ()
     """Values with a bin of their own, such as -1 for "never"."""
 

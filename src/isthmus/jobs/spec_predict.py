@@ -48,10 +48,12 @@ def check_prediction(spec: JobSpec) -> None:
     place = ("predict", "model")
     if spec.learns == "nothing" or spec.predict.rows == "none":
         raise misplaced(place, "there is nothing to predict in this job")
-    if spec.train.model.retrieval is not None or spec.tower_parties:
-        raise misplaced(place, "of two towers, and of labels at several parties, there is no way")
+    if spec.train.model.retrieval is not None:
+        raise misplaced(place, "a two-tower model cannot be applied to other rows yet")
     for party, about in spec.parties.items():
         for name, feature in (about.features or {}).items():
             if feature.made or feature.of is not None:
-                said = f"{name!r} is made of events, for which there is no way yet"
+                said = (
+                    f"{name!r} is made of events: predict.model cannot build it for other rows yet"
+                )
                 raise misplaced(("parties", party, "features", name), said)

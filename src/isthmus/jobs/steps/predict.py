@@ -56,7 +56,8 @@ def run(context: Context) -> None:
     inputs = context.step("encode").path
     targets = load_targets(inputs)
     if split is None:
-        _write(context, rows, [*guesses(targets, scores), *points])
+        first = context.is_label_party
+        _write(context, rows, [*guesses(targets, scores, first=first), *points])
         return
     labels = encode.load_labels(inputs)[samples]
     parts = pl.Series("split", _part_names(split, len(rows))[samples])
@@ -110,11 +111,13 @@ def told(context: Context, samples: int) -> pl.Series:
     return pl.Series("probability" if kind == "binary" else "value", found)
 
 
-def guesses(targets: Targets, scores: NDArray[np.float64]) -> Iterator[pl.Series]:
-    """What is predicted of the label party's targets, whose labels nobody knows."""
+def guesses(
+    targets: Targets, scores: NDArray[np.float64], *, first: bool = True
+) -> Iterator[pl.Series]:
+    """What is predicted of a party's targets, whose labels nobody knows; `first` as `predicted`."""
     parts = targets.scores_of(scores)
     for number, (target, part) in enumerate(zip(targets.all, parts, strict=True)):
-        yield from _guesses(target, part, "" if number == 0 else f"_{target.name}")
+        yield from _guesses(target, part, "" if first and number == 0 else f"_{target.name}")
 
 
 def predictions(
