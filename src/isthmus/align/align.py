@@ -23,6 +23,7 @@ from isthmus.align.normalise import Rule, described, normalised
 from isthmus.align.order import agree_order
 from isthmus.align.protocol import Found, IntersectionProtocol
 from isthmus.align.rr22 import intersect as rr22
+from isthmus.align.rr22_spu import find_spu
 from isthmus.align.rsa_blind import intersect as rsa_blind
 from isthmus.align.suspicion import suspicions
 from isthmus.align.telling import Match, settle
@@ -80,6 +81,8 @@ def align(
     if not session.links:
         raise JobError(f"{session.me} has no partner to align with")
     _check_choice("protocol", protocol, PROTOCOLS)
+    if protocol == "rr22":
+        find_spu()
     _check_choice("keys", keys, ("row", "entity"))
     _check_choice("rows", rows, ("common", "label"))
     _check_choice("duplicates", duplicates, ("refuse", "drop"))

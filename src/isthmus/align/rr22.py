@@ -50,7 +50,7 @@ import numpy as np
 from isthmus.align.cuckoo import digests
 from isthmus.align.matching import find
 from isthmus.align.protocol import Found, Names, Pairs
-from isthmus.align.rr22_spu import NAME_BYTES, find_spu, run_rr22
+from isthmus.align.rr22_spu import NAME_BYTES, interpreter, run_rr22
 from isthmus.align.wire import take
 from isthmus.crypto.blocks import KEY_BYTES, Words, encrypt
 from isthmus.errors import AlignError
@@ -75,7 +75,7 @@ def intersect(
         raise AlignError(
             f"rr22 aligns up to {MOST_IDS:,} ids a party", mend="Align with protocol: ecdh."
         )
-    python, values = find_spu(), digests(ids)
+    python, values = interpreter(), digests(ids)
     with session.progress.task("align", len(ids) + sum(sizes.values())) as task:
         task.advance(len(ids))
         if session.is_label_party:

@@ -43,13 +43,32 @@ _MEND = (
 )
 
 
+def interpreter() -> str:
+    """The Python that is to have `spu`: the one that the variable names, or our own."""
+    return os.environ.get(VARIABLE) or sys.executable
+
+
 def find_spu() -> str:
-    """The interpreter that has the right `spu`. It takes some tenths of a second.
+    """See that the interpreter has the right `spu`, which takes some tenths of a second.
 
     Raises:
-        JobError: there is none.
+        JobError: it has not.
     """
-    python = os.environ.get(VARIABLE) or sys.executable
+    python = interpreter()
+    found = installed(python)
+    if found is None:
+        raise JobError(f"rr22: the package spu is not installed for {python}", mend=_MEND)
+    if found != VERSION:
+        raise JobError(f"rr22: {python} has spu {found}, and {VERSION} is needed", mend=_MEND)
+    return python
+
+
+def installed(python: str) -> str | None:
+    """The version of `spu` that an interpreter has.
+
+    Raises:
+        JobError: it does not run.
+    """
     try:
         said = subprocess.run(
             [*_command(python), "--version"],
@@ -61,12 +80,7 @@ def find_spu() -> str:
         found = json.loads(said)["spu"]
     except (OSError, subprocess.TimeoutExpired, ValueError, LookupError, TypeError):
         raise JobError(f"rr22: {python} does not run as a Python", mend=_MEND) from None
-    if found is None:
-        raise JobError(f"rr22: the package spu is not installed for {python}", mend=_MEND)
-    if found != VERSION:
-        shown = printable(str(found), 40)
-        raise JobError(f"rr22: {python} has spu {shown}, and {VERSION} is needed", mend=_MEND)
-    return python
+    return None if found is None else printable(str(found), 40)
 
 
 def run_rr22(

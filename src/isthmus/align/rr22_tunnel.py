@@ -103,7 +103,7 @@ class Tunnel:
                     lane.socket.result().shutdown(socket.SHUT_RDWR)
                 lane.socket.result().close()
         for thread in self._threads:
-            thread.join(timeout=4 * POLL)
+            thread.join(timeout=10 * POLL)
 
     def carry(self, program: Callable[[], int]) -> int:
         """Carry until the program has answered and both connections have ended; its answer.

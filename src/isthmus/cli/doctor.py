@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 import socket
@@ -57,6 +58,7 @@ def doctor(
     findings = [
         *_versions(),
         *_extras(),
+        _spu(),
         _cores(),
         _disk(out),
         _port(listen),
@@ -103,6 +105,19 @@ def _extras() -> list[Finding]:
             said = f"not installed: pip install 'isthmus[{extra}]' for {purpose}"
         found.append(Finding(f"[{extra}]", said, True))
     return found
+
+
+def _spu() -> Finding:
+    """In an environment of its own; not wrong where nobody has named one."""
+    from isthmus.align.rr22_spu import VARIABLE, VERSION, find_spu
+    from isthmus.errors import JobError
+
+    try:
+        return Finding("spu (rr22)", f"{VERSION} in {find_spu()}", True)
+    except JobError as error:
+        if VARIABLE in os.environ:
+            return Finding("spu (rr22)", error.message, False, error.mend)
+        return Finding("spu (rr22)", f"not installed: {VARIABLE} names no Python that has it", True)
 
 
 def _tls() -> Finding:

@@ -9,6 +9,7 @@ import numpy as np
 
 from isthmus.align.keys import check_keys
 from isthmus.align.normalise import normalised
+from isthmus.align.rr22_spu import find_spu
 from isthmus.data import FeatureSpec, fit_encoder, read_table
 from isthmus.data.label_columns import read_labels, read_weights
 from isthmus.data.schema import source_columns, text_columns
@@ -67,6 +68,8 @@ def check_settings(job: Job) -> None:
     """See that the device and the packages that the job asks for are here. Raises JobError."""
     _check_device(job)
     check_choices(job)
+    if job.spec.align.protocol == "rr22":
+        find_spu()
     if job.spec.train.tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise JobError(
             f"{job.where('train', 'tensorboard')}: the package tensorboard is not installed",

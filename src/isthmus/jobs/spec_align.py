@@ -55,10 +55,11 @@ class AlignSpec(Part):
 
     key: str | tuple[str, ...] = "ID"
     """The id column, or columns of a composite id."""
-    protocol: Literal["ecdh", "kkrt", "rsa-blind"] = "ecdh"
+    protocol: Literal["ecdh", "kkrt", "rr22", "rsa-blind"] = "ecdh"
     """Private set intersection: `ecdh` by Diffie-Hellman on Curve25519; `kkrt` by oblivious
-    transfer, many times faster, for parties that trust each other to keep to the protocol;
-    `rsa-blind` by blind RSA signatures, many times slower, with the extra `psi`."""
+    transfer, many times faster, for parties that trust each other to keep to the protocol; `rr22`
+    by SecretFlow's `spu`, in an environment of its own, with a third of the bytes of `kkrt`;
+    `rsa-blind` by blind RSA signatures, many times slower."""
     keys: Literal["row", "entity"] = "row"
     """`row`: one row per id on both sides. `entity`: many rows per id at the label party."""
     rows: Literal["common", "label"] = Field(default="common", json_schema_extra=SECTION)
