@@ -129,6 +129,16 @@ def test_the_loss_ends_the_training_and_is_the_label_partys(by_loss):
         assert "Loss by epochs" not in tables.at(job, party, "report.html").read_text()
 
 
+def test_levels_that_are_rare_in_a_batch_share_one(tables):
+    job = tables.job(COURT.format("family: linear, batch_size: 320, stop: loss"), *AMOUNT)
+    fitted = {party: report["fitted"] for party, report in tables.run(job).items()}
+    assert fitted["bob"]["rounds"] == 2 * len(fitted["bob"]["losses"])
+    # The far towns alone are fewer than five in a batch: one of the great ones goes with them.
+    levels = [one["level"] for one in fitted["alice"]["coefficients"] if one["level"]]
+    assert len(levels) == 2
+    assert levels[-1] == "other"
+
+
 def test_the_arbiter_leaves_a_report_of_its_own_and_nothing_of_the_data(by_loss):
     tables, job, _ = by_loss
     left = {

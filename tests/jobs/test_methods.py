@@ -54,6 +54,24 @@ def test_levels_by_frequency_without_the_first():
     np.testing.assert_array_equal(design.apply(unknown), [[0, 0], [0, 0], [1, 0]])
 
 
+def test_a_column_may_be_called_count():
+    table = pl.DataFrame({"count": towns(b=30, a=70)})
+    design = fit_design(table, ALL, least=5, scale=True, party="bob")
+    assert design.columns == (LevelsColumn("count", "a", ("b",), other=False),)
+
+
+def test_levels_are_in_each_batch():
+    # c is in the first half alone, e and f in the second, and d is rare there.
+    half = towns(a=30, b=10, d=6)
+    column = [*half, *towns(c=14), *half[:-4], *towns(e=9, f=9)]
+    table = pl.DataFrame({"c": column})
+    parts = [np.arange(60), np.arange(60, 120)]
+    design = fit_design(table, np.arange(120), least=5, scale=True, party="bob", parts=parts)
+    assert design.columns == (LevelsColumn("c", "a", ("b",), other=True),)
+    together = fit_design(table, np.arange(120), least=5, scale=True, party="bob")
+    assert [term.level for term in together.terms] == ["b", "c", "e", "f", "d"]
+
+
 def test_rare_levels_are_one_together():
     design, _ = fitted(towns(a=60, b=33, c=4, d=3))
     assert design.columns == (LevelsColumn("c", "a", ("b",), other=True),)

@@ -65,6 +65,11 @@ LEAST_BATCH = 200
 """Rows of a batch, where there are several."""
 
 
+def parts_of(session: Session, rows: int, options: LinearOptions) -> list[Rows]:
+    """The rows of each batch, int64, as all parties with data draw them."""
+    return batches(rows, options, session.shared_rng("linear.batches"))
+
+
 @dataclass(frozen=True)
 class Plan:
     """What all parties with data know of the steps."""
@@ -80,7 +85,7 @@ class Plan:
     @classmethod
     def of(cls, session: Session, rows: int, options: LinearOptions) -> Plan:
         """The plan for so many rows. Raises JobError if they are too many, or batches too small."""
-        parts = batches(rows, options, session.shared_rng("linear.batches"))
+        parts = parts_of(session, rows, options)
         if len(parts) > 1 and min(map(len, parts)) < LEAST_BATCH:
             raise JobError(
                 f"batches of {min(map(len, parts))} rows are too small: the labels that make up a "

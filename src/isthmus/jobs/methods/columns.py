@@ -7,7 +7,7 @@ its levels but the most frequent. Rare levels share one.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -127,7 +127,13 @@ class Design:
 
 
 def fit_design(
-    table: pl.DataFrame, train: NDArray[np.int64], *, least: int, scale: bool, party: str
+    table: pl.DataFrame,
+    train: NDArray[np.int64],
+    *,
+    least: int,
+    scale: bool,
+    party: str,
+    parts: Sequence[NDArray[np.int64]] | None = None,
 ) -> Design:
     """How the columns become numbers.
 
@@ -137,20 +143,28 @@ def fit_design(
         least: levels of fewer training samples share one.
         scale: whether numbers are centred and scaled.
         party: named in messages.
+        parts: batches, whose sums are seen each for itself, as places within `train`: levels have
+            `least` samples in each. None: all training samples are one.
 
     Raises:
         DataError: a column has gaps, or too many levels.
     """
-    return Design(tuple(_columns(table, train, least, scale, party)))
+    batches = [train] if parts is None else [train[part] for part in parts]
+    return Design(tuple(_columns(table, train, batches, least, scale, party)))
 
 
 def _columns(
-    table: pl.DataFrame, train: NDArray[np.int64], least: int, scale: bool, party: str
+    table: pl.DataFrame,
+    train: NDArray[np.int64],
+    batches: Sequence[NDArray[np.int64]],
+    least: int,
+    scale: bool,
+    party: str,
 ) -> Iterator[NumberColumn | LevelsColumn]:
     for column in table:
         check_whole(column, party)
         if column.dtype == pl.String:
-            yield _levels(column.gather(train), least, party)
+            yield _levels([column.gather(batch) for batch in batches], least, party)
         elif scale:
             yield _number(column.gather(train), party)
         else:
@@ -186,10 +200,10 @@ def _number(column: pl.Series, party: str) -> NumberColumn:
     return NumberColumn(column.name, mean, deviation or 1.0)
 
 
-def _levels(column: pl.Series, least: int, party: str) -> LevelsColumn:
-    counted = column.value_counts().sort(["count", column.name], descending=[True, False])
-    names, counts = counted[column.name].to_list(), counted["count"].to_list()
-    kept = sum(count >= least for count in counts)
+def _levels(batches: Sequence[pl.Series], least: int, party: str) -> LevelsColumn:
+    column = batches[0]
+    names, counts = _counted(batches)
+    kept = int((counts.min(axis=1) >= least).sum())
     if not kept and len(counts) > 1:
         raise DataError(
             f"{column.name!r} of {party} has no level of at least {least} training samples",
@@ -197,12 +211,25 @@ def _levels(column: pl.Series, least: int, party: str) -> LevelsColumn:
         )
     # The most frequent one is there in any case, and the rest must be enough together.
     kept = max(kept, 1)
-    while 0 < sum(counts[kept:]) < least and kept > 1:
+    while kept < len(names) and counts[kept:].sum(axis=0).min() < least and kept > 1:
         kept -= 1
     if kept > _MOST_LEVELS:
         raise DataError(
             f"{column.name!r} of {party} has {kept} levels, more than {_MOST_LEVELS}",
             mend="Is it a column of ids? Ignore it, or use `bin.transform`.",
         )
-    other = sum(counts[kept:]) >= least
+    other = bool(counts[kept:].sum(axis=0).min() >= least)
     return LevelsColumn(column.name, names[0], tuple(names[1:kept]), other)
+
+
+def _counted(batches: Sequence[pl.Series]) -> tuple[list[str], NDArray[np.int64]]:
+    """The levels, and their rows in each batch, int64 [levels, batches]; the most first."""
+    # Names of their own: a column may be called as those that Polars adds.
+    counted = [one.alias("level").value_counts(name="rows") for one in batches]
+    names = pl.concat(counted)["level"].unique().sort()
+    places = {name: place for place, name in enumerate(names.to_list())}
+    found = np.zeros((len(places), len(batches)), np.int64)
+    for batch, one in enumerate(counted):
+        found[[places[name] for name in one["level"].to_list()], batch] = one["rows"].to_numpy()
+    order = np.lexsort((np.arange(len(names)), -found.sum(axis=1), -found.min(axis=1)))
+    return names.gather(order).to_list(), found[order]

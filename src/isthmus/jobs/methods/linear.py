@@ -38,6 +38,7 @@ from isthmus.jobs.methods.own import (
 from isthmus.jobs.methods.scorecard import make_card
 from isthmus.jobs.spec import JobSpec
 from isthmus.linear import LinearOptions, LinearResult
+from isthmus.linear.arbiter import parts_of
 from isthmus.session import Progress
 
 Floats = NDArray[np.float64]
@@ -162,6 +163,7 @@ def design_of(
         # WOE is a scale of its own: points are made of its coefficients.
         scale=not binned,
         party=party or context.me,
+        parts=parts_of(context.session, len(train), options),
     )
     if not design.columns and not context.is_label_party:
         mend = "Lower bin.least_iv." if binned else "Name some in its features."
