@@ -117,6 +117,10 @@ def test_the_shift_of_columns_is_told(tmp_path):
     def later(tables):
         tables.spoil("alice", a0=pl.col("a0") + 25)
 
-    reports, *_ = applied(made_up(tmp_path), TREES, later)
+    reports, _, said, _ = applied(made_up(tmp_path), TREES, later)
     psi = {one["column"]: one["psi"] for one in reports["alice"]["data"]["unseen"]}
     assert psi["a0"] > 0.5 > 0.05 > psi["a1"]
+    (line,) = [line for line in said if "warning" in line]
+    assert line == f"warning: 'a0' has shifted since the training: its PSI is {psi['a0']:.2f}"
+    assert line.removeprefix("warning: ") in reports["alice"]["warnings"]
+    assert reports["bob"]["warnings"] == []

@@ -24,6 +24,8 @@ from isthmus.stats import WoeFit, drift
 from isthmus.stats.columns import read
 
 UNSEEN = "unseen.json"
+SHIFTED = 0.25
+"""PSI above which its owner is warned of a column."""
 Bools = NDArray[np.bool_]
 Rows = NDArray[np.int64]
 
@@ -53,6 +55,8 @@ class Unseen:
     def warnings(self) -> Iterator[str]:
         """For the owner's eyes; numbers beyond are for the report alone."""
         rows = f"{self.rows:,}"
+        if self.psi is not None and self.psi > SHIFTED:
+            yield f"{self.column!r} has shifted since the training: its PSI is {self.psi:.2f}"
         if self.unknown:
             yield (
                 f"{self.unknown:,} of {rows} values of {self.column!r} were not seen in training: "
@@ -66,8 +70,8 @@ class Unseen:
 
 
 def keep_unseen(context: Context, found: Sequence[Unseen]) -> None:
-    """Leave what was found in the folder of `encode`, and warn this party of values that the
-    training had not. Raises StorageError.
+    """Leave what was found in the folder of `encode`, and warn this party of columns that have
+    shifted and of values that the training had not. Raises StorageError.
     """
     write_json(context.step("encode").file(UNSEEN), [asdict(one) for one in found])
     for text in warnings_of(found):
