@@ -24,7 +24,7 @@ from isthmus.fedrec import RunOptions, interactions, protocol, recipe, run
 from isthmus.files import write_json
 
 ALGORITHMS = ("pfedgraph", "gpfedrec", "fedrap", "pfedmoe", "cofedrec", "fedem")
-LIMIT = 6.0
+LIMIT = 5.0
 """GB, of a process."""
 COPY = 4
 """Bytes of a number of a table."""
