@@ -6,6 +6,7 @@ interpreter the variable `ISTHMUS_SPU_PYTHON` names (`integrations/spu` says how
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -33,6 +34,7 @@ VARIABLE = "ISTHMUS_SPU_PYTHON"
 VERSION = "0.9.5"
 """The release that was looked at; both parties must have the same."""
 NAME_BYTES = 12
+"""Divisible by three, so that each has its own characters in base 64."""
 _SCRIPT = Path(__file__).with_name("rr22_child.py")
 _MEMORY = Path("/dev/shm")
 _BYTES_PER_ID = 150
@@ -188,16 +190,21 @@ def _write(path: Path, names: Names) -> None:
     """
     own = np.frombuffer(secrets.token_bytes(NAME_BYTES), dtype=np.uint8)[None]
     rows = np.concatenate([names, own])[random_order(len(names) + 1)]
+    text = np.frombuffer(base64.b64encode(rows.tobytes()), dtype=np.uint8).reshape(len(rows), -1)
+    lines = np.full((len(rows), text.shape[1] + 1), ord("\n"), dtype=np.uint8)
+    lines[:, :-1] = text
     try:
-        path.write_text(f"id\n{rows.tobytes().hex(chr(10), NAME_BYTES)}\n", encoding="ascii")
+        with path.open("wb") as file:
+            file.write(b"id\n")
+            file.write(lines.data)
     except OSError as error:
         raise _no_room(error) from error
 
 
 def _read(path: Path, count: int) -> Names:
     try:
-        lines = path.read_text(encoding="ascii").partition("\n")[2]
-        raw = bytes.fromhex(lines)
+        lines = path.read_bytes().partition(b"\n")[2].replace(b"\n", b"")
+        raw = base64.b64decode(lines, validate=True)
     except (OSError, ValueError) as error:
         raise AlignError(f"rr22: the result of spu cannot be read: {error}") from error
     if len(raw) != NAME_BYTES * count:
