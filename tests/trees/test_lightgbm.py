@@ -27,6 +27,7 @@ def theirs(x, y, options, rounds=None):
         "lambda_l2": options.l2,
         "verbose": -1,
         "num_threads": 1,
+        "num_class": options.trees_a_round,
     }
     return lightgbm.train(given, lightgbm.Dataset(x, y), rounds or options.trees)
 
@@ -65,6 +66,36 @@ def test_squared_errors_on_made_up_data():
     mine = real_metrics(y[test], ours(x[train], y[train], options)(x[test])).rmse
     reference = real_metrics(y[test], theirs(x[train], y[train], options).predict(x[test])).rmse
     assert mine == pytest.approx(reference, rel=0.02)
+
+
+def test_counts_on_made_up_data():
+    x, score, rng = made(40_000)
+    y = rng.poisson(np.exp(score / 3)).astype(float)
+    train, test = slice(0, 20_000), slice(20_000, None)
+    options = TreeOptions(objective="poisson", trees=40)
+    mine = ours(x[train], y[train], options)(x[test])
+    reference = theirs(x[train], y[train], options).predict(x[test])
+    losses = [
+        (each - y[test] * np.log(each)).mean()
+        for each in (mine, reference, y[train].mean() + 0 * mine)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=0.005)
+    assert losses[0] < losses[2] - 0.05
+
+
+def test_classes_on_made_up_data():
+    x, score, rng = made(10_000)
+    y = np.digitize(score + 0.5 * rng.normal(size=len(score)), [-1.0, 0.0, 1.0]).astype(float)
+    train, test = slice(0, 5000), slice(5000, None)
+    options = TreeOptions(objective="multiclass", classes=4, trees=30)
+    mine = ours(x[train], y[train], options)(x[test])
+    reference = theirs(x[train], y[train], options).predict(x[test])
+    right = np.arange(len(mine)), y[test].astype(int)
+    losses = [-np.log(each[right]).mean() for each in (mine, reference)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.01)
+    found = [(each.argmax(axis=1) == y[test]).mean() for each in (mine, reference)]
+    assert found[0] == pytest.approx(found[1], abs=0.01)
+    assert found[0] > 0.6
 
 
 def test_one_tree_of_few_values_is_the_same_tree():
