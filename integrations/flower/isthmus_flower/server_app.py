@@ -15,7 +15,7 @@ from flwr.app import Context, Message, MessageType
 from flwr.common import log
 from flwr.serverapp import Grid, ServerApp
 
-from isthmus.errors import BadMessage, PartnerAbsent
+from isthmus.errors import BadMessage, JobError, PartnerAbsent
 from isthmus.fedrec import RunOptions, protocol, recipe
 from isthmus.fedrec.devices import Census, Plan
 from isthmus.fedrec.devices.carrier import Request
@@ -23,6 +23,7 @@ from isthmus.fedrec.devices.crew import Crew
 from isthmus.fedrec.devices.parts import ascending
 from isthmus.fedrec.devices.serving import Served, device_run, order_of
 from isthmus.fedrec.devices.wire import Answer, Joining, Order, read, taken
+from isthmus.fedrec.mixed_tables import MixedTables
 from isthmus.fedrec.options import parse_sets
 from isthmus.fedrec.population import Longs
 from isthmus.files import write_json
@@ -48,6 +49,12 @@ def main(grid: Grid, context: Context) -> None:
     # Nodes keep their clients' state after each round: a process there lives for one message.
     crew = Crew(carrier, census, plan.protocols, int(config["min-clients"]), keep_every=1)
     run = device_run(plan, crew)
+    if isinstance(run.method, MixedTables):
+        # Between training and the mixture tables would have to outlive the node's process.
+        raise JobError(
+            f"{chosen.algorithm.name} does not run under Flower",
+            mend="Take one without tables of each client's own, or `isthmus fedrec serve`.",
+        )
     carrier.order = order_of(plan, run, secrets.token_hex(16))
     result = run.go(lambda result: log(INFO, "round %d is judged", result.rounds[-1].number))
     served = Served(result, crew.notes, carrier.refused, {})

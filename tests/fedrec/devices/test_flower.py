@@ -81,7 +81,12 @@ def end(child):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
-    ("name", "sets"), [("fedavg", "epochs=2 batch=16 dim=4"), ("pfedrec", "dim=4")]
+    ("name", "sets"),
+    [
+        ("fedavg", "epochs=2 batch=16 dim=4"),
+        ("pfedrec", "dim=4"),
+        ("ordered-pairs", "ordered_ridge=300 both_ridge=100"),
+    ],
 )
 def test_supernodes_on_loopback_give_the_simulated_result(start, tmp_path, name, sets):
     data, rounds = made_up(clients=14, items=30), 2

@@ -191,6 +191,14 @@ def test_arrays_are_sent_once_and_unknown_ones_refused():
     assert len(tensors) == 1
     _, arrays = unpacker.unpack(header, tensors)
     np.testing.assert_array_equal(arrays["c"], np.arange(3))
+    # A step of a secure sum between leaves what is held as it is.
+    passing = {"message": np.arange(5, dtype=np.uint8)}
+    tensors, header = packer.pack(Over(), passing)
+    assert unpacker.unpack(header, tensors)[1].keys() == {"message"}
+    tensors, header = packer.pack(Over(), {"c": np.arange(3), "d": np.arange(4)})
+    assert tensors == {}
+    _, arrays = unpacker.unpack(header, tensors)
+    np.testing.assert_array_equal(arrays["d"], np.arange(4))
     # Only the last message is held.
     tensors, header = packer.pack(Over(), {"b": np.arange(2.0)})
     assert len(tensors) == 1

@@ -17,6 +17,8 @@ from isthmus.fedrec.devices.wire import Array
 from isthmus.link import Header
 
 _NAMES = "arrays"
+_PASSING = {"message"}
+"""Messages of these alone, the steps of a secure sum, or of none leave what is held as it is."""
 
 
 class Packer:
@@ -31,7 +33,8 @@ class Packer:
         """Tensors and header of a message."""
         names = {name: _digest(array) for name, array in arrays.items()}
         fresh = {names[name]: one for name, one in arrays.items() if names[name] not in self._held}
-        self._held = set(names.values())
+        if names.keys() - _PASSING:
+            self._held = set(names.values())
         return fresh, {**words.model_dump(mode="json"), _NAMES: names}
 
 
@@ -57,8 +60,9 @@ class Unpacker:
         missing = [name for name, digest in names.items() if digest not in known]
         if missing:
             raise BadMessage(f"the array {missing[0]} was never sent")
-        self._held = {digest: known[digest] for digest in names.values()}
-        return rest, {name: self._held[digest] for name, digest in names.items()}
+        if names.keys() - _PASSING:
+            self._held = {digest: known[digest] for digest in names.values()}
+        return rest, {name: known[digest] for name, digest in names.items()}
 
 
 def _digest(array: Array) -> str:
