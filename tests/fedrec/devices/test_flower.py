@@ -85,7 +85,7 @@ def end(child):
     [
         ("fedavg", "epochs=2 batch=16 dim=4"),
         ("pfedrec", "dim=4"),
-        ("ordered-pairs", "ordered_ridge=300 both_ridge=100"),
+        ("ordered-pairs", "ordered_ridge=300 both_ridge=100 blend=0.4"),
     ],
 )
 def test_supernodes_on_loopback_give_the_simulated_result(start, tmp_path, name, sets):

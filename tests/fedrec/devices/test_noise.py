@@ -77,6 +77,7 @@ def test_a_shard_of_its_own_mind_takes_no_part_where_all_add_shares():
 def test_a_plan_with_noise_on_sums_is_told_as_discrete(five):
     plan = five.plan(FEDAVG, RunOptions(defences=NOISY))
     assert plan.options.defences.discrete
+    assert plan.options.checkpoint_every == 1
     assert not five.plan(FEDAVG, RunOptions(defences=MASKED)).options.defences.discrete
     assert isinstance(plan, Plan)
     assert RULES.terms(len(SHARDS)).lost == 1

@@ -61,7 +61,10 @@ class Plan:
         asked = self.options.defences
         check_defences(asked)
         if asked.secure_sum and asked.noise and not asked.discrete:
-            options = replace(self.options, defences=replace(asked, discrete=True))
+            # A round that is done again is released again, with fresh noise: no more than one.
+            options = replace(
+                self.options, defences=replace(asked, discrete=True), checkpoint_every=1
+            )
             object.__setattr__(self, "options", options)
 
 
