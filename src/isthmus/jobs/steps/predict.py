@@ -56,8 +56,8 @@ def run(context: Context) -> None:
     inputs = context.step("encode").path
     targets = load_targets(inputs)
     if split is None:
-        first = context.is_label_party
-        _write(context, rows, [*guesses(targets, scores, first=first), *points])
+        own = guesses(targets, scores, first=context.is_label_party)
+        _write(context, rows, [*own, *points])
         return
     labels = encode.load_labels(inputs)[samples]
     parts = pl.Series("split", _part_names(split, len(rows))[samples])
