@@ -16,11 +16,13 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from isthmus.align import align, rr22, rr22_spu, rr22_tunnel, telling
 from isthmus.align.cuckoo import digests
 from isthmus.align.matching import find
 from isthmus.align.wire import take
+from isthmus.cli.main import app
 from isthmus.errors import AlignError, BadMessage, IsthmusError, JobError, LinkError, PartnerFailed
 from isthmus.link import Transcript, decode, memory_links
 from isthmus.session import Session, run_parties
@@ -367,3 +369,21 @@ def test_over_two_columns():
     results = run({"alice": left, "bob": right}, label_party="alice")
     assert len(results["bob"]) == 50
     assert left["user"][results["alice"].rows].equals(right["u"][results["bob"].rows])
+
+
+def test_doctor_and_validate_say_where_it_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setenv(rr22_spu.VARIABLE, str(tmp_path / "python"))
+    said = CliRunner().invoke(app, ["doctor", "--folder", str(tmp_path), "--out", str(tmp_path)])
+    assert said.exit_code == 1
+    assert "does not run as a Python" in said.output
+    job = str(Path(__file__).parents[2] / "examples" / "movielens.yaml")
+    said = CliRunner().invoke(
+        app, ["job", "validate", job, "--as", "alice", "--set", "align.protocol=rr22"]
+    )
+    assert isinstance(said.exception, JobError)
+    assert "does not run as a Python" in str(said.exception)
+    monkeypatch.delenv(rr22_spu.VARIABLE)
+    monkeypatch.setattr(rr22_spu, "installed", lambda _: None)
+    said = CliRunner().invoke(app, ["doctor", "--folder", str(tmp_path), "--out", str(tmp_path)])
+    assert said.exit_code == 0, said.output
+    assert f"{rr22_spu.VARIABLE} names no Python" in said.output
