@@ -158,6 +158,15 @@ def test_a_result_that_is_no_part_of_the_input_is_refused(monkeypatch):
         run({"alice": ["x"], "bob": ["x"]})
 
 
+def test_a_partner_with_more_ids_than_it_announced_is_refused(monkeypatch):
+    pretend_spu(monkeypatch)
+    monkeypatch.setattr(
+        rr22, "run_rr22", lambda _, __, names, *_a, receives, **_k: names if receives else None
+    )
+    with pytest.raises(BadMessage, match="than it said"):
+        run({"alice": ["x"], "bob": ["x", "y"]})
+
+
 # The other interpreter.
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from isthmus.align import rr22_tunnel
 from isthmus.align.rr22_tunnel import CHUNK, Tunnel
-from isthmus.errors import AlignError, BadMessage, PartnerFailed, StorageError
+from isthmus.errors import AlignError, BadMessage, PartnerFailed, PartnerSlow, StorageError
 from isthmus.link import memory_links
 
 TOPICS = ("align.tunnel.receiver", "align.tunnel.sender")
@@ -164,6 +164,20 @@ def test_an_error_of_the_program_is_raised_and_no_end_is_told(folders):
         tunnel.carry(program)
     assert here.meter.total().sent_bytes == 0
     there.close()
+
+
+def test_a_partner_that_does_not_end_is_not_waited_for_when_the_program_is_done(
+    folders, monkeypatch
+):
+    monkeypatch.setattr(rr22_tunnel, "LAST", 0.3)
+
+    def program():
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(folders[0] / "partner"))
+        return 1
+
+    with pytest.raises(PartnerSlow, match="does not say so"):
+        carried(folders[0], lambda link: None, program)
 
 
 def test_a_folder_with_a_long_path_is_refused(tmp_path):

@@ -48,12 +48,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from isthmus.align.cuckoo import digests
-from isthmus.align.matching import find
+from isthmus.align.matching import all_different, find
 from isthmus.align.protocol import Found, Names, Pairs
 from isthmus.align.rr22_spu import NAME_BYTES, interpreter, run_rr22
 from isthmus.align.wire import take
 from isthmus.crypto.blocks import KEY_BYTES, Words, encrypt
-from isthmus.errors import AlignError
+from isthmus.errors import AlignError, BadMessage
 from isthmus.session import PATIENCE, Session
 
 MOST_IDS = 1 << 28
@@ -69,6 +69,7 @@ def intersect(
 
     Raises:
         AlignError: there are too many ids, or `spu` failed.
+        BadMessage: a partner did not keep to the protocol.
         StorageError: there is no room for its files.
     """
     if max(len(ids), *sizes.values()) > MOST_IDS:
@@ -102,8 +103,10 @@ def _with(session: Session, python: str, partner: str, size: int, values: Words)
     common = run_rr22(python, link, names, size, receives=True, seconds=seconds)
     assert common is not None
     here = find(names, common)
-    if (here < 0).any() or len(np.unique(here)) < len(here):
+    if (here < 0).any() or not all_different(here, len(names)):
         raise AlignError("rr22: the result of spu is not a part of what it was given")
+    if len(here) > size:
+        raise BadMessage(f"{partner} has more ids in common with us than it said it has at all")
     return Pairs(link, size, here, names=names[here])
 
 

@@ -35,6 +35,8 @@ CHUNK = 1 << 18
 """The most bytes of a message."""
 GRACE = 30.0
 """Seconds between the end of a connection and that of the program."""
+LAST = 300.0
+"""Seconds between the answer of our program and the end of the partner's connections."""
 POLL = 0.5
 """Seconds between two looks at whether all is over."""
 MOST_BYTES, MOST_BYTES_PER_ID = 64 << 20, 200
@@ -113,7 +115,7 @@ class Tunnel:
 
         Raises:
             BadMessage: the partner did not keep to the protocol.
-            LinkError: the line failed, or the partner did.
+            LinkError: the line failed, or the partner did, or it does not end.
             Exception: what `program` raised.
         """
         answer = self._start(program)
@@ -146,7 +148,7 @@ class Tunnel:
         self._link.send(lane.topic, {"bytes": np.empty(0, dtype=np.uint8)})
 
     def _inward(self, lane: _Lane, answer: Future[int]) -> None:
-        while (part := self._next(lane)) is not None and len(part):
+        while (part := self._next(lane, answer)) is not None and len(part):
             if not (lane.ours or lane.socket.done()):
                 self._connect(lane)
             if (end := self._socket(lane)) is None:
@@ -157,8 +159,12 @@ class Tunnel:
         if part is not None:
             self._await(answer)
 
-    def _next(self, lane: _Lane) -> npt.NDArray[np.uint8] | None:
-        """The partner's next bytes, uint8 `[n]`; None where all is over."""
+    def _next(self, lane: _Lane, answer: Future[int]) -> npt.NDArray[np.uint8] | None:
+        """The partner's next bytes, uint8 `[n]`; None where all is over.
+
+        As long as our program runs, its own patience ends a silence; afterwards `LAST` does.
+        """
+        patience = LAST
         while not self._over.is_set():
             with contextlib.suppress(PartnerSlow):
                 message = self._link.recv(lane.topic, timeout=POLL)
@@ -166,6 +172,10 @@ class Tunnel:
                 part = tensor(self._link, message, "bytes", np.uint8, (min(size, CHUNK),))
                 self._count(size)
                 return part
+            if answer.done():
+                patience -= POLL
+            if patience < 0:
+                raise PartnerSlow(f"{self._link.partner} is done, and does not say so")
         return None
 
     def _count(self, size: int) -> None:
