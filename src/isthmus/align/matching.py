@@ -101,5 +101,12 @@ def find(own: Names, wanted: Names) -> Positions:
     return found
 
 
+def all_different(rows: Positions, count: int) -> bool:
+    """Whether no row of `count` is there twice."""
+    seen = np.zeros(count, dtype=bool)
+    seen[rows] = True
+    return int(seen.sum()) == len(rows)
+
+
 def _heads(names: Names) -> npt.NDArray[np.uint64]:
     return np.ascontiguousarray(names[:, :8]).view(np.uint64)[:, 0]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from isthmus.align.matching import find
+from isthmus.align.matching import all_different, find
 from isthmus.align.order import random_order
 from isthmus.align.protocol import Found, Names, Pairs, Positions
 from isthmus.align.wire import number, take
@@ -116,6 +116,7 @@ def _hear_names(link: Link, names: Names) -> Positions:
         part = told[start : start + CHUNK]
         part[:] = take(link, "align.names", "names", np.uint8, part.shape)
     common = find(names, told)
-    if (common < 0).any() or len(np.unique(common)) < count:
+    if (common < 0).any() or not all_different(common, len(names)):
         raise BadMessage(f"{link.partner} sent align.names of other ids than ours, or one twice")
+    common.sort()  # what is made of them next goes through memory in order
     return common
