@@ -2,12 +2,15 @@
 
 import json
 
+import numpy as np
 import polars as pl
 import pytest
 from tests.jobs.tables import made_up
 
 from isthmus.jobs.artefacts import PartyFolder
 from isthmus.jobs.local import run_here
+from isthmus.jobs.unseen import Unseen, warnings_of
+from isthmus.stats import drift
 
 CARD = "bin: {bins: 4, tell: woe, transform: true}\nlinear: {l2: 0.001}\nscorecard: {}\n"
 LINEAR = "linear: {l2: 0.001}\n"
@@ -111,6 +114,16 @@ def test_the_same_rows_are_no_news(tmp_path):
     reports, _, said, _ = applied(made_up(tmp_path), CARD, lambda tables: None)
     assert not [line for line in said if "warning" in line]
     assert not any(one["unknown"] or one["gaps"] for one in reports["alice"]["data"]["unseen"])
+
+
+def test_a_few_rows_are_no_shift():
+    rng = np.random.default_rng(3)
+    for rows in (1, 10, 30, 60):
+        for _ in range(10):
+            table = pl.DataFrame({"a0": rng.normal(size=2000 + rows)})
+            (found,) = drift(table, np.arange(2000, 2000 + rows))
+            assert not warnings_of([Unseen("a0", rows, psi=found.psi)])
+    assert warnings_of([Unseen("a0", 60, psi=0.6)])
 
 
 def test_the_shift_of_columns_is_told(tmp_path):

@@ -25,7 +25,10 @@ from isthmus.stats.columns import read
 
 UNSEEN = "unseen.json"
 SHIFTED = 0.25
-"""PSI above which its owner is warned of a column."""
+"""PSI above which its owner is warned of a column, with `CHANCE / rows` for what few rows do by
+chance: ten bins have a PSI of some 9 / rows where nothing has shifted.
+"""
+CHANCE = 18.0
 Bools = NDArray[np.bool_]
 Rows = NDArray[np.int64]
 
@@ -55,7 +58,7 @@ class Unseen:
     def warnings(self) -> Iterator[str]:
         """For the owner's eyes; numbers beyond are for the report alone."""
         rows = f"{self.rows:,}"
-        if self.psi is not None and self.psi > SHIFTED:
+        if self.psi is not None and self.psi > SHIFTED + CHANCE / max(self.rows, 1):
             yield f"{self.column!r} has shifted since the training: its PSI is {self.psi:.2f}"
         if self.unknown:
             yield (
