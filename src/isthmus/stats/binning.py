@@ -292,7 +292,7 @@ def _of_categories(
     if not all(isinstance(value, str) for value in special):
         raise JobError(f"column {column.name!r} has text, its special values must be text")
     assert column.texts is not None
-    found = column.texts.drop_nulls().value_counts().rows()
+    found = column.texts.drop_nulls().alias("level").value_counts(name="rows").rows()
     counted = sorted((-count, text) for text, count in found if text not in special)
     kept = tuple(text for _, text in counted[: options.categories])
     return ColumnBins(column.name, (), kept, special, (0,) * (len(kept) + len(special) + 2), 1)

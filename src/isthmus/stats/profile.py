@@ -209,7 +209,7 @@ def _numbers(values: Floats, bins: int) -> Numbers:
 
 def _counted(texts: pl.Series) -> list[tuple[str, int]]:
     """Categories and their rows, the most frequent first, then by name."""
-    found = texts.drop_nulls().value_counts().rows()
+    found = texts.drop_nulls().alias("level").value_counts(name="rows").rows()
     return [(text, -count) for count, text in sorted((-count, text) for text, count in found)]
 
 

@@ -91,7 +91,8 @@ def _fit(series: pl.Series, learnt: Bools, bins: int, least: int) -> ColumnBins:
     if _is_text(series):
         texts = _texts(series).filter(pl.Series(learnt))
         gaps = int(texts.null_count())
-        counted = sorted((-count, text) for text, count in texts.drop_nulls().value_counts().rows())
+        found = texts.drop_nulls().alias("level").value_counts(name="rows").rows()
+        counted = sorted((-count, text) for text, count in found)
         counts = [-count for count, _ in counted]
         kept = tuple(text for count, text in counted[: bins - 1] if -count >= least)
         if len(kept) == len(counted) or sum(counts[len(kept) :]) < least:
