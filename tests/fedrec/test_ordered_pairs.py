@@ -263,6 +263,7 @@ def test_noise_has_its_deviation_and_its_epsilon():
     assert _gaussian.delta(_gaussian.epsilon(6.0), 6.0) == pytest.approx(1e-5, rel=1e-3)
     assert epsilon_of(Settings()) == math.inf
     assert epsilon_of(Settings(clip=1.0, noise=6.0)) == _gaussian.epsilon(6.0)
+    assert 4.7 < epsilon_of(Settings(clip=1.0, noise=1.0), devices=True) < 4.75
 
 
 def test_under_noise_nothing_is_chosen_on_validation():

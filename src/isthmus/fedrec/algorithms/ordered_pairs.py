@@ -56,6 +56,7 @@ from isthmus.fedrec.algorithms._pair_sums import pairs_sum, sketch_sum, summed_p
 from isthmus.fedrec.algorithms._pair_weights import SparseWeights, Weights, WholeWeights
 from isthmus.fedrec.method import Algorithm, Arrays, RoundReport, Watch
 from isthmus.fedrec.population import NONE, Floats, Longs, Ragged
+from isthmus.fedrec.privacy.accounting import epsilon_concentrated
 from isthmus.fedrec.task import Model, Task
 
 RIDGES = (30.0, 100.0, 300.0, 1000.0)
@@ -279,8 +280,16 @@ def pair_sums(task: Task, settings: Settings) -> tuple[_pairs.Doubles, _pairs.Do
     return sums[0], sums[1] + sums[1].T - np.diag(own)
 
 
-def epsilon_of(settings: Settings, delta: float = 1e-5) -> float:
-    """Epsilon for one whole client added or taken away; infinite without noise."""
+def epsilon_of(settings: Settings, delta: float = 1e-5, *, devices: bool = False) -> float:
+    """Epsilon for one whole client added or taken away; infinite without noise.
+
+    Args:
+        settings: with `noise`.
+        delta: the other number of the promise.
+        devices: of the discrete noise that shards draw, which is accounted more coarsely.
+    """
+    if devices:
+        return epsilon_concentrated(settings.noise, delta=delta)
     return _gaussian.epsilon(settings.noise, delta)
 
 
