@@ -34,12 +34,13 @@ class Said:
         return SilentProgress().task(name, total)
 
 
-def applied(tables, text, change):
+def applied(tables, text, change, *sets):
     """Train, change the tables, predict: reports, logs, what the screen says, and alice's page."""
-    before = tables.job(text, ALONE)
+    before = tables.job(text, ALONE, *sets)
     run_here(before, tables.folder / "runs")
     change(tables)
-    job = tables.job(text, ALONE, f"predict.model={before.folder_name}", "name=later")
+    later = (f"predict.model={before.folder_name}", "name=later")
+    job = tables.job(text, ALONE, *later, *sets)
     said = Said()
     run_here(job, tables.folder / "runs", progress=said)
     reports, logs = {}, {}
@@ -114,6 +115,21 @@ def test_the_same_rows_are_no_news(tmp_path):
     reports, _, said, _ = applied(made_up(tmp_path), CARD, lambda tables: None)
     assert not [line for line in said if "warning" in line]
     assert not any(one["unknown"] or one["gaps"] for one in reports["alice"]["data"]["unseen"])
+
+
+@pytest.mark.parametrize("text", [TREES, NETWORK], ids=["trees", "network"])
+def test_samples_that_a_party_lacks_are_no_news_and_hide_none(tmp_path, text):
+    tables = made_up(tmp_path)
+    tables.frames["alice"] = tables.frames["alice"].head(500)
+    tables.spoil("alice")
+
+    def gaps(tables):
+        tables.spoil("alice", a0=pl.when(pl.int_range(pl.len()) < 30).then(None).otherwise("a0"))
+
+    reports, _, said, _ = applied(tables, text, gaps, "align.rows=label")
+    assert not [line for line in said if "shifted" in line]
+    (found,) = [one for one in reports["alice"]["data"]["unseen"] if one["gaps"]]
+    assert (found["column"], found["gaps"]) == ("a0", 30)
 
 
 def test_a_few_rows_are_no_shift():

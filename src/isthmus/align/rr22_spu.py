@@ -166,11 +166,11 @@ def _ask(child: subprocess.Popen[bytes], wanted: Mapping[str, str | int]) -> int
     with contextlib.suppress(OSError):
         child.stdin.write(json.dumps(wanted).encode() + b"\n")
         child.stdin.flush()
-    said = child.stdout.readline()
+    said = child.stdout.readline(1 << 16)
     try:
         answer = json.loads(said)
         return int(answer["found"])
-    except ValueError:
+    except (ValueError, TypeError):
         reason = "it ended without an answer"
     except LookupError:
         # Native code's own words, a trace of its calls after them.

@@ -21,6 +21,7 @@ import polars as pl
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
+from isthmus.align import Alignment
 from isthmus.data import (
     Encoder,
     Features,
@@ -98,6 +99,8 @@ def _apply(context: Context, rows: Rows) -> None:
     if trained.file(TARGETS).exists():
         write_bytes(folder.file(TARGETS), trained.file(TARGETS).read_bytes())
     train = load_split(trained.path, open_array(trained.file(SPLIT), np.uint8).size).train
+    # With `align.rows: label` a party may lack samples: they have no values to know.
+    train = train[Alignment.load(context.trained("align").path).rows[train] >= 0]
     if context.spec.is_tabular:
         tabular.write(context, rows)
         found = unseen_in_table(context, train, rows >= 0)
