@@ -168,7 +168,7 @@ def test_when_nothing_works_all_places_are_listed_with_the_mend(tmp_path, monkey
     with pytest.raises(SourceError) as caught:
         get("tiny")
     message = str(caught.value)
-    for part in ("ISTHMUS_DATA=", "the tables in", address, wheel, "--from FOLDER"):
+    for part in ("ISTHMUS_DATA=", "the tables in", address, wheel, "--source FOLDER"):
         assert part in message
 
 
