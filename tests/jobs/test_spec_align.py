@@ -58,7 +58,7 @@ def test_left_out_the_new_fields_are_no_part_of_what_is_agreed():
         ("{normalise: {ID: {kind: text, country: '49'}}}", "country and trunk belong to phone"),
         ("{normalise: {ID: {kind: text, gmail: true}}}", "gmail belongs to email"),
         ("{rows: outer}", "align.rows"),
-        ("{protocol: rr22}", "align.protocol"),
+        ("{protocol: rsa}", "align.protocol"),
     ],
 )
 def test_what_makes_no_sense_is_refused(align, match):
