@@ -1,10 +1,21 @@
 import errno
 import os
+import re
 
 import pytest
 
 from isthmus.errors import StorageError
-from isthmus.files import replacing, storage_error, write_bytes, write_json, write_text
+from isthmus.files import (
+    file_digest,
+    files_named,
+    remove_files,
+    replacing,
+    storage_error,
+    write_bytes,
+    write_digested,
+    write_json,
+    write_text,
+)
 
 
 def test_a_file_appears_whole(tmp_path):
@@ -59,3 +70,25 @@ def test_other_errors_name_the_file_and_the_cause(tmp_path):
     text = str(storage_error(tmp_path / "x", OSError(errno.EACCES, "Permission denied")))
     assert "x" in text
     assert "Permission denied" in text
+
+
+def test_a_file_named_by_its_digest_is_found_again_and_removed(tmp_path):
+    path = write_digested(
+        tmp_path / "new", lambda to: to.write_text("whole"), lambda digest: f"part.{digest}"
+    )
+    assert path.name == f"part.{file_digest(path)}" and path.read_text() == "whole"
+    (tmp_path / "part.other").write_text("not ours")
+    pattern = re.compile(r"part\.[0-9a-f]{32}")
+    assert files_named(tmp_path, pattern) == [path]
+    remove_files([path, path])
+    assert files_named(tmp_path, pattern) == [] and files_named(tmp_path / "none", pattern) == []
+
+
+def test_a_digested_file_that_cannot_be_written_leaves_nothing(tmp_path):
+    def full(to):
+        to.write_text("half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(StorageError, match="No space"):
+        write_digested(tmp_path / "new", full, lambda digest: digest)
+    assert list(tmp_path.iterdir()) == []

@@ -7,9 +7,11 @@ A reader never sees half a file under its final name, and an error from the disk
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -87,3 +89,61 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON; NaN is refused, since JSON has none."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def file_digest(path: Path) -> str:
+    """The first 32 hexadecimal digits of the SHA-256 of a file's content. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
+
+
+def write_digested(new: Path, write: Callable[[Path], None], name: Callable[[str], str]) -> Path:
+    """Write a file whose name carries its digest, so that a damaged one is never taken for good.
+
+    Args:
+        new: where it lies until its digest is known.
+        write: writes the content to the path that it is given; may raise OSError.
+        name: the file's name, from its digest.
+
+    Returns:
+        Its path, beside `new`.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    with replacing(new) as temporary:
+        write(temporary)
+        digest = file_digest(temporary)
+    path = new.with_name(name(digest))
+    try:
+        new.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise storage_error(path, error) from error
+    return path
+
+
+def files_named(folder: Path, pattern: re.Pattern[str]) -> list[Path]:
+    """The files of a folder whose whole name matches, sorted; none where there is no folder.
+
+    Raises:
+        StorageError: the folder cannot be read.
+    """
+    try:
+        if not folder.is_dir():
+            return []
+        return sorted(p for p in folder.iterdir() if pattern.fullmatch(p.name) and p.is_file())
+    except OSError as error:
+        raise StorageError(
+            f"cannot read the files in {folder}: {error.strerror}",
+            mend="See that the folder can be read, or remove it to train from the beginning.",
+        ) from error
+
+
+def remove_files(paths: Iterable[Path]) -> None:
+    """Remove files that may be gone already. Raises StorageError."""
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise storage_error(path, error) from error

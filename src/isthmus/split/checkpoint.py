@@ -9,7 +9,6 @@ hold the parameters that a run ends with, so that no other file need repeat them
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import re
 from collections.abc import Collection, Mapping
@@ -21,8 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from isthmus.errors import StorageError
-from isthmus.files import replacing, storage_error, sync_folder
+from isthmus.files import file_digest, files_named, remove_files, write_digested
 
 _NAME = re.compile(r"epoch-(\d{6})\.step-(\d{10})\.([0-9a-f]{32})\.safetensors")
 _NEW = "new.safetensors"
@@ -100,19 +98,14 @@ class CheckpointFolder:
             "marks": json.dumps(marks),
             "facts": json.dumps(facts),
         }
-        new = self.folder / _NEW
-        with replacing(new) as temporary:
-            _write(_apart(tensors), temporary, metadata)
-            digest = _digest(temporary)
-        path = self.folder / f"epoch-{epoch:06d}.step-{point.step:010d}.{digest}.safetensors"
-        try:
-            new.replace(path)
-            sync_folder(self.folder)
-        except OSError as error:
-            raise storage_error(path, error) from error
+        path = write_digested(
+            self.folder / _NEW,
+            lambda temporary: _write(_apart(tensors), temporary, metadata),
+            lambda digest: f"epoch-{epoch:06d}.step-{point.step:010d}.{digest}.safetensors",
+        )
         files = self._files()
         kept = {path, *files[-_KEPT:], *(f for f in files if _step(f) in best)}
-        self._remove(set(files) - kept)
+        remove_files(set(files) - kept)
         return path
 
     def points(self) -> list[Point]:
@@ -149,31 +142,15 @@ class CheckpointFolder:
             old += [path for path in self._files() if path not in kept and path not in old]
         if self.folder.is_dir():
             old += [*self.folder.glob(f".{_NEW}.*.part"), *self.folder.glob(_NEW)]
-        self._remove(old)
+        remove_files(old)
 
     def _files(self) -> list[Path]:
-        try:
-            if not self.folder.is_dir():
-                return []
-            paths = self.folder.iterdir()
-            return sorted(p for p in paths if _NAME.fullmatch(p.name) and p.is_file())
-        except OSError as error:
-            raise StorageError(
-                f"cannot read the checkpoints in {self.folder}: {error.strerror}",
-                mend="See that the folder can be read, or remove it to train from the beginning.",
-            ) from error
-
-    def _remove(self, paths: Collection[Path]) -> None:
-        for path in paths:
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as error:
-                raise storage_error(path, error) from error
+        return files_named(self.folder, _NAME)
 
     def _read(self, path: Path) -> Checkpoint | None:
         match = _NAME.fullmatch(path.name)
         try:
-            if match is None or _digest(path) != match.group(3):
+            if match is None or file_digest(path) != match.group(3):
                 return None
             metadata = _metadata(path)
             marks = json.loads(metadata["marks"])
@@ -226,11 +203,6 @@ def _metadata(path: Path) -> dict[str, str]:
     if not isinstance(metadata, dict):
         raise TypeError("the metadata are none")
     return metadata
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:32]
 
 
 def _step(path: Path) -> int:

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from isthmus.errors import StorageError
-from isthmus.files import replacing, storage_error, sync_folder
+from isthmus.files import file_digest, files_named, remove_files, storage_error, write_digested
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -27,7 +27,6 @@ _FORMAT = "isthmus.trees.checkpoint/1"
 _NAME = re.compile(r"round-(\d{6})\.([0-9a-f]{32})\.safetensors")
 _NEW = "new.safetensors"
 _KEPT = 2
-_DIGITS = 32
 _RUN = re.compile(r"[0-9a-f]{16}")
 _MOST_ROUNDS = 1 << 20
 
@@ -107,47 +106,31 @@ class Checkpoints:
             "point": json.dumps(point.told()),
             "facts": json.dumps(facts),
         }
-        new = self.folder / _NEW
-        content = save({name: np.ascontiguousarray(a) for name, a in arrays.items()}, metadata)
-        digest = hashlib.sha256(content).hexdigest()[:_DIGITS]
-        with replacing(new) as temporary:
-            temporary.write_bytes(content)
-        path = self.folder / f"round-{point.rounds:06d}.{digest}.safetensors"
-        try:
-            new.replace(path)
-            sync_folder(self.folder)
-        except OSError as error:
-            raise storage_error(path, error) from error
-        self._remove(self._files()[:-_KEPT])
+        whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+
+        def write(temporary: Path) -> None:
+            temporary.write_bytes(save(whole, metadata))
+
+        write_digested(
+            self.folder / _NEW,
+            write,
+            lambda digest: f"round-{point.rounds:06d}.{digest}.safetensors",
+        )
+        remove_files(self._files()[:-_KEPT])
 
     def clear(self, after: Point) -> None:
         """Remove all that is not of this run, or later than `after`. Raises StorageError."""
         kept = {p for one, p in self._found.items() if one.run == after.run and one <= after}
         left = [] if self.folder is None else self.folder.glob(f"*{_NEW}*")
-        self._remove([*(path for path in self._files() if path not in kept), *left])
+        remove_files([*(path for path in self._files() if path not in kept), *left])
 
     def _files(self) -> list[Path]:
-        if self.folder is None or not self.folder.is_dir():
-            return []
-        try:
-            return sorted(p for p in self.folder.iterdir() if _NAME.fullmatch(p.name))
-        except OSError as error:
-            raise StorageError(
-                f"cannot read the checkpoints in {self.folder}: {error.strerror}",
-                mend="See that the folder can be read, or remove it to begin anew.",
-            ) from error
-
-    def _remove(self, paths: Iterable[Path]) -> None:
-        for path in paths:
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as error:
-                raise storage_error(path, error) from error
+        return [] if self.folder is None else files_named(self.folder, _NAME)
 
     def _read(self, path: Path) -> Checkpoint | None:
         match = _NAME.fullmatch(path.name)
         try:
-            if match is None or _digest(path) != match.group(2):
+            if match is None or file_digest(path) != match.group(2):
                 return None
             with safe_open(path, framework="numpy") as file:
                 known = file.metadata() or {}
@@ -180,8 +163,3 @@ def fingerprint(facts: Mapping[str, Any], arrays: Iterable[npt.NDArray[Any]]) ->
         digest.update(f"{array.dtype}{array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:_DIGITS]
