@@ -28,7 +28,7 @@ def test_gfcf_equals_its_definition(data):
     v = np.linalg.svd(normal)[2][:3].T
     ideal = np.diag(used / root_i) @ v @ v.T @ np.diag(root_i * used)
     np.testing.assert_allclose(found, r @ (normal.T @ normal + 0.4 * ideal), atol=1e-4)
-    assert report.up == data.users * 4 * (data.items * (data.items + 1) // 2 + data.items)
+    assert report.up == data.users * 8 * (data.items * (data.items + 1) // 2 + data.items)
 
 
 def test_model_free_fedcia_equals_the_mean_of_the_clients_filters(data):

@@ -23,6 +23,8 @@ from isthmus.fedrec import RunOptions, recipe
         ("ease", None, {}),
         ("item-knn", None, {}),
         ("popularity", None, {}),
+        ("gfcf", None, {"components": 5}),
+        ("fedcia-model-free", None, {}),
         ("ordered-pairs", None, {}),
         ("ordered-pairs", None, {"judges": 9}),
         ("ordered-pairs", None, {"whole_items": 10, "sketch_words": 1 << 14}),

@@ -57,6 +57,8 @@ def served(**given):
         (recipe("ease"), 1),
         (recipe("item-knn"), 1),
         (recipe("popularity"), 1),
+        (recipe("gfcf", None, {"components": 5}), 1),
+        (recipe("fedcia-model-free"), 1),
     ],
 )
 def test_under_masks_the_result_is_that_of_the_simulated_run_bit_for_bit(chosen, sums):

@@ -18,6 +18,7 @@ from isthmus.fedrec.task import Task
 
 Words = NDArray[np.uint64]
 Halves = NDArray[np.uint32]
+Counts = NDArray[np.unsignedinteger[Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +154,7 @@ def whole(corners: NDArray[Any], items: int, kind: type[np.generic]) -> NDArray[
     return out
 
 
-def below_rarer(corners: Halves, own: Halves) -> bool:
+def below_rarer(corners: Counts, own: Counts) -> bool:
     """Whether no pair of a triangle is had more often than the rarer of its items."""
     return all(
         bool((corners[at : at + len(own) - row] <= np.minimum(own[row], own[row:])).all())

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isthmus.fedrec.algorithms._one_round import OneRound, interaction_rows
-from isthmus.fedrec.algorithms.gfcf import summed
+from isthmus.fedrec.algorithms._one_round import OneRound, WordSum, interaction_rows, row_sums
+from isthmus.fedrec.algorithms.gfcf import shares_sum, summed
 from isthmus.fedrec.method import Algorithm
 from isthmus.fedrec.population import Floats, Longs
 from isthmus.fedrec.task import Model, Task
@@ -42,17 +42,22 @@ class ModelFree(OneRound):
         self.settings = settings
 
     def learn(self) -> tuple[Floats, int]:
-        """Z, and the upper triangle that each client adds to."""
+        """Z, and the upper triangle with the counts that each client adds to."""
         total, _ = summed(self.task)
-        up = 4 * len(total) * (len(total) + 1) // 2
-        scale = (1 + self.settings.wp) / max(self.task.population.clients, 1)
-        return (scale * total).astype(np.float32), up
+        fleet = self.task.fleet
+        clients = self.task.population.clients if fleet is None else fleet.took_part()
+        scale = (1 + self.settings.wp) / max(clients, 1)
+        return (scale * total).astype(np.float32), 8 * shares_sum(self.task).words
+
+    def sum_of(self, what: str) -> WordSum | None:
+        """The shares, and the items' counts, which follow from them."""
+        return shares_sum(self.task) if what == "shares" else None
 
     def client_scores(self, clients: Longs) -> Floats:
         """The scores agg x_u Z + x_u F_u, where x_u F_u = (1 + wp) x_u."""
-        x = interaction_rows(self.task, clients)
-        own = np.float32(1 + self.settings.wp) * x
-        return np.asarray(np.float32(self.settings.agg) * (x @ self.learned) + own)
+        own = np.float32(1 + self.settings.wp) * interaction_rows(self.task, clients)
+        common = row_sums(self.task, clients, self.learned)
+        return np.asarray(np.float32(self.settings.agg) * common + own)
 
 
 def _build(task: Task, settings: Settings, model: Model | None) -> ModelFree:

@@ -11,7 +11,7 @@ from isthmus.fedrec.privacy import Defences
 from isthmus.fedrec.privacy.fits import sums_alone
 from isthmus.fedrec.shared_table import SharedTable
 
-LEARNED = {"ease": 2, "item-knn": 2, "popularity": 1}
+LEARNED = {"ease": 2, "item-knn": 2, "gfcf": 2, "fedcia-model-free": 2, "popularity": 1}
 """Algorithms of one round that need no more than sums, and how many times M numbers they learn."""
 
 
