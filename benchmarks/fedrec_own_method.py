@@ -207,8 +207,11 @@ def bars(found: Mapping[str, Mapping[str, list[dict[str, Any]]]]) -> list[Bar]:
 
 def result(found: Mapping[str, Mapping[str, list[dict[str, Any]]]]) -> Result:
     """What is published."""
-    missing = [f"{data} {ROWS[row]}" for data in DATA for row in ROWS
-               if row not in found.get(data, {})]  # fmt: skip
+    missing = {
+        data: ", ".join(ROWS[row] for row in ROWS if row not in found.get(data, {}))
+        for data in DATA
+    }
+    left = " ".join(f"Not run on {data}: {rows}." for data, rows in missing.items() if rows)
     tenth = epsilon_of(Settings(clip=20, noise=0.1))
     one = epsilon_of(Settings(clip=20, noise=1.0))
     return Result(
@@ -222,7 +225,7 @@ def result(found: Mapping[str, Mapping[str, list[dict[str, Any]]]]) -> Result:
             "that 'EASE' there is one Jacobi step towards it. Bytes are MB a client, up / down, "
             "all rounds together; what is downloaded to judge candidates is shared among all. "
             f"Noise 0.1 is epsilon {tenth:.0f}, noise 1 epsilon {one:.1f}, at delta 1e-5, for "
-            "whole clients. " + (f"Not run: {'; '.join(missing)}." if missing else "")
+            f"whole clients. The methods of the FedCA paper are in the table of that name. {left}"
         ),
         bars=bars(found),
         columns=["data", "method", "seeds", *HONEST, "MB up / down"],
