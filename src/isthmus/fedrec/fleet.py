@@ -32,8 +32,8 @@ class Fleet(Protocol):
         """The mean loss of the clients of the last `train`."""
         ...
 
-    def words(self, one: WordSum) -> Words:
-        """A sum over all clients that are there, uint64 [k]."""
+    def words(self, one: WordSum, number: int = 1) -> Words:
+        """A sum over all clients that are there, uint64 [k]; `number` is the round."""
         ...
 
     def gains(self, candidates: Iterator[Arrays], clients: Longs) -> list[int]:

@@ -6,7 +6,7 @@ from tests.fedrec.conftest import made_up
 
 from isthmus.errors import JobError
 from isthmus.fedrec import RunOptions, make_task, protocol, recipe, run
-from isthmus.fedrec.algorithms.fcf_als import Settings, solved, summed
+from isthmus.fedrec.algorithms.fcf_als import ONE, Settings, solved, summed
 from isthmus.fedrec.population import Ragged
 
 RULES = [protocol("honest-sampled")]
@@ -22,7 +22,7 @@ def test_one_client_one_dimension_by_hand():
     users = solved(lists, table, Settings(dim=1, confidence=3.0, ridge=1.0))
     p = 8 / 18
     np.testing.assert_allclose(users, [[p]])
-    found = summed(lists, users, table, 3.0)
+    found = summed(lists, users, table, 3.0) / ONE
     np.testing.assert_allclose(found, [[-p * p], [4 * (1 - 2 * p) * p]])
 
 
@@ -46,7 +46,7 @@ def test_solution_and_gradient_by_definition():
     )
     np.testing.assert_allclose(users, wanted, atol=1e-10)
     # The gradient is that of the objective, by differences.
-    gradient = 2 * 0.7 * q - 2 * summed(lists, users, table, 2.5)
+    gradient = 2 * 0.7 * q - 2 * summed(lists, users, table, 2.5) / ONE
 
     def objective(items):
         squares = (c * (x - users @ items.T) ** 2).sum()
@@ -70,7 +70,7 @@ def test_a_run_goes_on_from_its_state_and_learns():
     for method in (whole, other):
         report = method.round(3, lambda clients, score: None)
     np.testing.assert_array_equal(whole.learned, other.learned)
-    assert report.up == 40 * whole.learned.nbytes
+    assert report.up == 40 * 2 * whole.learned.nbytes
     result = run(data, chosen, [protocol("full-ranking")], RunOptions(rounds=30))
     judged = result.outcomes["full-ranking"].judgements
     assert judged[-1].valid["ndcg@20"] > judged[0].valid["ndcg@20"]

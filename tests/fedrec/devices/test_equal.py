@@ -25,6 +25,7 @@ from isthmus.fedrec import RunOptions, recipe
         ("popularity", None, {}),
         ("gfcf", None, {"components": 5}),
         ("fedcia-model-free", None, {}),
+        ("fcf-als", None, {"dim": 4}),
         ("ordered-pairs", None, {}),
         ("ordered-pairs", None, {"judges": 9}),
         ("ordered-pairs", None, {"whole_items": 10, "sketch_words": 1 << 14}),

@@ -263,7 +263,6 @@ def test_an_algorithm_of_ones_own_runs_where_the_shards_have_it(federation, monk
         "fedfast",
         "pfedmoe",
         "local-only",
-        "fcf-als",
         "fedca-sketched",
     ],
 )

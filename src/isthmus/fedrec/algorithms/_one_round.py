@@ -1,10 +1,10 @@
-"""Methods whose server adds up something once, and whose clients score at home with the result."""
+"""Methods whose server adds something up, mostly once, and whose clients score with the result."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,9 @@ class WordSum:
     """Whether these words can be the sum of so many clients."""
     noised: Callable[[int], Words] | None = None
     """`mine` with our share of the noise on the sum, given the number of shards; None without."""
+    given: Arrays = field(default_factory=dict)
+    """What is made anew each round and clients need for it, as `taught`; a sum without is always
+    the same, and is given once."""
 
 
 class OneRound(Method):
@@ -46,6 +49,15 @@ class OneRound(Method):
     def __init__(self, task: Task) -> None:
         super().__init__(task)
         self.learned: Floats = np.zeros(0, np.float32)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of `learned`."""
+        return (self.task.population.items,) * 2
+
+    def taught(self) -> Arrays:
+        """What clients score with."""
+        return self.state()
 
     @abstractmethod
     def learn(self) -> tuple[Floats, int]:

@@ -20,6 +20,11 @@ class Settings:
 class Popularity(OneRound):
     """s_ui = sum_v x_vi, the same for every client."""
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """A number for each item."""
+        return (self.task.population.items,)
+
     def learn(self) -> tuple[Floats, int]:
         """The number of clients that have each item in training."""
         return popularity(self.task), 4 * self.task.population.items

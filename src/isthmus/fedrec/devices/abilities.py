@@ -11,8 +11,8 @@ from isthmus.fedrec.privacy import Defences
 from isthmus.fedrec.privacy.fits import sums_alone
 from isthmus.fedrec.shared_table import SharedTable
 
-LEARNED = {"ease": 2, "item-knn": 2, "gfcf": 2, "fedcia-model-free": 2, "popularity": 1}
-"""Algorithms of one round that need no more than sums, and how many times M numbers they learn."""
+SUMS = {"ease", "item-knn", "gfcf", "fedcia-model-free", "popularity", "fcf-als"}
+"""Algorithms that need no more than sums of words."""
 
 
 def check_method(method: Method, algorithm: Algorithm) -> Method:
@@ -26,7 +26,7 @@ def check_method(method: Method, algorithm: Algorithm) -> Method:
         if kind.round is SharedTable.round and kind.score is SharedTable.score:
             return method
     elif isinstance(method, (OrderedPairs, MixedTables)) or (
-        isinstance(method, OneRound) and algorithm.name in LEARNED
+        isinstance(method, OneRound) and algorithm.name in SUMS
     ):
         return method
     raise JobError(

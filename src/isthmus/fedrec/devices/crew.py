@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.errors import BadMessage
-from isthmus.fedrec.algorithms._one_round import Words, WordSum
+from isthmus.fedrec.algorithms._one_round import OneRound, Words, WordSum
 from isthmus.fedrec.devices import mixing, one_round
 from isthmus.fedrec.devices.carrier import Carrier, Collector, Request
 from isthmus.fedrec.devices.masking import Adding, unpacked
@@ -133,9 +133,9 @@ class Crew:
         trained = self.notes[-1].trained if self.notes else 0
         return self.units * LOSS_UNIT / trained if trained else None
 
-    def words(self, one: WordSum) -> Words:
+    def words(self, one: WordSum, number: int = 1) -> Words:
         """See `Fleet.words`. Raises JobError, TrainError: see `one_round.words`."""
-        return one_round.words(self, one)
+        return one_round.words(self, one, number)
 
     def gains(self, candidates: Iterator[State], clients: Longs) -> list[int]:
         """See `Fleet.gains`. Raises TrainError where nobody judges."""
@@ -187,7 +187,8 @@ class Crew:
             elif isinstance(method, MixedTables):
                 arrays = {"clients": rest}
             else:
-                arrays = method.state() | {"clients": rest}
+                assert isinstance(method, OneRound)
+                arrays = method.taught() | {"clients": rest}
             collector = _Judged(self._keys(), rest)
             requests[name] = Request(Ask(kind="judge", number=number), arrays, collector)
         came, left_out = self._asked(requests)

@@ -26,28 +26,29 @@ class Giving:
 
     def __init__(self, method: Method, part: Part, *, masked: bool) -> None:
         self._method, self._part, self._masked = method, part, masked
-        self._given: set[str] = set()
+        self._given: dict[str, int] = {}
         self._gains: list[int] = []
 
-    def plain(self, what: str) -> dict[str, Array]:
+    def plain(self, ask: Ask, arrays: Arrays) -> dict[str, Array]:
         """The sum over our clients, in the clear. Raises BadMessage where there is none."""
-        return {"words": self._sum_of(what).mine()}
+        return {"words": self._sum_of(ask, arrays).mine()}
 
-    def masker(self, what: str) -> Masker:
+    def masker(self, ask: Ask, arrays: Arrays) -> Masker:
         """Our part of a sum over shards.
 
         Raises:
             BadMessage: there is no such sum, or it was given before.
         """
-        if what == GAINS:
+        if ask.what == GAINS:
             return self._gains_masker()
-        one = self._sum_of(what)
-        if what in self._given:
+        one = self._sum_of(ask, arrays)
+        before = self._given.get(ask.what)
+        if before is not None and not (one.given and ask.number > before):
             raise BadMessage(
-                f"the server asks for the sum of {what} a second time: two sums over different "
+                f"the server asks for the sum of {ask.what} a second time: two sums over different "
                 "shards would tell what one of them adds"
             )
-        self._given.add(what)
+        self._given[ask.what] = ask.number
         noised = one.noised
         return Masker({SHARE: lambda parties: noised(parties) if noised else one.mine()})
 
@@ -67,7 +68,7 @@ class Giving:
         if not isinstance(method, OrderedPairs):
             raise BadMessage("the server asks to judge a candidate, and there are none")
         places = places_of(self._part.clients, arrays)
-        take_learned(method, "", arrays)
+        take_learned(method, arrays)
         found = method.gain_units(places)
         if not self._masked:
             return {"units": np.array([found], np.int64)}
@@ -78,9 +79,12 @@ class Giving:
         self._gains.append(found)
         return {}
 
-    def _sum_of(self, what: str) -> WordSum:
+    def _sum_of(self, ask: Ask, arrays: Arrays) -> WordSum:
         method = self._method
-        found = method.sum_of(what) if isinstance(method, OneRound) else None
+        found = method.sum_of(ask.what) if isinstance(method, OneRound) else None
         if found is None:
             raise BadMessage("the server asks for a sum that is not known here")
+        if found.given:
+            assert isinstance(method, OneRound)
+            take_learned(method, arrays)
         return found

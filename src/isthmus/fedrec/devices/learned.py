@@ -7,12 +7,11 @@ import numpy as np
 from isthmus.errors import BadMessage
 from isthmus.fedrec.algorithms._one_round import OneRound
 from isthmus.fedrec.algorithms.ordered_pairs import BLEND, SKETCHED, OrderedPairs
-from isthmus.fedrec.devices.abilities import LEARNED
 from isthmus.fedrec.devices.wire import COUNTS, Array, Arrays, numbers, taken
 from isthmus.fedrec.population import Floats, Ints, Longs
 
 
-def take_learned(method: OneRound, algorithm: str, arrays: Arrays) -> None:
+def take_learned(method: OneRound, arrays: Arrays) -> None:
     """Have `method` score with what the server has learned.
 
     Raises:
@@ -20,8 +19,7 @@ def take_learned(method: OneRound, algorithm: str, arrays: Arrays) -> None:
     """
     items = method.task.population.items
     if not isinstance(method, OrderedPairs):
-        shape = (items,) * LEARNED[algorithm]
-        method.restore({"learned": np.array(numbers(arrays, "learned", shape, COUNTS))})
+        method.learned = np.array(numbers(arrays, "learned", method.shape, COUNTS))
         return
     chosen = _doubles(arrays, "chosen", 4)
     if chosen[BLEND] > 1 or chosen[SKETCHED] != (items > method.settings.whole_items):

@@ -28,11 +28,12 @@ _MOST = round(1 / GAIN)
 """What a candidate can be worth to one client."""
 
 
-def words(crew: Crew, one: WordSum) -> Words:
+def words(crew: Crew, one: WordSum, number: int) -> Words:
     """The sum of words over the shards that are there, see `Fleet.words`.
 
-    Under masks each shard gives each sum once: two sums over different shards would tell what
-    those add that are in one of them alone. Later rounds get the same sum again.
+    Under masks each shard gives each sum once (with what was given for it): two sums over
+    different shards would tell what those add that are in one of them alone. Later rounds get the
+    same sum again, unless there is something given.
 
     Raises:
         JobError: they are more than a message holds.
@@ -47,22 +48,22 @@ def words(crew: Crew, one: WordSum) -> Words:
     if one.name in crew.sums:
         crew.notes.append(replace(crew.notes[0], left_out={}))
         return crew.sums[one.name]
-    crew.ready(1)
-    note = RoundNotes(1, crew.census.clients)
+    crew.ready(number)
+    note = RoundNotes(number, crew.census.clients)
     crew.notes.append(note)
     there = crew.carrier.present()
     note.absent = crew.census.clients - sum(len(own) for own in there.values())
     found = _masked(crew, one, note, there) if crew.masked else _plain(crew, one, note, there)
-    if crew.masked:
+    if crew.masked and not one.given:
         crew.sums[one.name] = found
     return found
 
 
 def _plain(crew: Crew, one: WordSum, note: RoundNotes, there: dict[str, Longs]) -> Words:
     collectors = {name: _Counted(one, len(own)) for name, own in there.items()}
-    ask = Ask(kind="total", number=1, what=one.name)
+    ask = Ask(kind="total", number=note.number, what=one.name)
     note.left_out = crew.carrier.ask(
-        {name: Request(ask, {}, it) for name, it in collectors.items()}
+        {name: Request(ask, one.given, it) for name, it in collectors.items()}
     )
     came = [it for name, it in collectors.items() if name not in note.left_out]
     note.trained = sum(it.clients for it in came)
@@ -77,10 +78,10 @@ def _masked(crew: Crew, one: WordSum, note: RoundNotes, there: dict[str, Longs])
     def counted(names: set[str]) -> int:
         return sum(len(there[name]) for name in names)
 
-    keys, note.left_out = _keys(crew, 1, one.name, set(there))
+    keys, note.left_out = _keys(crew, note.number, one.name, set(there), one.given)
     note.trained = counted(set(keys))
     crew.enough(note)
-    adding = Adding(crew.carrier, 1, keys)
+    adding = Adding(crew.carrier, note.number, keys)
 
     def possible(found: Words) -> bool:
         return one.possible(found, counted(adding.survivors))
@@ -93,12 +94,12 @@ def _masked(crew: Crew, one: WordSum, note: RoundNotes, there: dict[str, Longs])
 
 
 def _keys(
-    crew: Crew, number: int, what: str, names: set[str]
+    crew: Crew, number: int, what: str, names: set[str], given: Arrays
 ) -> tuple[dict[str, bytes], dict[str, str]]:
     """The keys of those that begin a sum, and who did not and why."""
     ask = Ask(kind="total", number=number, what=what)
     collectors = {name: _FirstKeys() for name in sorted(names)}
-    left_out = crew.carrier.ask({name: Request(ask, {}, it) for name, it in collectors.items()})
+    left_out = crew.carrier.ask({name: Request(ask, given, it) for name, it in collectors.items()})
     return {name: it.keys for name, it in collectors.items() if name not in left_out}, left_out
 
 
@@ -139,7 +140,7 @@ def gains(crew: Crew, candidates: Iterator[State], clients: Longs) -> list[int]:
 
 
 def _added_gains(crew: Crew, note: RoundNotes, judges: dict[str, int], count: int) -> list[int]:
-    keys, lost = _keys(crew, note.number, GAINS, set(judges))
+    keys, lost = _keys(crew, note.number, GAINS, set(judges), {})
     adding = Adding(crew.carrier, note.number, keys)
 
     def possible(found: Words) -> bool:

@@ -151,9 +151,9 @@ class Worker:
             found = self._giving.tried(ask, arrays)
             yield Answer(kind="try", number=ask.number, last=True), found
         else:
-            masker = self._giving.masker(ask.what) if self._masked else None
+            masker = self._giving.masker(ask, arrays) if self._masked else None
             self._summand = ask.number, masker
-            found = packed(masker.join()) if masker else self._giving.plain(ask.what)
+            found = packed(masker.join()) if masker else self._giving.plain(ask, arrays)
             yield Answer(kind="total", number=ask.number, last=True), found
 
     def _train(self, ask: Ask, arrays: Arrays) -> Iterator[Reply]:
@@ -216,7 +216,7 @@ class Worker:
         else:
             assert isinstance(method, OneRound)
             places = places_of(self.part.clients, arrays)
-            take_learned(method, self.order.algorithm, arrays)
+            take_learned(method, arrays)
             found = self._judge.counts(places, method.score)
         return Answer(kind="judge", number=ask.number, last=True), found
 
