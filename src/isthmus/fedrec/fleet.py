@@ -13,18 +13,17 @@ if TYPE_CHECKING:
     from isthmus.fedrec.engine import Work
     from isthmus.fedrec.method import Arrays
     from isthmus.fedrec.mixed_tables import MixedTables, Mixtures, Sent
-    from isthmus.fedrec.task import Model
+    from isthmus.fedrec.shared_table import SharedTable
 
 
 class Fleet(Protocol):
     """Clients on devices. Whoever does not answer is left out."""
 
-    def train(
-        self, model: Model, work: Work, clients: Longs, *, judged_as_trained: bool
-    ) -> Iterator[Uploads]:
-        """As `engine.train`, guards applied; `user`, `counts` and `loss` of the uploads are empty.
+    def train(self, method: SharedTable, work: Work, clients: Longs) -> Iterator[Uploads]:
+        """As `engine.train`, guards applied; `counts` and `loss` of the uploads are empty, and
+        `user` but for a method that has it sent.
 
-        With `judged_as_trained` each client is judged, at home, with what it has just trained.
+        If clients are judged as trained, that is done at home.
         """
         ...
 

@@ -35,7 +35,7 @@ class OwnTables(Method):
         self.model, self.share = model, share
         # A server whose clients are elsewhere holds no table of theirs.
         count, initial = 0 if task.fleet else task.population.clients, model.initial
-        _fits(count * initial.items.nbytes)
+        see_fits(count * initial.items.nbytes)
         self.items: Floats = np.empty((count, *initial.items.shape), np.float32)
         self.items[:] = initial.items
         self.network: Floats = np.tile(initial.network, (count, 1))
@@ -97,8 +97,12 @@ class OwnTables(Method):
         self.items, self.network, self.user = state["items"], state["network"], state["user"]
 
 
-def _fits(size: int) -> None:
-    """Refuse what the machine's memory cannot hold."""
+def see_fits(size: int) -> None:
+    """See that this machine's memory can hold so many bytes of clients' item tables.
+
+    Raises:
+        JobError: it cannot.
+    """
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError):

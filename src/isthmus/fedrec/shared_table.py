@@ -5,15 +5,16 @@ State is one item table and the clients' vectors; no table a client is ever laid
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from isthmus.errors import JobError
 from isthmus.fedrec import engine
 from isthmus.fedrec.engine import Candidates, Work
-from isthmus.fedrec.method import Arrays, Method, RoundReport, Watch
+from isthmus.fedrec.method import Arrays, Method, RoundReport, Score, Watch
 from isthmus.fedrec.population import Floats, Longs, offsets
 from isthmus.fedrec.task import Model, Task
 from isthmus.fedrec.uploads import Aggregator, Reference, Sealed, Shared, Tables, Uploads
@@ -22,15 +23,35 @@ Judged = Literal["aggregated", "trained"]
 """Whether clients are judged with the server's new parameters or with their own as trained."""
 
 
+@dataclass(frozen=True, eq=False)
+class Scoring:
+    """What clients are judged with after a round."""
+
+    work: Work
+    beside: Mapping[str, Tables] = field(default_factory=dict)
+    """Further tables of the server's that their scores take."""
+    trained: Sequence[Uploads] = ()
+    """What clients sent in the round, where they keep it."""
+
+
 class SharedTable(Method):
     """Each round: sampled clients train from the shared parameters, the aggregator makes new ones.
 
     To vary it, give an own `aggregator`, or override `tables` (what each client begins from),
-    `reference` (what it is pulled to) or `extra` (constants of the gradient). What is
-    done to uploads before the server sees them are the task's guards.
+    `reference` (what it is pulled to), `extra` (constants of the gradient), or `scoring` and
+    `scored` (what it is judged with, and how). What is done to uploads before the server sees them
+    are the task's guards. Clients may be elsewhere: then `user` and `own` are theirs.
     """
 
     takes_guards = masks_sums = True
+    sends_vectors: ClassVar[bool] = False
+    """Whether users' vectors leave the device: the server then has them, in `user`."""
+    moves_vectors: ClassVar[bool] = False
+    """Whether the server changes them: clients begin from, and score with, what it sends."""
+    keeps_trained: ClassVar[bool] = False
+    """Whether clients keep what they sent until they have been judged, see `Scoring.trained`."""
+    tables_down: ClassVar[int] = 1
+    """Tables that a client is sent in a round."""
 
     def __init__(
         self,
@@ -88,8 +109,11 @@ class SharedTable(Method):
 
         def stream() -> Iterator[Uploads]:
             for chunk in self._trained(work, clients):
-                if self.judged == "trained":
-                    watch(chunk.clients, Trained(self, work, chunk))
+                if self.judged == "trained" and self.task.fleet is None:
+                    for some, score in self.as_trained(work, chunk):
+                        watch(some, score)
+                if self.sends_vectors:
+                    self.user[chunk.clients] = chunk.user
                 for part in self._pieces(chunk):
                     sent = self.task.guarded(part, number)
                     tally.add(part.loss, sent)
@@ -109,8 +133,10 @@ class SharedTable(Method):
         loss = tally.mean if fleet is None else fleet.loss()
         # Of devices under masks some may have been lost since they trained.
         trained = tally.clients if fleet is None else fleet.took_part()
-        down = tally.clients * (self.shared.items.nbytes + self.shared.network.nbytes)
+        table = self.shared.items.nbytes + self.shared.network.nbytes
+        down = tally.clients * self.tables_down * table
         up = tally.up if tally.sealed is None else tally.sealed.up
+        up += trained * self.user[0].nbytes if self.sends_vectors else 0
         return RoundReport(loss, trained, up, down)
 
     def _trained(self, work: Work, clients: Longs) -> Iterator[Uploads]:
@@ -118,7 +144,11 @@ class SharedTable(Method):
         fleet = self.task.fleet
         if fleet is None:
             return engine.train(self.task, self.model, work, clients)
-        return fleet.train(self.model, work, clients, judged_as_trained=self.judged == "trained")
+        return fleet.train(self, work, clients)
+
+    def as_trained(self, work: Work, chunk: Uploads) -> Iterator[tuple[Longs, Score]]:
+        """On the devices: clients of the chunk, with the score of what they have just trained."""
+        yield chunk.clients, Trained(self, work, chunk)
 
     def _pieces(self, chunk: Uploads) -> Iterator[Uploads]:
         """The chunk; before guards, which may add all rows, in pieces that fit the memory."""
@@ -144,7 +174,15 @@ class SharedTable(Method):
 
     def score(self, clients: Longs, candidates: Candidates) -> Floats:
         """The scores with the parameters after the last round."""
-        return engine.score(self.task, self.model, self.work(0), clients, candidates)
+        return self.scored(self.scoring(), clients, candidates)
+
+    def scoring(self) -> Scoring:
+        """What clients are judged with after the round."""
+        return Scoring(self.work(0))
+
+    def scored(self, scoring: Scoring, clients: Longs, candidates: Candidates) -> Floats:
+        """On the devices: as `score`, with what the server sent."""
+        return engine.score(self.task, self.model, scoring.work, clients, candidates)
 
     def state(self) -> Arrays:
         """Shared parameters, the clients' vectors and own rows."""

@@ -21,14 +21,14 @@ drawn. The guards of uploads do not cover them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from isthmus.fedrec import randomness
 from isthmus.fedrec.algorithms._clusters import k_means
 from isthmus.fedrec.compiled import compiled
-from isthmus.fedrec.method import Algorithm, RoundReport, Watch
+from isthmus.fedrec.method import Algorithm
 from isthmus.fedrec.population import Longs
 from isthmus.fedrec.shared_table import SharedTable
 from isthmus.fedrec.task import Model, Task
@@ -82,6 +82,7 @@ class FedFast(SharedTable):
     """A shared table; users' vectors are known to the server."""
 
     beside = "its user's vector"
+    sends_vectors = moves_vectors = True
 
     def __init__(self, task: Task, model: Model, settings: Settings) -> None:
         super().__init__(task, model, ActvAgg(), share=settings.share)
@@ -108,11 +109,6 @@ class FedFast(SharedTable):
         delegates = np.concatenate(trained) if trained else np.zeros(0, np.int64)
         weight = self.settings.discount**number
         self.user = followed(before, self.user, self.of, delegates, weight)
-
-    def round(self, number: int, watch: Watch) -> RoundReport:
-        """As for any shared table; users' vectors go up as well."""
-        report = super().round(number, watch)
-        return replace(report, up=report.up + report.clients * self.user[0].nbytes)
 
 
 def in_turn(of: Longs, wanted: int, rng: np.random.Generator) -> Longs:

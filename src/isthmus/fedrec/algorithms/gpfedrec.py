@@ -28,9 +28,10 @@ from isthmus.fedrec import engine
 from isthmus.fedrec.algorithms.pfedrec import PlainMean
 from isthmus.fedrec.engine import Candidates, Work
 from isthmus.fedrec.kernels.sums import put_rows
-from isthmus.fedrec.method import Algorithm, Arrays, RoundReport, Watch
+from isthmus.fedrec.method import Algorithm, Arrays, Score
+from isthmus.fedrec.own_tables import see_fits
 from isthmus.fedrec.population import Floats, Longs
-from isthmus.fedrec.shared_table import SharedTable, Tally, part_of
+from isthmus.fedrec.shared_table import SharedTable, part_of
 from isthmus.fedrec.task import Model, Task
 from isthmus.fedrec.training import LocalTraining
 from isthmus.fedrec.uploads import Reference, Shared, Tables, Uploads
@@ -61,22 +62,24 @@ class Settings:
 
 class GPFedRec(SharedTable):
     """A shared start, and a table for each client: one array [U, M, d], of references between
-    rounds and of what clients sent as a round goes on.
+    rounds and of what clients sent as a round goes on; empty before the first.
     """
 
     beside = "how many batches it trained, which is how many items it has"
+    tables_down = 2  # the start, the same for all, and its own reference
 
     def __init__(self, task: Task, model: Model, settings: Settings) -> None:
-        super().__init__(task, model, PlainMean())
+        super().__init__(task, model, PlainMean(), judged="trained")
         self.settings = settings
-        items = self.shared.items
-        self.near: Floats = np.empty((task.population.clients, *items.shape), np.float32)
-        self.near[:] = items
+        see_fits(task.population.clients * self.shared.items.nbytes)
+        self.near: Floats = np.zeros((0, *self.shared.items.shape), np.float32)
 
     def reference(self, number: int) -> Reference:
         """Each client's neighbours' mean table."""
-        count, size = len(self.near), self.shared.items.size
+        count, size = self.task.population.clients, self.shared.items.size
         weight = np.full(count, 2 * self.settings.reg / size, np.float32)
+        if not len(self.near):
+            return Reference(Tables.shared(self.shared, count), weight, weight)
         network = np.zeros((count, 0), np.float32)
         return Reference(Tables.personal(self.near, network), weight, weight)
 
@@ -84,41 +87,50 @@ class GPFedRec(SharedTable):
         """How much faster the user's vector learns."""
         return np.array([self.settings.factor - 1], np.float32)
 
-    def round(self, number: int, watch: Watch) -> RoundReport:
-        """Train all clients from the shared table, judge them, then take their neighbours."""
-        work, tally = self.work(number), Tally()
-        clients = self.clients(number)
-        for chunk in engine.train(self.task, self.model, work, clients):
+    def as_trained(self, work: Work, chunk: Uploads) -> Iterator[tuple[Longs, Score]]:
+        """With whole tables as the local pass leaves them."""
+        for part in self._parts(chunk):
+            yield part.clients, _AsTrained(self, work, part, self._untouched(work, part))
+
+    def aggregate(self, uploads: Iterator[Uploads], number: int) -> None:
+        """Take the neighbours of the clients that took part; all others keep their reference."""
+        if not len(self.near):
+            self.near = np.repeat(self.shared.items[None], self.task.population.clients, axis=0)
+        work, took_part = self.work(number), np.zeros(len(self.near), np.bool_)
+        for chunk in uploads:
+            took_part[chunk.clients] = True
+            # Only now: these clients have trained, nobody else is pulled to their references.
             for part in self._parts(chunk):
-                base = self._untouched(part.clients)
-                watch(part.clients, _AsTrained(self, work, part, base))
-                sent = self.task.guarded(part, number)
-                tally.add(part.loss, sent)
-                # Only now: these clients have trained, nobody else is pulled to their references.
-                self.near[part.clients] = base
-                put_rows(self.near, sent.clients, sent.indptr, sent.items, sent.rows)
-        neighbours(self.near, self.settings)
+                self.near[part.clients] = self._untouched(work, part)
+            put_rows(self.near, chunk.clients, chunk.indptr, chunk.items, chunk.rows)
+        if not took_part.any():
+            return
+        tables = self.near if took_part.all() else self.near[took_part]
+        neighbours(tables, self.settings)
+        if tables is not self.near:
+            self.near[took_part] = tables
         self.shared = Shared(
-            self.near.mean(axis=0, dtype=np.float64).astype(np.float32), self.shared.network
+            tables.mean(axis=0, dtype=np.float64).astype(np.float32), self.shared.network
         )
-        # A client is sent the start, the same for all, and its own reference.
-        down = 2 * len(clients) * self.shared.items.nbytes
-        return RoundReport(tally.mean, len(clients), tally.up, down)
 
     def _parts(self, chunk: Uploads) -> Iterator[Uploads]:
         """Pieces of a chunk whose whole tables fit the memory of the task."""
-        step = max(1, self.task.memory // (8 * self.shared.items.nbytes))
+        step = max(1, self.task.memory // (16 * self.shared.items.nbytes))
         for first in range(0, len(chunk.clients), step):
             yield part_of(chunk, chunk.clients[first : first + step])
 
-    def _untouched(self, clients: Longs) -> Floats:
+    def _untouched(self, work: Work, part: Uploads) -> Floats:
         """Where the pull alone takes each row, float32 [n, M, d]."""
-        training, near = self.model.training, self.near[clients]
+        assert work.reference is not None
+        near, starts = (
+            one.items[one.of[part.clients]] for one in (work.reference.tables, work.tables)
+        )
+        training = self.model.training
         c = training.rate * 2 * self.settings.reg / self.shared.items.size
-        samples = self.task.population.train.counts[clients] * (training.negatives + 1)
-        batches = training.epochs * -(-samples // training.batch)
+        samples = part.weight * (training.negatives + 1)
+        batches = training.epochs * np.ceil(samples / training.batch)
         left = ((1 - c) ** batches).astype(np.float32)[:, None, None]
-        return np.asarray(near + left * (self.shared.items - near))
+        return np.asarray(near + left * (starts - near))
 
     def state(self) -> Arrays:
         """As the base has it, and the clients' references."""

@@ -21,7 +21,7 @@ Users' vectors leave the device; the guards of uploads do not cover them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,9 +31,9 @@ from isthmus.fedrec import engine, randomness
 from isthmus.fedrec.algorithms._clusters import k_means
 from isthmus.fedrec.algorithms.fedavg import Mean
 from isthmus.fedrec.engine import Candidates, Work
-from isthmus.fedrec.method import Algorithm, Arrays, RoundReport, Watch
+from isthmus.fedrec.method import Algorithm, Arrays
 from isthmus.fedrec.population import Floats, Longs, offsets
-from isthmus.fedrec.shared_table import SharedTable
+from isthmus.fedrec.shared_table import Scoring, SharedTable
 from isthmus.fedrec.task import Model, Task
 from isthmus.fedrec.uploads import Shared, Sums, Tables, Uploads
 
@@ -58,6 +58,8 @@ class PerFedRec(SharedTable):
     """`shared` is the general model, `groups` the clusters' and who is in which."""
 
     beside = "its user's vector"
+    sends_vectors = keeps_trained = True
+    tables_down = 2
 
     def __init__(self, task: Task, model: Model, settings: Settings) -> None:
         if settings.cluster + settings.general <= 0:
@@ -85,31 +87,30 @@ class PerFedRec(SharedTable):
 
     def aggregate(self, uploads: Iterator[Uploads], number: int) -> None:
         """The general model, new clusters, the clusters' models."""
-        self.trained = list(uploads)
+        trained = list(uploads)
         rng = self.task.generator(randomness.AGGREGATION, number)
         of = k_means(self.user, self.settings.clusters, rng)
-        self.shared = mean_of(self.trained, np.ones(len(of), bool), self.shared)
-        groups = [
-            mean_of(self.trained, of == one, self.shared) for one in range(self.settings.clusters)
-        ]
+        self.shared = mean_of(trained, np.ones(len(of), bool), self.shared)
+        groups = [mean_of(trained, of == one, self.shared) for one in range(self.settings.clusters)]
         self.groups = Tables(
             np.stack([one.items for one in groups]), np.stack([one.network for one in groups]), of
         )
+        # Clients that are elsewhere keep it themselves.
+        self.trained = trained if self.task.fleet is None else []
 
-    def round(self, number: int, watch: Watch) -> RoundReport:
-        """As for any shared table; users' vectors go up, two models down."""
-        report = super().round(number, watch)
-        up = report.up + report.clients * self.user[0].nbytes
-        return replace(report, up=up, down=2 * report.down)
+    def scoring(self) -> Scoring:
+        """With the general model beside the clusters'."""
+        general = Tables.shared(self.shared, len(self.groups.of))
+        return Scoring(self.work(0), {"general": general}, self.trained)
 
-    def score(self, clients: Longs, candidates: Candidates) -> Floats:
+    def scored(self, scoring: Scoring, clients: Longs, candidates: Candidates) -> Floats:
         """The weighted mean of the scores of the models that each client has."""
-        one, count = self.settings, len(self.groups.of)
+        one, groups, general = self.settings, scoring.work.tables, scoring.beside["general"]
         weight = np.full(len(clients), one.cluster + one.general)
-        total = one.cluster * self._scores(self.groups, clients, candidates)
-        total += one.general * self._scores(Tables.shared(self.shared, count), clients, candidates)
+        total = one.cluster * self._scores(groups, clients, candidates)
+        total += one.general * self._scores(general, clients, candidates)
         at = offsets(candidates.count)
-        for chunk in self.trained:
+        for chunk in scoring.trained:
             places = np.flatnonzero(np.isin(clients, chunk.clients))
             if not len(places):
                 continue

@@ -8,7 +8,7 @@ from isthmus.fedrec.algorithms.ordered_pairs import OrderedPairs
 from isthmus.fedrec.method import Algorithm, Method
 from isthmus.fedrec.mixed_tables import MixedTables
 from isthmus.fedrec.privacy import Defences
-from isthmus.fedrec.privacy.fits import sums_alone
+from isthmus.fedrec.privacy.fits import rows_alone, sums_alone
 from isthmus.fedrec.shared_table import SharedTable
 
 SUMS = {"ease", "item-knn", "gfcf", "fedcia-model-free", "popularity", "fcf-als"}
@@ -80,6 +80,8 @@ def check_guards(algorithm: Algorithm, method: Method, defences: Defences) -> No
             "without noise",
             mend="Leave --noise out, or take an algorithm with a shared table, such as fedavg.",
         )
+    if asked.noise or asked.pseudo_items:
+        rows_alone(algorithm, method)
 
 
 def check_defences(defences: Defences) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.errors import BadMessage
+from isthmus.errors import BadMessage, JobError
 from isthmus.fedrec.algorithms._one_round import OneRound, Words, WordSum
 from isthmus.fedrec.devices import mixing, one_round
 from isthmus.fedrec.devices.carrier import Carrier, Collector, Request
@@ -18,6 +18,7 @@ from isthmus.fedrec.devices.notes import RoundNotes, too_few
 from isthmus.fedrec.devices.parts import Census
 from isthmus.fedrec.devices.summing import ShardSums
 from isthmus.fedrec.devices.wire import (
+    MESSAGE_LIMIT,
     Answer,
     Array,
     Arrays,
@@ -26,6 +27,7 @@ from isthmus.fedrec.devices.wire import (
     check_counts,
     check_loss,
     joined,
+    pack_scoring,
     pack_work,
 )
 from isthmus.fedrec.engine import Work
@@ -37,7 +39,6 @@ from isthmus.fedrec.population import Longs
 from isthmus.fedrec.privacy.secure_wire import Keys
 from isthmus.fedrec.protocols import PARTS, EvalProtocol, Part, fewer_drawn
 from isthmus.fedrec.shared_table import LOSS_UNIT, SharedTable
-from isthmus.fedrec.task import Model
 from isthmus.fedrec.uploads import Tables, Uploads
 
 Say = Callable[[str], None]
@@ -76,17 +77,20 @@ class Crew:
     def __post_init__(self) -> None:
         self.begin()
 
-    def train(
-        self, model: Model, work: Work, clients: Longs, *, judged_as_trained: bool
-    ) -> Iterator[Uploads]:
-        """See `Fleet.train`. Raises TrainError where too few took part."""
+    def train(self, method: SharedTable, work: Work, clients: Longs) -> Iterator[Uploads]:
+        """See `Fleet.train`.
+
+        Raises:
+            JobError: what one shard is to be sent is more than a message holds.
+            TrainError: too few took part.
+        """
         self.ready(work.number)
         note = RoundNotes(work.number, len(clients))
         self.notes.append(note)
         ask = Ask(
             kind="train",
             number=work.number,
-            judge=judged_as_trained and self.judging,
+            judge=method.judged == "trained" and self.judging,
             keep=work.number % self.keep_every == 0,
         )
         collectors: dict[str, _Trained] = {}
@@ -94,11 +98,12 @@ class Crew:
         for name, own in self.carrier.present().items():
             asked = np.intersect1d(own, clients, assume_unique=True)
             if len(asked):
-                shard = Shard(own, self.census.items, model.sizes)
+                shard = Shard(own, self.census.items, method.model.sizes, method.sends_vectors)
                 keys = self._keys() if ask.judge else []
                 kind = _Keyed if self.masked else _Trained
                 collectors[name] = kind(shard, asked, work.tables, keys)
-                requests[name] = Request(ask, pack_work(work, asked), collectors[name])
+                arrays = pack_work(work, asked) | _moved(method, asked)
+                requests[name] = Request(ask, _sendable(arrays, name, asked), collectors[name])
         _, note.left_out = self._asked(requests)
         found = {name: one for name, one in collectors.items() if name not in note.left_out}
         self.units = sum(one.units for one in found.values())
@@ -183,7 +188,8 @@ class Crew:
             if not len(rest):
                 continue
             if isinstance(method, SharedTable):
-                arrays: Mapping[str, Array] = pack_work(method.work(0), rest)
+                packed = pack_scoring(method.scoring(), rest) | _moved(method, rest)
+                arrays: Mapping[str, Array] = _sendable(packed, name, rest)
             elif isinstance(method, MixedTables):
                 arrays = {"clients": rest}
             else:
@@ -223,6 +229,20 @@ class Crew:
     def _asked(self, requests: dict[str, Request]) -> tuple[list[Collector], dict[str, str]]:
         left_out = self.carrier.ask(requests)
         return [one.collector for name, one in requests.items() if name not in left_out], left_out
+
+
+def _moved(method: SharedTable, clients: Longs) -> dict[str, Array]:
+    """Users' vectors that the server has changed."""
+    return {"user": method.user[clients]} if method.moves_vectors else {}
+
+
+def _sendable(arrays: dict[str, Array], name: str, clients: Longs) -> dict[str, Array]:
+    if sum(one.nbytes for one in arrays.values()) > MESSAGE_LIMIT:
+        raise JobError(
+            f"what the {len(clients)} clients of {name} are sent is more than a message holds",
+            mend="Take more shards, each with fewer clients.",
+        )
+    return arrays
 
 
 def _same(answer: Answer, kind: str) -> None:

@@ -102,19 +102,21 @@ class DeviceRun(Run):
         """What the server holds."""
         if isinstance(self.method, MixedTables):
             return {}
-        private = PRIVATE if isinstance(self.method, SharedTable) else ()
+        private = self._private(self.method) if isinstance(self.method, SharedTable) else ()
         return {name: one for name, one in self.method.state().items() if name not in private}
+
+    def _private(self, method: SharedTable) -> tuple[str, ...]:
+        """What of the method's state is with the clients alone."""
+        return ("own",) if method.sends_vectors else ("user", "own")
 
     def restore(self, state: Arrays) -> None:
         """Go on from `state()`."""
         if isinstance(self.method, MixedTables):
             return  # all of it is with the clients
         if isinstance(self.method, SharedTable):
-            state = state | {"user": self.method.user, "own": self.method.own}
+            mine = self.method.state()
+            state = state | {name: mine[name] for name in self._private(self.method)}
         self.method.restore(state)
-
-
-PRIVATE = ("user", "own")
 
 
 def device_run(plan: Plan, crew: Crew) -> DeviceRun:

@@ -19,6 +19,7 @@ from isthmus.fedrec.engine import Work
 from isthmus.fedrec.evaluate import CUTS
 from isthmus.fedrec.kernels.arrays import Sizes
 from isthmus.fedrec.population import Floats, Ints, Longs
+from isthmus.fedrec.shared_table import Scoring
 from isthmus.fedrec.uploads import Reference, Tables, Uploads
 
 DOWN, UP = "down", "up"
@@ -158,16 +159,25 @@ def numbers(arrays: Arrays, name: str, shape: tuple[int, ...], largest: float = 
 
 def pack_work(work: Work, clients: Longs) -> dict[str, Array]:
     """What these clients need of a round's work; the shard has their private state itself."""
-    out: dict[str, Array] = {"clients": clients, **_pack_tables("tables", work.tables, clients)}
+    out: dict[str, Array] = {"clients": clients, **pack_tables("tables", work.tables, clients)}
     out["extra"] = work.extra
     if work.reference is not None:
         one = work.reference
-        out |= _pack_tables("reference", one.tables, clients)
+        out |= pack_tables("reference", one.tables, clients)
         out |= {"keep": one.keep[clients], "to": one.to[clients]}
     return out
 
 
-def _pack_tables(name: str, tables: Tables, clients: Longs) -> dict[str, Array]:
+def pack_scoring(scoring: Scoring, clients: Longs) -> dict[str, Array]:
+    """What these clients need to be judged after a round."""
+    out = pack_work(replace(scoring.work, reference=None), clients)
+    for name, tables in scoring.beside.items():
+        out |= pack_tables(name, tables, clients)
+    return out
+
+
+def pack_tables(name: str, tables: Tables, clients: Longs) -> dict[str, Array]:
+    """What these clients need of tables."""
     needed, of = np.unique(tables.of[clients], return_inverse=True)
     every = len(needed) == len(tables.items)
     return {
@@ -200,6 +210,8 @@ class Shard:
     """int64 [n], ascending."""
     items: int
     sizes: Sizes
+    vectors: bool = False
+    """Whether users' vectors are sent, see `SharedTable.sends_vectors`."""
 
     def places(self, arrays: Arrays) -> Longs:
         """Where the clients named in `arrays` stand in the shard. Raises BadMessage."""
@@ -218,16 +230,22 @@ class Shard:
         """
         places = self.places(arrays)
         extra = numbers(arrays, "extra", like.extra.shape)
-        tables = self._tables(arrays, "tables", places)
+        tables = self.tables(arrays, "tables", places)
         reference = None
         if like.reference is not None:
             some = (len(places),)
             keep, to = (np.zeros(len(self.clients), np.float32) for _ in range(2))
             keep[places], to[places] = numbers(arrays, "keep", some), numbers(arrays, "to", some)
-            reference = Reference(self._tables(arrays, "reference", places), keep, to)
+            reference = Reference(self.tables(arrays, "reference", places), keep, to)
         return replace(like, tables=tables, reference=reference, extra=np.array(extra))
 
-    def _tables(self, arrays: Arrays, name: str, places: Longs) -> Tables:
+    def scoring(self, arrays: Arrays, like: Scoring) -> Scoring:
+        """What the shard's clients are judged with, as `work`. Raises BadMessage."""
+        work, places = self.work(arrays, replace(like.work, reference=None)), self.places(arrays)
+        return Scoring(work, {name: self.tables(arrays, name, places) for name in like.beside})
+
+    def tables(self, arrays: Arrays, name: str, places: Longs) -> Tables:
+        """What `pack_tables` made, for clients at these places. Raises BadMessage."""
         items = numbers(arrays, f"{name}.items", (-1, self.items, self.sizes.shared))
         network = numbers(arrays, f"{name}.network", (len(items), self.sizes.network))
         of: Longs = taken(arrays, f"{name}.of", np.int64, (len(places),))
@@ -266,10 +284,12 @@ class Shard:
             raise BadMessage("a client's number of training items is impossible")
         rows = numbers(arrays, "rows", (len(items), self.sizes.shared))
         network = numbers(arrays, "network", (count, self.sizes.network))
-        nothing = np.zeros((count, 0), np.float32)
+        user = np.zeros((count, 0), np.float32)
+        if self.vectors:
+            user = np.array(numbers(arrays, "user", (count, self.sizes.user)))
         return Uploads(
             np.array(clients), np.array(indptr), np.array(items), np.array(rows),
-            np.array(network), np.array(weight), starts, nothing, np.zeros(0, np.int32),
+            np.array(network), np.array(weight), starts, user, np.zeros(0, np.int32),
             np.zeros(0, np.float32),
         )  # fmt: skip
 
@@ -284,10 +304,10 @@ class Shard:
         )  # fmt: skip
 
 
-def pack_uploads(chunk: Uploads) -> dict[str, Array]:
-    """What leaves the shard: never `user`, `counts` or `loss`."""
-    names = ("clients", "indptr", "items", "rows", "network", "weight")
-    return {name: getattr(chunk, name) for name in names}
+def pack_uploads(chunk: Uploads, *, vectors: bool = False) -> dict[str, Array]:
+    """What leaves the shard: never `counts` or `loss`, and `user` with `vectors` alone."""
+    names = ["clients", "indptr", "items", "rows", "network", "weight"]
+    return {name: getattr(chunk, name) for name in [*names, *(["user"] if vectors else [])]}
 
 
 def check_loss(units: int, clients: int) -> int:
@@ -326,5 +346,5 @@ def joined(chunks: list[Uploads]) -> Uploads | None:
         rows=np.concatenate([one.rows for one in full])[rows],
         network=np.concatenate([one.network for one in full])[order],
         weight=np.concatenate([one.weight for one in full])[order],
-        user=np.zeros((len(clients), 0), np.float32),
+        user=np.concatenate([one.user for one in full])[order],
     )

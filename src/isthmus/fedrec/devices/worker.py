@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
@@ -32,6 +33,7 @@ from isthmus.fedrec.devices.wire import (
     Ask,
     Order,
     Shard,
+    numbers,
     pack_uploads,
     places_of,
 )
@@ -45,8 +47,9 @@ from isthmus.fedrec.privacy import Defences
 from isthmus.fedrec.privacy.defences import Alike
 from isthmus.fedrec.privacy.fits import check
 from isthmus.fedrec.protocols import PARTS, EvalProtocol, Exam, exams, protocol
-from isthmus.fedrec.shared_table import SharedTable, Trained, loss_units
+from isthmus.fedrec.shared_table import SharedTable, loss_units
 from isthmus.fedrec.task import Task
+from isthmus.fedrec.uploads import Uploads
 
 Reply = tuple[Answer, dict[str, Array]]
 
@@ -118,6 +121,7 @@ class Worker:
             self._tables = OwnTablesHere(self.method, self._drawing, part.clients)
         self._keeper = keeper
         self._summand: tuple[int, Masker | None] = (0, None)
+        self._sent: tuple[int, list[Uploads]] = (0, [])
         self._giving = Giving(self.method, part, masked=self._masked)
         self._judge = _Judge(self.task, [protocol(name) for name in order.protocols])
         found = keeper.find(order)
@@ -160,22 +164,25 @@ class Worker:
         method = self._shared_table()
         shard = self._shard(method)
         work, places = shard.work(arrays, method.work(ask.number)), shard.places(arrays)
+        self._take_vectors(method, arrays, places)
+        self._sent = ask.number, []
         units, judged = 0, self._judge.nothing() if ask.judge else {}
         asked = self._asked
         noise = asked.noise if asked.discrete else 0.0
         summand = Summand(work.tables, asked.clip, noise) if self._masked else None
         for chunk in engine.train(self._drawing, method.model, work, places):
-            if ask.judge:
-                judged = added(
-                    judged, self._judge.counts(chunk.clients, Trained(method, work, chunk))
-                )
+            for some, score in method.as_trained(work, chunk) if ask.judge else ():
+                judged = added(judged, self._judge.counts(some, score))
             units += loss_units(chunk.loss)
             sent = self._drawing.guarded(chunk, ask.number)
+            if method.keeps_trained:
+                self._sent[1].append(sent)
             if summand is not None:
                 summand.add(sent)
                 continue
             named = replace(sent, clients=self.part.clients[sent.clients])
-            yield Answer(kind="train", number=ask.number, last=False), pack_uploads(named)
+            found = pack_uploads(named, vectors=method.sends_vectors)
+            yield Answer(kind="train", number=ask.number, last=False), found
         if ask.keep:
             self._keep({"user": method.user, "own": method.own}, ask.number)
         if summand is not None:
@@ -206,19 +213,22 @@ class Worker:
             found = self._judge.counts(places, method.score)
         elif isinstance(method, SharedTable):
             shard = self._shard(method)
-            work, places = shard.work(arrays, method.work(0)), shard.places(arrays)
-            found = self._judge.counts(
-                places,
-                lambda clients, candidates: engine.score(
-                    self.task, method.model, work, clients, candidates
-                ),
-            )
+            scoring, places = shard.scoring(arrays, method.scoring()), shard.places(arrays)
+            self._take_vectors(method, arrays, places)
+            number, sent = self._sent
+            told = replace(scoring, trained=sent if number == ask.number else ())
+            found = self._judge.counts(places, partial(method.scored, told))
         else:
             assert isinstance(method, OneRound)
             places = places_of(self.part.clients, arrays)
             take_learned(method, arrays)
             found = self._judge.counts(places, method.score)
         return Answer(kind="judge", number=ask.number, last=True), found
+
+    def _take_vectors(self, method: SharedTable, arrays: Arrays, places: Longs) -> None:
+        if method.moves_vectors:
+            shape = (len(places), method.model.sizes.user)
+            method.user[places] = numbers(arrays, "user", shape)
 
     def _shared_table(self) -> SharedTable:
         if not isinstance(self.method, SharedTable):

@@ -37,9 +37,19 @@ def check(algorithm: Algorithm, method: Method) -> None:
             "without noise",
             mend="Noise is for algorithms that begin each round from what the server sent.",
         )
-    if (noised or task.sealing is not None or _has_pseudo_items(method)) and method.beside:
+    if noised or task.sealing is not None or _has_pseudo_items(method):
+        rows_alone(algorithm, method)
+
+
+def rows_alone(algorithm: Algorithm, method: Method) -> None:
+    """Refuse what sends more than guards reach.
+
+    Raises:
+        JobError: it does.
+    """
+    if method.beside:
         raise JobError(
-            f"{title} also sends {method.beside}, which no guard reaches",
+            f"{algorithm.title} also sends {method.beside}, which no guard reaches",
             mend="Take an algorithm that sends item rows and a network alone, such as fedavg.",
         )
 
