@@ -186,6 +186,29 @@ def test_a_run_under_masks(table, tmp_path, identities):
     assert "one by one" not in served.output
 
 
+def test_a_shard_that_insists_on_noise_refuses_a_server_without(table, tmp_path, identities):
+    parts = tmp_path / "parts"
+    assert fedrec("split", "--data", table, "--parts", 1, "--out", parts).exit_code == 0
+    with Listener(identities / "hub", "hub") as listener:
+        address = listener.address
+    found = []
+    words = (
+        "join", parts / "1.part", "--as", "ann", "--identity", identities / "ann", "--server",
+        f"hub={address}", "--least-noise", 4, "--wait", 60,
+    )  # fmt: skip
+    thread = threading.Thread(target=lambda: found.append(fedrec(*words)), daemon=True)
+    thread.start()
+    served = fedrec(
+        "serve", "--census", parts / "census.json", "--algorithm", "popularity", "--as", "hub",
+        "--identity", identities / "hub", "--listen", address, "--shard", "ann", "--wait", 5,
+    )  # fmt: skip
+    thread.join(30)
+    assert served.exit_code != 0
+    assert "no noise on the sum, and this shard wants 4 clips" in str(found[0].exception)
+    refused = fedrec(*words, "--clip", 1)
+    assert "all asked alike" in str(refused.exception)
+
+
 def test_a_file_that_is_not_there_is_told_as_such():
     for words in (
         ("serve", "--census", "no.json", "--algorithm", "fedavg", "--as", "hub", "--listen", "x:1"),

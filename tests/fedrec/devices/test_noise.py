@@ -74,6 +74,47 @@ def test_a_shard_of_its_own_mind_takes_no_part_where_all_add_shares():
         begun(chosen=FEDAVG, defences=NOISY, conduct=Conduct(defences=Defences(clip=0.1)))
 
 
+@pytest.mark.parametrize(
+    ("chosen", "defences", "told"),
+    [
+        (FEDAVG, NOISY, "noise of 2 clips on the sum, and this shard wants 2.5"),
+        (FEDAVG, MASKED, "no noise on the sum"),
+        # Each upload is noised, but the sum is not what the server sees.
+        (FEDAVG, Defences(clip=CLIP, noise=9.0), "no noise on the sum"),
+        (recipe("ordered-pairs", None, {"clip": 4.0, "noise": 2.0}), MASKED, "noise of 2 clips"),
+        (recipe("ordered-pairs"), MASKED, "no noise on the sum"),
+        (recipe("gfcf"), MASKED, "no noise on the sum"),
+        (recipe("fedca", None, {"dim": 4}), Defences(), "no noise on the sum"),
+    ],
+)
+def test_a_shard_that_insists_on_more_noise_takes_no_part(chosen, defences, told):
+    with pytest.raises(JobError, match=told) as found:
+        begun(chosen=chosen, defences=defences, conduct=Conduct(least_noise=2.5))
+    assert "--least-noise" in found.value.mend
+
+
+def test_a_shard_that_insists_on_noise_takes_part_where_there_is_as_much():
+    pairs = recipe("ordered-pairs", None, {"clip": 4.0, "noise": NOISE})
+    for chosen, defences in ((FEDAVG, NOISY), (pairs, MASKED)):
+        going, crew, _ = begun(
+            chosen=chosen, defences=defences, rounds=1, conduct=Conduct(least_noise=NOISE)
+        )
+        going.go(lambda result: None)
+        assert crew.notes[0].trained == 14
+
+
+@pytest.mark.parametrize("least", [-1.0, float("nan"), float("inf")])
+def test_the_least_noise_is_a_number(least):
+    with pytest.raises(JobError, match="at least 0"):
+        Conduct(least_noise=least)
+
+
+def test_least_noise_and_guards_of_ones_own_do_not_go_together():
+    with pytest.raises(JobError, match="all asked alike"):
+        Conduct(least_noise=1.0, defences=Defences(clip=1.0))
+    assert Conduct(least_noise=1.0, defences=Defences()).least_noise == 1.0
+
+
 def test_a_plan_with_noise_on_sums_is_told_as_discrete(five):
     plan = five.plan(FEDAVG, RunOptions(defences=NOISY))
     assert plan.options.defences.discrete

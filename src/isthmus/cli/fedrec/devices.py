@@ -68,6 +68,7 @@ JOIN_EXAMPLES = examples(
     "isthmus fedrec join parts/1.part --as ann --identity ~/.isthmus "
     "--server hub=hub.example.org:7700 --keep state",
     "isthmus fedrec join parts/1.part --as ann --server hub=127.0.0.1:7700 --reproducible",
+    "isthmus fedrec join parts/1.part --as ann --server hub=127.0.0.1:7700 --least-noise 4",
 )
 
 CensusFile = Annotated[
@@ -276,6 +277,15 @@ def join(
             help="Take part only where the server sees sums over shards alone (its --secure-sum).",
         ),
     ] = False,
+    least_noise: Annotated[
+        float,
+        typer.Option(
+            metavar="Z",
+            help="Take part only where the noise on the sum over shards is Z clips or more (its "
+            "--secure-sum, --clip and --noise).",
+            min=0.0,
+        ),
+    ] = 0.0,
     wait: Wait = 600.0,
     reconnect: Reconnect = 10.0,
     debug: Debug = False,
@@ -293,7 +303,9 @@ def join(
         raise JobError(f"--server {server} names no server", mend="Write --server NAME=HOST:PORT.")
     secret = None if reproducible else own_seed(load_identity(identity, me))
     own = Defences(pseudo_items, clip=clip, clip_rows=clip_rows, noise=noise)
-    conduct = Conduct(secret, threads, memory << 20, tuple(algorithm or ()), own or None, sums_only)
+    conduct = Conduct(
+        secret, threads, memory << 20, tuple(algorithm or ()), own or None, sums_only, least_noise
+    )
     line = Line(identity, me, name, address, wait, reconnect)
     stand_for(Part.load(part), line, conduct, folder=keep, say=say)
 

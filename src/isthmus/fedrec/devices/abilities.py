@@ -60,6 +60,26 @@ def check_noise(method: Method, *, masked: bool) -> None:
         )
 
 
+def check_least_noise(method: Method, asked: Defences, least: float) -> None:
+    """Refuse less noise on the sum over shards than `least`, in clips: a shard's own condition.
+
+    Raises:
+        JobError: there is less, or there are no masks, so that there is no such sum.
+    """
+    found = asked.noise if asked.discrete else 0.0
+    if isinstance(method, OrderedPairs):
+        found = method.settings.noise
+    found = found if asked.secure_sum else 0.0
+    if found < least:
+        told = f"noise of {found:g} clips" if found else "no noise"
+        raise JobError(
+            f"the server asks for {told} on the sum, and this shard wants {least:g} clips or more",
+            mend=f"Let the server be started with --secure-sum --clip and --noise {least:g} (for "
+            f"ordered-pairs --set clip= and --set noise={least:g}), or join with a lower "
+            "--least-noise.",
+        )
+
+
 def check_guards(algorithm: Algorithm, method: Method, defences: Defences) -> None:
     """Refuse what the shards would refuse, see `privacy.fits.check`, before any of them dials.
 

@@ -5,6 +5,7 @@ Its interactions, held-out items, clients' vectors and private rows stay here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,7 +18,13 @@ from isthmus.fedrec import engine
 from isthmus.fedrec.algorithms import algorithm
 from isthmus.fedrec.algorithms._one_round import OneRound
 from isthmus.fedrec.algorithms.ordered_pairs import OrderedPairs
-from isthmus.fedrec.devices.abilities import check_defences, check_masked, check_method, check_noise
+from isthmus.fedrec.devices.abilities import (
+    check_defences,
+    check_least_noise,
+    check_masked,
+    check_method,
+    check_noise,
+)
 from isthmus.fedrec.devices.giving import Giving
 from isthmus.fedrec.devices.keeping import Keeper, Kept
 from isthmus.fedrec.devices.learned import take_learned
@@ -69,6 +76,17 @@ class Conduct:
     """What is done to uploads before they leave; None: what the server asks for."""
     sums_only: bool = False
     """Take part only where shards are added up under masks."""
+    least_noise: float = 0.0
+    """Take part only where the noise on their sum is as many clips or more; 0: without, too."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.least_noise < math.inf:
+            raise JobError("least_noise must be a number of at least 0")
+        if self.least_noise and self.defences:
+            raise JobError(
+                "shards whose sum has noise are all asked alike for clips and shares of it",
+                mend="Leave --least-noise out, or --clip, --noise and --pseudo-items.",
+            )
 
 
 class Worker:
@@ -112,6 +130,7 @@ class Worker:
         if self._masked:
             check_masked(chosen.algorithm, self.method)
         check_noise(self.method, masked=self._masked)
+        check_least_noise(self.method, asked, conduct.least_noise)
         _see_times(part, self.method)
         seed = plain.seed if conduct.secret is None else conduct.secret
         # All that clients draw; parameters and candidates are drawn alike everywhere.
