@@ -19,13 +19,23 @@ app = typer.Typer(help="Public data sets, and what a table holds.", no_args_is_h
 
 
 @app.command(
-    epilog=examples("isthmus data get ml-100k", "isthmus data get ml-1m --source ~/Downloads/ml-1m")
+    epilog=examples(
+        "isthmus data get ml-100k",
+        "isthmus data get ml-1m --source ~/Downloads/ml-1m",
+        "isthmus data get cifar-10 --source ~/Downloads/cifar-10-binary.tar.gz",
+    )
 )
 def get(
-    name: Annotated[str, typer.Argument(help="ml-100k, ml-1m, filmtrust or microlens-50k.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="ml-100k, ml-1m, filmtrust or microlens-50k; of images cifar-10, cifar-100 or "
+            "femnist."
+        ),
+    ],
     folder: Annotated[Path | None, typer.Option(help="Where to put it; a cache if unset.")] = None,
     source: Annotated[
-        Path | None, typer.Option(help="A folder that has the published files.")
+        Path | None, typer.Option(help="A folder that has the published files, or the archive.")
     ] = None,
     output: Output = Format.text,
     debug: Debug = False,

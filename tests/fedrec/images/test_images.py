@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 from isthmus.cli.main import app
 from isthmus.errors import DataError, JobError
 from isthmus.fedrec.images import METHODS, Images, Settings, deal, load, run
-from isthmus.fedrec.images.networks import Mixture, Mlp
+from isthmus.fedrec.images.convolutions import Convolutions
+from isthmus.fedrec.images.networks import Dense, Mixture, Plain
 from isthmus.fedrec.images.running import _Run, averaged
 
 
@@ -23,7 +24,15 @@ def made_up(count=240, classes=4, inputs=6):
     return Images("made-up", rng.normal(size=(count, inputs)) + 2 * np.eye(classes, inputs)[y], y)
 
 
-@pytest.mark.parametrize("network", [Mlp(5, 4, 3), Mixture(5, 4, 3, gate=2)])
+def slopes(network, rows, x, y, places, step=1e-6):
+    for place in places:
+        more, less = rows.copy(), rows.copy()
+        more[:, place] += step
+        less[:, place] -= step
+        yield (network.gradient(more, x, y)[0] - network.gradient(less, x, y)[0]) / (2 * step)
+
+
+@pytest.mark.parametrize("network", [Plain(Dense((5,), 4), 3), Mixture(Dense((5,), 4), 3, gate=2)])
 def test_gradients(network):
     rng = generator(1)
     rows = np.stack([network.initial(rng) for _ in range(2)]) + 0.1 * rng.normal(
@@ -31,17 +40,49 @@ def test_gradients(network):
     )
     x, y = rng.normal(size=(2, 7, 5)), rng.integers(0, 3, (2, 7))
     _, found = network.gradient(rows, x, y)
-    step = 1e-6
-    for place in range(network.size):
-        more, less = rows.copy(), rows.copy()
-        more[:, place] += step
-        less[:, place] -= step
-        change = network.gradient(more, x, y)[0] - network.gradient(less, x, y)[0]
-        assert found[:, place] == pytest.approx(change / (2 * step), abs=1e-6)
+    expected = np.stack(list(slopes(network, rows, x, y, range(network.size))), axis=1)
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", [Plain, Mixture])
+def test_gradients_of_convolutions(kind):
+    # 17 x 19: the first pooling leaves a row out, the second a column.
+    network, rng = kind(Convolutions((17, 19, 2), 4, filters=(2, 3)), 3), generator(7)
+    rows = np.stack([network.initial(rng) for _ in range(2)]) + 0.1 * rng.normal(
+        size=(2, network.size)
+    )
+    x, y = rng.normal(size=(2, 3, 17 * 19 * 2)), rng.integers(0, 3, (2, 3))
+    _, found = network.gradient(rows, x, y)
+    places = rng.permutation(network.size)[:150]
+    expected = np.stack(list(slopes(network, rows, x, y, places, 1e-5)), axis=1)
+    assert found[:, places] == pytest.approx(expected, abs=1e-6)
+    assert np.count_nonzero(expected) > 100
+
+
+def test_a_convolution_by_hand():
+    network = Convolutions((16, 16, 1), 1, filters=(1, 1))
+    rng = generator(3)
+    image, a, c = rng.normal(size=(16, 16)), rng.normal(size=(5, 5)), rng.normal(size=(5, 5))
+
+    def layer(pixels, weight):
+        side = len(pixels) - 4
+        out = np.array(
+            [
+                [(pixels[i : i + 5, j : j + 5] * weight).sum() for j in range(side)]
+                for i in range(side)
+            ]
+        )
+        return np.maximum(out.reshape(side // 2, 2, side // 2, 2).max(axis=(1, 3)), 0)
+
+    parts = [a.reshape(25, 1), np.zeros(1), c.reshape(25, 1), np.zeros(1), np.ones((1, 1)), [2.0]]
+    found, _ = network.apply([np.asarray(one)[None] for one in parts], image.reshape(1, 1, 256))
+    assert found[0, 0, 0] == pytest.approx(layer(layer(image, a), c)[0, 0] + 2)
+    with pytest.raises(JobError, match="15 x 16 are too small"):
+        Convolutions((15, 16, 1), 1)
 
 
 def test_clients_do_not_touch_each_other():
-    network, rng = Mixture(5, 4, 3), generator(2)
+    network, rng = Mixture(Dense((5,), 4), 3), generator(2)
     rows = np.stack([network.initial(rng) for _ in range(3)])
     x, y = rng.normal(size=(3, 6, 5)), rng.integers(0, 3, (3, 6))
     whole = network.gradient(rows, x, y)[1]
@@ -165,6 +206,11 @@ def test_what_does_not_fit_is_refused():
         deal(images, 2, "shards", 1.5, generator())
     with pytest.raises(JobError, match="rate"):
         Settings(rate=0)
+    with pytest.raises(JobError, match="no network"):
+        Settings(network="deep")
+    for width in (0, -1):
+        with pytest.raises(JobError, match="1 or more"):
+            Settings(width=width)
     with pytest.raises(JobError, match="no method"):
         run(images, deal(images, 2, "shards", 2, generator()), "magic")
 

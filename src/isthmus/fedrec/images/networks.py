@@ -1,29 +1,84 @@
 """Small networks for many clients at once: every array has the clients in front, no autograd.
 
-A client's parameters are one row of a matrix [n, P], so that servers mix models as rows.
+A client's parameters are one row of a matrix [n, P], so that servers mix models as rows. A network
+is an extractor (here one dense layer; `convolutions` has another) with what stands behind it.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from isthmus.fedrec.images.data import Longs, Reals
+
+Shapes = tuple[tuple[int, ...], ...]
+Kept = tuple[NDArray[Any], ...]
+"""What an extractor keeps of the way there for the way back."""
+
+
+@dataclass(frozen=True)
+class Extractor(ABC):
+    """From images to a representation of `width`."""
+
+    shape: tuple[int, ...]
+    """Of an image."""
+    width: int
+
+    @property
+    def inputs(self) -> int:
+        """D."""
+        return int(np.prod(self.shape))
+
+    @property
+    @abstractmethod
+    def shapes(self) -> Shapes:
+        """Of the parameters; matrices are [in, out]."""
+
+    @abstractmethod
+    def apply(self, parts: Sequence[Reals], x: Reals) -> tuple[Reals, Kept]:
+        """The representation of images [n, B, D], float [n, B, width]."""
+
+    @abstractmethod
+    def back(self, parts: Sequence[Reals], kept: Kept, error: Reals) -> list[Reals]:
+        """Gradients of the parameters, each [n, *shape], from that of the representation."""
+
+
+@dataclass(frozen=True)
+class Dense(Extractor):
+    """`relu(x A + a)`."""
+
+    @property
+    def shapes(self) -> Shapes:
+        """A, a."""
+        return (self.inputs, self.width), (self.width,)
+
+    def apply(self, parts: Sequence[Reals], x: Reals) -> tuple[Reals, Kept]:
+        """Keeps images and representation."""
+        hidden = np.maximum(linear(x, *parts), 0)
+        return hidden, (x, hidden)
+
+    def back(self, parts: Sequence[Reals], kept: Kept, error: Reals) -> list[Reals]:
+        """By hand, checked against differences in the tests."""
+        x, hidden = kept
+        error = error * (hidden > 0)
+        return [_outer(x, error), error.sum(1)]
 
 
 @dataclass(frozen=True)
 class Network(ABC):
-    """D inputs, a representation of `width`, C classes."""
+    """An extractor and what gives the logits of C classes."""
 
-    inputs: int
-    width: int
+    extractor: Extractor
     classes: int
 
     @property
     @abstractmethod
-    def shapes(self) -> tuple[tuple[int, ...], ...]:
+    def shapes(self) -> Shapes:
         """Of the parameters, in their order in a row; those of the shared part first."""
 
     @property
@@ -34,7 +89,7 @@ class Network(ABC):
     @property
     def size(self) -> int:
         """P."""
-        return sum(int(np.prod(one)) for one in self.shapes)
+        return _count(self.shapes)
 
     def initial(self, rng: np.random.Generator) -> Reals:
         """One row: He's start for matrices, zeros for biases, float64 [P]."""
@@ -62,12 +117,17 @@ class Network(ABC):
         """Mean cross-entropy of each client, [n], and its gradient, [n, P]; y int64 [n, B]."""
 
 
+def _count(shapes: Shapes) -> int:
+    return sum(int(np.prod(one)) for one in shapes)
+
+
 def _outer(a: Reals, b: Reals) -> Reals:
     """Sum over the batch of outer products: [n, B, i], [n, B, j] to [n, i, j]."""
     return np.asarray(np.einsum("nbi,nbj->nij", a, b))
 
 
-def _linear(x: Reals, weight: Reals, bias: Reals) -> Reals:
+def linear(x: Reals, weight: Reals, bias: Reals) -> Reals:
+    """`x A + a` for each client, [n, B, i] to [n, B, j]."""
     return np.asarray(np.einsum("nbi,nij->nbj", x, weight) + bias[:, None])
 
 
@@ -86,29 +146,33 @@ def _loss(logits: Reals, y: Longs) -> tuple[Reals, Reals]:
     return np.asarray(loss), error / y.shape[1]
 
 
+def _as_rows(parts: Sequence[Reals]) -> Reals:
+    """float64 [n, P]."""
+    flat = [np.asarray(one, np.float64).reshape(len(one), -1) for one in parts]
+    return np.concatenate(flat, axis=1)
+
+
 @dataclass(frozen=True)
-class Mlp(Network):
-    """`h(relu(x A + a))`, an extractor and a head: what all methods but pFedMoE train."""
+class Plain(Network):
+    """An extractor and a linear head: what all methods but pFedMoE train."""
 
     @property
-    def shapes(self) -> tuple[tuple[int, ...], ...]:
+    def shapes(self) -> Shapes:
         """Extractor, head."""
-        d, r, c = self.inputs, self.width, self.classes
-        return (d, r), (r,), (r, c), (c,)
+        return (*self.extractor.shapes, (self.extractor.width, self.classes), (self.classes,))
 
     def logits(self, rows: Reals, x: Reals) -> Reals:
         """The head of the representation."""
-        a, b, c, d = self.parts(rows)
-        return _linear(np.maximum(_linear(x, a, b), 0), c, d)
+        *parts, c, d = self.parts(rows)
+        return linear(self.extractor.apply(parts, x)[0], c, d)
 
     def gradient(self, rows: Reals, x: Reals, y: Longs) -> tuple[Reals, Reals]:
         """By hand, checked against differences in the tests."""
-        a, b, c, d = self.parts(rows)
-        hidden = np.maximum(_linear(x, a, b), 0)
-        loss, error = _loss(_linear(hidden, c, d), y)
-        back = np.einsum("nbj,nij->nbi", error, c) * (hidden > 0)
-        found = [_outer(x, back), back.sum(1), _outer(hidden, error), error.sum(1)]
-        return loss, np.concatenate([one.reshape(len(rows), -1) for one in found], axis=1)
+        *parts, c, d = self.parts(rows)
+        hidden, kept = self.extractor.apply(parts, x)
+        loss, error = _loss(linear(hidden, c, d), y)
+        below = self.extractor.back(parts, kept, np.einsum("nbj,nij->nbi", error, c))
+        return loss, _as_rows([*below, _outer(hidden, error), error.sum(1)])
 
 
 @dataclass(frozen=True)
@@ -123,43 +187,54 @@ class Mixture(Network):
     gate: int = 16
 
     @property
-    def shapes(self) -> tuple[tuple[int, ...], ...]:
+    def shapes(self) -> Shapes:
         """G; F, head, gate."""
-        d, r, c, g = self.inputs, self.width, self.classes, self.gate
-        return (d, r), (r,), (d, r), (r,), (r, c), (c,), (d, g), (g,), (g, 2), (2,)
+        one, c, g = self.extractor, self.classes, self.gate
+        behind = (one.width, c), (c,), (one.inputs, g), (g,), (g, 2), (2,)
+        return (*one.shapes, *one.shapes, *behind)
 
     @property
     def shared(self) -> int:
         """G's parameters."""
-        return self.inputs * self.width + self.width
+        return _count(self.extractor.shapes)
 
     def logits(self, rows: Reals, x: Reals) -> Reals:
         """The head of the mixture."""
-        c, d = self.parts(rows)[4:6]
-        return _linear(self._mixed(rows, x)[-1], c, d)
+        g, f, behind = self._split(rows)
+        common, own = (self.extractor.apply(one, x)[0] for one in (g, f))
+        share = self._gate(behind, x)[1]
+        return linear(_mixed(common, own, share), behind[0], behind[1])
 
-    def _mixed(self, rows: Reals, x: Reals) -> tuple[Reals, Reals, Reals, Reals, Reals]:
-        """G(x), F(x), the gate's hidden units, its two shares, R."""
-        p = self.parts(rows)
-        common, own = np.maximum(_linear(x, p[0], p[1]), 0), np.maximum(_linear(x, p[2], p[3]), 0)
-        units = 1 / (1 + np.exp(-np.clip(_linear(x, p[6], p[7]), -50, 50)))
-        share = _softmax(_linear(units, p[8], p[9]))
-        return common, own, units, share, share[..., :1] * common + share[..., 1:] * own
+    def _split(self, rows: Reals) -> tuple[list[Reals], list[Reals], list[Reals]]:
+        """G's parts, F's, and those of head and gate."""
+        parts, count = self.parts(rows), len(self.extractor.shapes)
+        return parts[:count], parts[count : 2 * count], parts[2 * count :]
+
+    def _gate(self, behind: Sequence[Reals], x: Reals) -> tuple[Reals, Reals]:
+        """The gate's hidden units and its two shares."""
+        units = 1 / (1 + np.exp(-np.clip(linear(x, behind[2], behind[3]), -50, 50)))
+        return units, _softmax(linear(units, behind[4], behind[5]))
 
     def gradient(self, rows: Reals, x: Reals, y: Longs) -> tuple[Reals, Reals]:
         """By hand, checked against differences in the tests."""
-        p = self.parts(rows)
-        common, own, units, share, mixed = self._mixed(rows, x)
-        loss, error = _loss(_linear(mixed, p[4], p[5]), y)
-        back = np.einsum("nbj,nij->nbi", error, p[4])
-        to_common = back * share[..., :1] * (common > 0)
-        to_own = back * share[..., 1:] * (own > 0)
+        g, f, behind = self._split(rows)
+        common, of_common = self.extractor.apply(g, x)
+        own, of_own = self.extractor.apply(f, x)
+        units, share = self._gate(behind, x)
+        mixed = _mixed(common, own, share)
+        loss, error = _loss(linear(mixed, behind[0], behind[1]), y)
+        back = np.einsum("nbj,nij->nbi", error, behind[0])
         by_share = np.stack([(back * common).sum(-1), (back * own).sum(-1)], axis=-1)
         by_gate = share * (by_share - (share * by_share).sum(-1, keepdims=True))
-        by_units = np.einsum("nbj,nij->nbi", by_gate, p[8]) * units * (1 - units)
+        by_units = np.einsum("nbj,nij->nbi", by_gate, behind[4]) * units * (1 - units)
         found = [
-            _outer(x, to_common), to_common.sum(1), _outer(x, to_own), to_own.sum(1),
+            *self.extractor.back(g, of_common, back * share[..., :1]),
+            *self.extractor.back(f, of_own, back * share[..., 1:]),
             _outer(mixed, error), error.sum(1), _outer(x, by_units), by_units.sum(1),
             _outer(units, by_gate), by_gate.sum(1),
         ]  # fmt: skip
-        return loss, np.concatenate([one.reshape(len(rows), -1) for one in found], axis=1)
+        return loss, _as_rows(found)
+
+
+def _mixed(common: Reals, own: Reals, share: Reals) -> Reals:
+    return np.asarray(share[..., :1] * common + share[..., 1:] * own)

@@ -19,15 +19,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from isthmus.errors import JobError, NotFinite
 from isthmus.fedrec import randomness
 from isthmus.fedrec.algorithms import da_pfl
+from isthmus.fedrec.images.convolutions import Convolutions
 from isthmus.fedrec.images.data import Clients, Images, Longs, Reals
-from isthmus.fedrec.images.networks import Mixture, Mlp, Network
+from isthmus.fedrec.images.networks import Dense, Extractor, Mixture, Network, Plain
+
+Kind = Literal["dense", "cnn"]
+WIDTHS: dict[Kind, int] = {"dense": 32, "cnn": 128}
+"""Of the representation, unless set."""
+_JUDGED = 256
+"""Images at a time: what convolutions unfold takes some 250 kB an image."""
 
 METHODS = ("local-only", "fedavg", "fedprox", "pfedmoe", "da-pfl")
 
@@ -44,8 +51,10 @@ class Settings:
     steps: int = 10
     """Steps a client and round."""
     batch: int = 32
-    width: int = 32
-    """Of the representation."""
+    network: Kind = "dense"
+    """One dense layer, or two convolutions before it."""
+    width: int | None = None
+    """Of the representation; None for that of `WIDTHS`."""
     rate: float = 0.1
     mu: float = 0.01
     """FedProx's."""
@@ -55,7 +64,9 @@ class Settings:
     """DA-PFL's xi_ii."""
 
     def __post_init__(self) -> None:
-        if min(self.rounds, self.steps, self.batch, self.width) < 1:
+        if self.network not in WIDTHS:
+            raise JobError(f"there is no network {self.network!r}", mend="Known: dense, cnn.")
+        if min(self.rounds, self.steps, self.batch, self.width or 1) < 1 or self.width == 0:
             raise JobError("rounds, steps, batch and width must be 1 or more")
         if not self.rate > 0 or min(self.mu, self.pull) < 0 or not 0 <= self.own_weight <= 1:
             raise JobError("rate must be above 0, mu and pull not below, own_weight in 0 to 1")
@@ -122,8 +133,8 @@ class _Run:
     ) -> None:
         self.images, self.clients, self.method, self.settings = images, clients, method, settings
         self.seed = seed
-        kind = Mixture if method == "pfedmoe" else Mlp
-        self.network: Network = kind(images.x.shape[1], settings.width, images.classes)
+        kind = Mixture if method == "pfedmoe" else Plain
+        self.network: Network = kind(extractor(images, settings), images.classes)
         start = self.network.initial(randomness.generator(seed, randomness.START))
         self.rows: Reals = np.tile(start, (len(clients.train), 1))
         sends = 0 if method == "local-only" else self.network.shared
@@ -150,7 +161,9 @@ class _Run:
             drawn = (rng.random((len(rows), self.settings.batch)) * counts[:, None]).astype(int)
             own = zip(self.clients.train, drawn, strict=True)
             picked: Longs = np.stack([one[places] for one, places in own])
-            loss, slope = self.network.gradient(rows, self.images.x[picked], self.images.y[picked])
+            loss, slope = self.network.gradient(
+                rows, self.images.pixels(picked), self.images.y[picked]
+            )
             if not np.isfinite(loss).all():
                 raise NotFinite(f"the loss is not finite in round {number}", mend="Lower the rate.")
             rows -= self.settings.rate * (slope + pull * (rows - begin))
@@ -166,10 +179,28 @@ class _Run:
     def _accuracies(self, parts: list[Longs]) -> Reals:
         out = np.empty(len(parts))
         for place, own in enumerate(parts):
-            x = self.images.x[own][None]
-            best = self.network.logits(self.rows[place : place + 1], x)[0].argmax(axis=1)
-            out[place] = (best == self.images.y[own]).mean()
+            row = self.rows[place : place + 1]
+            pieces = [own[start : start + _JUDGED] for start in range(0, len(own), _JUDGED)]
+            logits = [self.network.logits(row, self.images.pixels(one)[None])[0] for one in pieces]
+            out[place] = (np.concatenate(logits).argmax(axis=1) == self.images.y[own]).mean()
         return out
+
+
+def extractor(images: Images, settings: Settings) -> Extractor:
+    """The part of a network that `settings` name, for these images.
+
+    Raises:
+        JobError: the images' shape is not known, or they are too small.
+    """
+    width = settings.width or WIDTHS[settings.network]
+    if settings.network == "dense":
+        return Dense(images.x.shape[1:], width)
+    if images.shape is None:
+        raise JobError(
+            f"the images of {images.name} have no rows and columns",
+            mend="Give x as [N, rows, columns, 1 or 3], or take --network dense.",
+        )
+    return Convolutions(images.shape, width)
 
 
 def averaged(rows: Reals, weights: Reals) -> Reals:
