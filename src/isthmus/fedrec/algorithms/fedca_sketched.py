@@ -33,12 +33,14 @@ from isthmus.errors import JobError
 from isthmus.fedrec import randomness
 from isthmus.fedrec.algorithms import _gaussian
 from isthmus.fedrec.algorithms._clusters import k_means
+from isthmus.fedrec.algorithms._one_round import Words
 from isthmus.fedrec.algorithms._simplex import project
 from isthmus.fedrec.algorithms._uploaded import uploaded
 from isthmus.fedrec.compiled import compiled
 from isthmus.fedrec.method import Algorithm, Arrays, RoundReport, Watch
 from isthmus.fedrec.own_tables import OwnTables
 from isthmus.fedrec.population import Floats, Longs
+from isthmus.fedrec.privacy.secure_sum import decoded, encoded
 from isthmus.fedrec.task import Model, Task
 from isthmus.fedrec.uploads import Uploads
 
@@ -75,44 +77,61 @@ class SketchedFedCA(OwnTables):
     """Own tables; each client mixes its own with means of groups."""
 
     masks_sums = True
+    PRIVATE = ("items", "network", "user", "sketches", "first")
+    """What of the state is with the clients."""
 
     def __init__(self, task: Task, model: Model, settings: Settings) -> None:
         super().__init__(task, model)
         self.settings = settings
-        count = task.population.clients
+        count, here = task.population.clients, len(self.items)
         self.of: Longs = np.full(count, -1)
         """int64 [U], each client's group; -1 before there are any."""
-        self.sketches: Matrix = np.zeros((count, settings.sketch))
-        """On the devices: s_u."""
         self.directions: Matrix = np.zeros((0, settings.sketch))
         """The groups' c_g, which all know."""
+        self.sketches: Matrix = np.zeros((here, settings.sketch))
+        """On the devices: s_u."""
+        self.first: Longs = np.zeros(here, np.int64)
+        """On the devices: the round in which s_u was made; 0: not yet."""
+
+    @property
+    def size(self) -> int:
+        """Numbers of a client's table and network."""
+        return self.model.initial.items.size + self.model.initial.network.size
 
     def round(self, number: int, watch: Watch) -> RoundReport:
         """As the base has it; under masks whole tables go up, in words of 64 bits."""
+        fleet = self.task.fleet
+        if fleet is not None:
+            up, told = fleet.by_groups(self, number)
+            down = 4 * self.size * told * fleet.took_part()
+            return RoundReport(fleet.loss(), fleet.took_part(), up, down)
         report = super().round(number, watch)
         if self.task.sealing is None:
             return report
-        words = self.items[0].size + self.network[0].size
-        return replace(report, up=report.clients * (8 * words + 32))
+        return replace(report, up=report.clients * (8 * self.size + 32))
 
     def mix(self, uploads: Iterator[Uploads], number: int) -> int:
         """Sum by groups; each client mixes at home."""
-        tables, networks = self._sent(uploads)
+        tables, networks = self.sent(uploads)
+        everyone = np.arange(len(self.items))
         if self.of[0] < 0:
-            self._group()
-        members = [np.flatnonzero(self.of == group) for group in range(len(self.directions))]
-        means = np.stack([self._mean(tables, networks, one) for one in members])
-        sizes = np.array([len(one) for one in members], np.float64)
-        w = weights(sizes, self.sketches, self.directions, self.settings).astype(np.float32)
-        keep, size = np.float32(self.settings.interpolation), self.items[0].size
-        for client in range(len(w)):
-            mixed = (1 - keep) * (w[client] @ means)
-            self.items[client] *= keep
-            self.items[client] += mixed[:size].reshape(self.items.shape[1:])
-            self.network[client] = keep * self.network[client] + mixed[size:]
-        return len(members) * len(w)
+            self.sketch(everyone, number)
+            self.form(everyone, self.noised(everyone, self.task))
+        of, directions = self.gathered(everyone)
+        if self.task.sealing is None:
+            words = self.group_words(tables, networks, of, len(directions))
+            means, sizes = self.means(words)
+        else:
+            members = [np.flatnonzero(of == group) for group in range(len(directions))]
+            vectors = [_vectors(tables, networks, one) for one in members]
+            totals = map(self.task.sealing.total, vectors, members)
+            sizes = np.array([len(one) for one in members], np.float64)
+            means = _means(np.stack(list(totals)), sizes)
+        self.take(means, sizes, directions)
+        return len(directions) * len(everyone)
 
-    def _sent(self, uploads: Iterator[Uploads]) -> tuple[Floats, Floats]:
+    def sent(self, uploads: Iterator[Uploads]) -> tuple[Floats, Floats]:
+        """On the devices: what clients send, tables float32 [n, M, d] and networks [n, t]."""
         nets: list[Floats] = []
 
         def kept() -> Iterator[Uploads]:
@@ -122,44 +141,105 @@ class SketchedFedCA(OwnTables):
 
         return uploaded(self, kept()), np.concatenate(nets)
 
-    def _mean(self, tables: Floats, networks: Floats, members: Longs) -> Floats:
-        """The mean of what these clients sent, table and network, float32 [M d + t]."""
-        vectors = (
-            np.concatenate([tables[one].ravel(), networks[one]]).astype(np.float64)
-            for one in members.tolist()
-        )
-        sealing = self.task.sealing
-        total = _sum(vectors) if sealing is None else sealing.total(vectors, members)
-        return np.asarray(total / len(members), np.float32)
-
-    def _group(self) -> None:
-        """The sketches, on the devices; the groups, at the server."""
-        settings, start = self.settings, self.model.initial.items
-        rng = self.task.generator(randomness.AGGREGATION)
-        onto = rng.standard_normal((start.size, settings.sketch), np.float32)
-        for client, table in enumerate(self.items):
-            found = ((table - start).ravel() @ onto).astype(np.float64)
+    def sketch(self, clients: Longs, number: int) -> None:
+        """On the devices: s_u of these, after their first round."""
+        onto, _ = self._onto()
+        start = self.model.initial.items
+        for client in clients.tolist():
+            found = ((self.items[client] - start).ravel() @ onto).astype(np.float64)
             self.sketches[client] = found / max(float(np.linalg.norm(found)), 1e-12)
-        noised = self.sketches.copy()
-        if settings.epsilon > 0:
-            deviation = 2 * multiplier(settings.epsilon)
-            _add_noise(noised, self.task.seed, self.task.shard.identity, deviation)
-        self.of = grouped(noised, settings, rng)
-        centres = [noised[self.of == one].mean(axis=0) for one in range(int(self.of.max()) + 1)]
+        self.first[clients] = number
+
+    def noised(self, clients: Longs, drawing: Task) -> Matrix:
+        """On the devices: what of s_u goes up, always the same; noise by the seed of `drawing`."""
+        found = self.sketches[clients]
+        if self.settings.epsilon > 0:
+            identity, before = drawing.shard.identity[clients], self.first[clients] - 1
+            _add_noise(found, drawing.seed, identity, before, self.deviation)
+        return found
+
+    @property
+    def deviation(self) -> float:
+        """Of the noise on a sketch."""
+        return 2 * multiplier(self.settings.epsilon) if self.settings.epsilon > 0 else 0.0
+
+    def _onto(self) -> tuple[Floats, np.random.Generator]:
+        """The projection, which all draw alike, and the generator as it is after that."""
+        rng = self.task.generator(randomness.AGGREGATION)
+        shape = (self.model.initial.items.size, self.settings.sketch)
+        return rng.standard_normal(shape, np.float32), rng
+
+    def form(self, clients: Longs, noised: Matrix) -> None:
+        """At the server: the groups; of clients that come later each joins the nearest."""
+        if len(self.directions):
+            self.of[clients] = (noised @ self.directions.T).argmax(axis=1)
+            return
+        of = grouped(noised, self.settings, self._onto()[1])
+        self.of[clients] = of
+        centres = [noised[of == one].mean(axis=0) for one in range(int(of.max()) + 1)]
         sizes = [max(float(np.linalg.norm(one)), 1e-12) for one in centres]
         self.directions = np.stack([c / size for c, size in zip(centres, sizes, strict=True)])
+
+    def gathered(self, clients: Longs) -> tuple[Longs, Matrix]:
+        """At the server: groups and directions of a round with these clients.
+
+        Where so many of a group are away that it is below `least`, it joins its nearest.
+        """
+        of, directions = self.of[clients], self.directions
+        sizes = np.bincount(of, minlength=len(directions))
+        large = np.flatnonzero(sizes >= min(self.settings.least, sizes.max()))
+        place = (directions @ directions[large].T).argmax(axis=1)
+        place[large] = np.arange(len(large))
+        return place[of], directions[large]
+
+    def group_words(self, tables: Floats, networks: Floats, of: Longs, groups: int) -> Words:
+        """On the devices: sums by group in steps, uint64 [G (M d + t)], and clients a group [G]."""
+        out = np.zeros((groups, self.size), np.uint64)
+        everyone = np.arange(len(of))
+        for group, one in zip(of, _vectors(tables, networks, everyone), strict=True):
+            out[group] += encoded(one, self.task.everybody)
+        counts = np.bincount(of, minlength=groups).astype(np.uint64)
+        return np.concatenate([out.ravel(), counts])
+
+    def means(self, words: Words) -> tuple[Floats, Matrix]:
+        """At the server: the groups' means, float32 [G, M d + t], and their sizes, float64 [G]."""
+        groups = len(words) // (self.size + 1)
+        sums, sizes = words[:-groups].reshape(groups, -1), words[-groups:].astype(np.float64)
+        return _means(decoded(sums), sizes), sizes
+
+    def take(self, means: Floats, sizes: Matrix, directions: Matrix) -> None:
+        """On the devices: all clients mix their own tables with the means."""
+        w = weights(sizes, self.sketches, directions, self.settings).astype(np.float32)
+        keep, size = np.float32(self.settings.interpolation), self.items[0].size
+        for client in range(len(w)):
+            mixed = (1 - keep) * (w[client] @ means)
+            self.items[client] *= keep
+            self.items[client] += mixed[:size].reshape(self.items.shape[1:])
+            self.network[client] = keep * self.network[client] + mixed[size:]
 
     def state(self) -> Arrays:
         """As the base has it, and the groups."""
         return super().state() | {
-            "of": self.of, "sketches": self.sketches, "directions": self.directions
+            "of": self.of, "sketches": self.sketches, "directions": self.directions,
+            "first": self.first,
         }  # fmt: skip
 
     def restore(self, state: Arrays) -> None:
         """Go on from `state()`."""
         super().restore(state)
         self.of, self.sketches = state["of"], state["sketches"]
-        self.directions = state["directions"]
+        self.directions, self.first = state["directions"], state["first"]
+
+
+def _vectors(tables: Floats, networks: Floats, clients: Longs) -> Iterator[Matrix]:
+    """Table and network of each of these clients, float64 [M d + t]."""
+    for one in clients.tolist():
+        yield np.concatenate([tables[one].ravel(), networks[one]]).astype(np.float64)
+
+
+def _means(sums: Matrix, sizes: Matrix) -> Floats:
+    """float32 [G, M d + t]; zeros of a group without clients."""
+    return np.asarray(sums / np.maximum(sizes, 1)[:, None], np.float32)
 
 
 def weights(sizes: Matrix, own: Matrix, directions: Matrix, settings: Settings) -> Matrix:
@@ -172,7 +252,8 @@ def weights(sizes: Matrix, own: Matrix, directions: Matrix, settings: Settings) 
         settings: the numbers.
     """
     p = (sizes / sizes.sum())[None, :]
-    cosine = own @ directions.T
+    # Not a matrix product, whose last bits hang on how many clients there are.
+    cosine = (own[:, None, :] * directions[None, :, :]).sum(axis=2)
     away = np.sqrt(np.maximum(2 - 2 * cosine, 0))
     wanted = p + settings.alpha / (1 + away) - settings.beta * cosine / 2
     return project(wanted / (1 + settings.alpha))
@@ -198,17 +279,12 @@ def grouped(points: Matrix, settings: Settings, rng: np.random.Generator) -> Lon
     return joined.astype(np.int64)
 
 
-def _sum(vectors: Iterator[Matrix]) -> Matrix:
-    total = next(vectors).copy()
-    for one in vectors:
-        total += one
-    return total
-
-
 @compiled
-def _add_noise(points: np.ndarray, seed: int, clients: np.ndarray, deviation: float) -> None:
+def _add_noise(
+    points: np.ndarray, seed: int, clients: np.ndarray, before: np.ndarray, deviation: float
+) -> None:
     for place in range(len(points)):
-        state = randomness.stream(seed, randomness.NOISE, 0, clients[place])
+        state = randomness.stream(seed, randomness.NOISE, before[place], clients[place])
         for k in range(points.shape[1]):
             state, drawn = randomness.gaussian(state)
             points[place, k] += deviation * drawn

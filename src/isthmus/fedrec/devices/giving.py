@@ -7,6 +7,7 @@ import numpy as np
 from isthmus.errors import BadMessage
 from isthmus.fedrec.algorithms._one_round import OneRound, WordSum
 from isthmus.fedrec.algorithms.ordered_pairs import OrderedPairs
+from isthmus.fedrec.devices.grouped_here import GroupedHere
 from isthmus.fedrec.devices.learned import take_learned
 from isthmus.fedrec.devices.masking import SHARE, Masker
 from isthmus.fedrec.devices.one_round import GAINS
@@ -24,8 +25,11 @@ class Giving:
     what those add that are in one of them alone.
     """
 
-    def __init__(self, method: Method, part: Part, *, masked: bool) -> None:
+    def __init__(
+        self, method: Method, part: Part, groups: GroupedHere | None, *, masked: bool
+    ) -> None:
         self._method, self._part, self._masked = method, part, masked
+        self._groups = groups
         self._given: dict[str, int] = {}
         self._gains: list[int] = []
 
@@ -82,9 +86,10 @@ class Giving:
     def _sum_of(self, ask: Ask, arrays: Arrays) -> WordSum:
         method = self._method
         found = method.sum_of(ask.what) if isinstance(method, OneRound) else None
+        if self._groups is not None:
+            found = self._groups.sum_of(ask, arrays)
         if found is None:
             raise BadMessage("the server asks for a sum that is not known here")
-        if found.given:
-            assert isinstance(method, OneRound)
+        if found.given and isinstance(method, OneRound):
             take_learned(method, arrays)
         return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,8 @@ from isthmus.fedrec.privacy.secure_wire import Keys
 if TYPE_CHECKING:
     from isthmus.fedrec.devices.crew import Crew
 
+Given = Mapping[str, Arrays]
+"""What goes down to each shard."""
 GAINS = "gains"
 """The sum of what candidates are worth, asked for after they were judged."""
 _MOST = round(1 / GAIN)
@@ -39,12 +41,6 @@ def words(crew: Crew, one: WordSum, number: int) -> Words:
         JobError: they are more than a message holds.
         TrainError: too few took part.
     """
-    if 8 * one.words > MESSAGE_LIMIT:
-        raise JobError(
-            f"the sum that {crew.census.items} items need, {8 * one.words / 1e9:.1f} GB, is more "
-            "than a message holds",
-            mend="Take an algorithm with a shared table, or for ordered-pairs a lower whole_items.",
-        )
     if one.name in crew.sums:
         crew.notes.append(replace(crew.notes[0], left_out={}))
         return crew.sums[one.name]
@@ -53,17 +49,44 @@ def words(crew: Crew, one: WordSum, number: int) -> Words:
     crew.notes.append(note)
     there = crew.carrier.present()
     note.absent = crew.census.clients - sum(len(own) for own in there.values())
-    found = _masked(crew, one, note, there) if crew.masked else _plain(crew, one, note, there)
+    found = added_up(crew, one, note, there, dict.fromkeys(there, one.given))
     if crew.masked and not one.given:
         crew.sums[one.name] = found
     return found
 
 
-def _plain(crew: Crew, one: WordSum, note: RoundNotes, there: dict[str, Longs]) -> Words:
+def added_up(
+    crew: Crew, one: WordSum, note: RoundNotes, there: dict[str, Longs], given: Given
+) -> Words:
+    """The sum over the clients of these shards, of those that are not lost.
+
+    Args:
+        crew: whose carrier and masks are used.
+        one: the sum.
+        note: told who is left out, and how many clients are in the sum.
+        there: the clients of each shard.
+        given: what goes down to each.
+
+    Raises:
+        JobError: it is more than a message holds.
+        TrainError: too few are in the sum.
+    """
+    if 8 * one.words > MESSAGE_LIMIT:
+        raise JobError(
+            f"the sum that {crew.census.items} items need, {8 * one.words / 1e9:.1f} GB, is more "
+            "than a message holds",
+            mend="Take an algorithm with a shared table, or for ordered-pairs a lower whole_items.",
+        )
+    return (_masked if crew.masked else _plain)(crew, one, note, there, given)
+
+
+def _plain(
+    crew: Crew, one: WordSum, note: RoundNotes, there: dict[str, Longs], given: Given
+) -> Words:
     collectors = {name: _Counted(one, len(own)) for name, own in there.items()}
     ask = Ask(kind="total", number=note.number, what=one.name)
-    note.left_out = crew.carrier.ask(
-        {name: Request(ask, one.given, it) for name, it in collectors.items()}
+    note.left_out |= crew.carrier.ask(
+        {name: Request(ask, given[name], it) for name, it in collectors.items()}
     )
     came = [it for name, it in collectors.items() if name not in note.left_out]
     note.trained = sum(it.clients for it in came)
@@ -74,11 +97,14 @@ def _plain(crew: Crew, one: WordSum, note: RoundNotes, there: dict[str, Longs]) 
     return out
 
 
-def _masked(crew: Crew, one: WordSum, note: RoundNotes, there: dict[str, Longs]) -> Words:
+def _masked(
+    crew: Crew, one: WordSum, note: RoundNotes, there: dict[str, Longs], given: Given
+) -> Words:
     def counted(names: set[str]) -> int:
         return sum(len(there[name]) for name in names)
 
-    keys, note.left_out = _keys(crew, note.number, one.name, set(there), one.given)
+    keys, left_out = _keys(crew, note.number, one.name, given)
+    note.left_out |= left_out
     note.trained = counted(set(keys))
     crew.enough(note)
     adding = Adding(crew.carrier, note.number, keys)
@@ -94,12 +120,14 @@ def _masked(crew: Crew, one: WordSum, note: RoundNotes, there: dict[str, Longs])
 
 
 def _keys(
-    crew: Crew, number: int, what: str, names: set[str], given: Arrays
+    crew: Crew, number: int, what: str, given: Given
 ) -> tuple[dict[str, bytes], dict[str, str]]:
     """The keys of those that begin a sum, and who did not and why."""
     ask = Ask(kind="total", number=number, what=what)
-    collectors = {name: _FirstKeys() for name in sorted(names)}
-    left_out = crew.carrier.ask({name: Request(ask, given, it) for name, it in collectors.items()})
+    collectors = {name: _FirstKeys() for name in sorted(given)}
+    left_out = crew.carrier.ask(
+        {name: Request(ask, given[name], it) for name, it in collectors.items()}
+    )
     return {name: it.keys for name, it in collectors.items() if name not in left_out}, left_out
 
 
@@ -140,7 +168,7 @@ def gains(crew: Crew, candidates: Iterator[State], clients: Longs) -> list[int]:
 
 
 def _added_gains(crew: Crew, note: RoundNotes, judges: dict[str, int], count: int) -> list[int]:
-    keys, lost = _keys(crew, note.number, GAINS, set(judges), {})
+    keys, lost = _keys(crew, note.number, GAINS, {name: {} for name in judges})
     adding = Adding(crew.carrier, note.number, keys)
 
     def possible(found: Words) -> bool:
