@@ -23,8 +23,8 @@ from isthmus.fedrec.devices.crew import Crew
 from isthmus.fedrec.devices.parts import ascending
 from isthmus.fedrec.devices.serving import Served, device_run, order_of
 from isthmus.fedrec.devices.wire import Answer, Joining, Order, read, taken
-from isthmus.fedrec.mixed_tables import MixedTables
 from isthmus.fedrec.options import parse_sets
+from isthmus.fedrec.own_tables import OwnTables
 from isthmus.fedrec.population import Longs
 from isthmus.files import write_json
 from isthmus_flower.envelope import opened, part, record, sealed
@@ -49,8 +49,8 @@ def main(grid: Grid, context: Context) -> None:
     # Nodes keep their clients' state after each round: a process there lives for one message.
     crew = Crew(carrier, census, plan.protocols, int(config["min-clients"]), keep_every=1)
     run = device_run(plan, crew)
-    if isinstance(run.method, MixedTables):
-        # Between training and the mixture tables would have to outlive the node's process.
+    if isinstance(run.method, OwnTables):
+        # Between training and what is made of tables they would have to outlive the node's process.
         raise JobError(
             f"{chosen.algorithm.name} does not run under Flower",
             mend="Take one without tables of each client's own, or `isthmus fedrec serve`.",
