@@ -10,6 +10,8 @@ from isthmus.fedrec.uploads import Uploads
 
 if TYPE_CHECKING:
     from isthmus.fedrec.algorithms._one_round import Words, WordSum
+    from isthmus.fedrec.algorithms.fedca_sketched import SketchedFedCA
+    from isthmus.fedrec.copied_tables import Blend, CopiedTables
     from isthmus.fedrec.engine import Work
     from isthmus.fedrec.method import Arrays
     from isthmus.fedrec.mixed_tables import MixedTables, Mixtures, Sent
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
 class Fleet(Protocol):
     """Clients on devices. Whoever does not answer is left out."""
 
-    def train(self, method: SharedTable, work: Work, clients: Longs) -> Iterator[Uploads]:
+    def train(
+        self, method: SharedTable | CopiedTables, work: Work, clients: Longs
+    ) -> Iterator[Uploads]:
         """As `engine.train`, guards applied; `counts` and `loss` of the uploads are empty, and
         `user` but for a method that has it sent.
 
@@ -48,6 +52,17 @@ class Fleet(Protocol):
 
     def hand(self, number: int, mixtures: Mixtures | None) -> None:
         """Give each client its mixture, and end round `number` of `tables`."""
+        ...
+
+    def give(self, number: int, found: Blend) -> None:
+        """Give what a method of `CopiedTables` made of all tables, and end round `number`."""
+        ...
+
+    def by_groups(self, method: SketchedFedCA, number: int) -> tuple[int, int]:
+        """Round `number` of FedCA from sketches: train, add up by groups, mix at home.
+
+        Returns the bytes from all shards, and how many groups there were.
+        """
         ...
 
     def took_part(self) -> int:

@@ -137,7 +137,7 @@ def test_parts_are_cut_for_one_ground(table, tmp_path, names):
     [
         (("--shard", "ann=9-3"), "--shard ann=9-3 is not understood"),
         (("--begin-with", 13), "the population has 12 clients"),
-        (("--algorithm", "cofedrec"), "cofedrec cannot run on devices"),
+        (("--algorithm", "da-pfl"), "da-pfl cannot run on devices"),
         (("--secure-sum", "--algorithm", "fedca"), "own tables"),
         (("--clip", 1, "--algorithm", "ease"), "does not send item rows"),
         (("--clip", 1, "--noise", 1, "--algorithm", "fedca"), "tables of their own"),

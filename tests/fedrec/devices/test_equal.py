@@ -6,6 +6,7 @@ import pytest
 from tests.fedrec.devices.conftest import QUICK, SHARDS, without_times
 
 from isthmus.fedrec import RunOptions, recipe
+from isthmus.fedrec.privacy import Defences
 
 
 @pytest.mark.parametrize(
@@ -74,6 +75,25 @@ def test_own_tables_are_mixed_as_in_the_simulated_run(federation, name, backbone
     assert without_up(found) == without_up(wanted)
     assert served.refused == {}
     assert all(not one.left_out and not one.absent for one in served.rounds)
+
+
+@pytest.mark.parametrize("defences", [Defences(), Defences(clip=0.5)])
+def test_copies_of_own_tables_are_blended_as_in_the_simulated_run(federation, defences):
+    chosen = recipe("cofedrec", None, {"dim": 4, "groups": 4})
+    options = RunOptions(rounds=4, every=2, defences=defences)
+    with federation.listening() as listener:
+        shards = [federation.shard(one, listener) for one in SHARDS]
+        served = federation.serve(listener, chosen, options)
+        for one in shards:
+            one.join(20)
+            assert one.error is None
+    found, wanted = (
+        without_times(one) for one in (served.result, federation.simulated(chosen, options))
+    )
+    # What a guard has changed does not complete a copy: then whole tables go up.
+    assert (found == wanted) is not bool(defences)
+    assert without_up(found) == without_up(wanted)
+    assert served.refused == {}
 
 
 def without_up(result):

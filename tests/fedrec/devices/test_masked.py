@@ -259,7 +259,9 @@ def test_an_aggregator_with_weights_of_its_own_is_refused():
     [
         ("fedatt", MASKED, "own tables"),
         ("fedca", MASKED, "own tables"),
-        ("cofedrec", MASKED, "cannot run on devices"),
+        ("cofedrec", MASKED, "own tables"),
+        ("fedfast", MASKED, "own vectors"),
+        ("da-pfl", MASKED, "cannot run on devices"),
         ("fedavg", Defences(secure_sum=True, dropouts=0.1), "are simulated"),
     ],
 )

@@ -13,7 +13,7 @@ from tests.fedrec.devices.inside import begun
 from isthmus.errors import BadMessage, JobError
 from isthmus.fedrec import RunOptions, recipe
 from isthmus.fedrec.devices import Limits
-from isthmus.fedrec.devices.mixing import _Tables, _Taken
+from isthmus.fedrec.devices.mixing import Taken, _Tables
 from isthmus.fedrec.devices.wire import Answer, Ask
 from isthmus.fedrec.privacy import Defences
 
@@ -196,8 +196,8 @@ def test_tables_that_cannot_be_are_refused():
         again.add(last.model_copy(update={"loss": 1 << 60}), nothing)
     with pytest.raises(BadMessage, match="it answered"):
         again.add(Answer(kind="judge", number=1, last=True), {})
-    with pytest.raises(BadMessage, match="took its mixtures"):
-        _Taken().add(Answer(kind="mix", number=1, last=True), arrays)
+    with pytest.raises(BadMessage, match="took what it was given"):
+        Taken().add(Answer(kind="mix", number=1, last=True), arrays)
 
 
 def test_a_shard_takes_no_mixtures_that_cannot_be():

@@ -255,12 +255,10 @@ def test_an_algorithm_of_ones_own_runs_where_the_shards_have_it(federation, monk
 @pytest.mark.parametrize(
     "name",
     [
-        "cofedrec",
         "fedcia",
         "da-pfl",
         "pfedmoe",
         "local-only",
-        "fedca-sketched",
     ],
 )
 def test_what_cannot_run_on_devices_is_refused_by_name(federation, name):

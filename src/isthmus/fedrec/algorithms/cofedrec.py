@@ -19,20 +19,20 @@ samples, and none else.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
+from isthmus.errors import BadMessage
 from isthmus.fedrec import randomness
 from isthmus.fedrec.algorithms._clusters import k_means
-from isthmus.fedrec.algorithms._uploaded import uploaded
+from isthmus.fedrec.copied_tables import Blend, CopiedTables
 from isthmus.fedrec.method import Algorithm, Arrays
-from isthmus.fedrec.own_tables import OwnTables
 from isthmus.fedrec.population import Floats, Longs
 from isthmus.fedrec.task import Model, Task
 from isthmus.fedrec.training import LocalTraining
-from isthmus.fedrec.uploads import Uploads
 
 _ROWS = 1 << 18
 """Rows of all clients' tables that the server copies at a time."""
@@ -58,7 +58,7 @@ class Settings:
     """Item rows move with rate eta M item_factor."""
 
 
-class CoFedRec(OwnTables):
+class CoFedRec(CopiedTables):
     """Own tables; those of one group of clients become their mean each round."""
 
     def __init__(self, task: Task, model: Model, settings: Settings) -> None:
@@ -76,20 +76,32 @@ class CoFedRec(OwnTables):
         head = [weight, 1 / settings.temperature, settings.contrast]
         return np.concatenate([head, self.groups]).astype(np.float32)
 
-    def mix(self, uploads: Iterator[Uploads], number: int) -> int:
+    def news(self) -> Arrays:
+        """The items' groups."""
+        return {"groups": self.groups}
+
+    def hear(self, news: Mapping[str, np.ndarray[Any, np.dtype[Any]]]) -> None:
+        """Take the items' groups. Raises BadMessage where they are none."""
+        items, found = self.task.population.items, news.get("groups")
+        if found is None or found.dtype != np.int64 or found.shape not in ((0,), (items,)):
+            raise BadMessage("groups are not a number for each item")
+        if len(found) and not 0 <= found.min() <= found.max() < items:
+            raise BadMessage("groups are out of range")
+        self.groups = np.array(found)
+
+    def blend(self, tables: Floats, number: int) -> Blend:
         """Group the items, then give one group of clients its mean table."""
-        tables = uploaded(self, uploads)
         rng = self.task.generator(randomness.AGGREGATION, number)
         mean = tables.mean(axis=0, dtype=np.float64)
         self.groups = k_means(mean, self.settings.groups, rng)
         core = int(rng.integers(len(tables)))
         group = rng.choice(np.unique(self.groups))
         alike = similar(tables[:, self.groups == group], core)
-        step = max(1, _ROWS // len(tables))
+        step, table = max(1, _ROWS // len(tables)), np.empty(mean.shape, np.float32)
         for first in range(0, len(mean), step):
             some = slice(first, first + step)
-            self.items[alike, some] = tables[alike, some].mean(axis=0, dtype=np.float64)
-        return len(alike)
+            table[some] = tables[alike, some].mean(axis=0, dtype=np.float64)
+        return Blend(alike, table)
 
     def state(self) -> Arrays:
         """As the base has it, and the items' groups."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from isthmus.errors import JobError
 from isthmus.fedrec.algorithms._one_round import OneRound
+from isthmus.fedrec.algorithms.fedca_sketched import SketchedFedCA
 from isthmus.fedrec.algorithms.ordered_pairs import OrderedPairs
+from isthmus.fedrec.copied_tables import CopiedTables
 from isthmus.fedrec.method import Algorithm, Method
 from isthmus.fedrec.mixed_tables import MixedTables
+from isthmus.fedrec.own_tables import OwnTables
 from isthmus.fedrec.privacy import Defences
 from isthmus.fedrec.privacy.fits import rows_alone, sums_alone
 from isthmus.fedrec.shared_table import SharedTable
@@ -25,7 +28,7 @@ def check_method(method: Method, algorithm: Algorithm) -> Method:
         kind = type(method)
         if kind.round is SharedTable.round and kind.score is SharedTable.score:
             return method
-    elif isinstance(method, (OrderedPairs, MixedTables)) or (
+    elif isinstance(method, (OrderedPairs, MixedTables, CopiedTables, SketchedFedCA)) or (
         isinstance(method, OneRound) and algorithm.name in SUMS
     ):
         return method
@@ -94,7 +97,7 @@ def check_guards(algorithm: Algorithm, method: Method, defences: Defences) -> No
             f"{title} does not send item rows, which is what guards work on",
             mend="Leave --clip, --noise and --pseudo-items out.",
         )
-    if asked.noise and isinstance(method, MixedTables):
+    if asked.noise and isinstance(method, OwnTables):
         raise JobError(
             f"clients of {title} go on from tables of their own, which later uploads would show "
             "without noise",

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from isthmus.errors import BadMessage, JobError
 from isthmus.fedrec.algorithms._one_round import OneRound, Words, WordSum
-from isthmus.fedrec.devices import mixing, one_round
+from isthmus.fedrec.algorithms.fedca_sketched import SketchedFedCA
+from isthmus.fedrec.copied_tables import Blend, CopiedTables
+from isthmus.fedrec.devices import copying, grouping, mixing, one_round
 from isthmus.fedrec.devices.carrier import Carrier, Collector, Request
 from isthmus.fedrec.devices.masking import Adding, unpacked
 from isthmus.fedrec.devices.notes import RoundNotes, too_few
@@ -35,6 +37,7 @@ from isthmus.fedrec.evaluate import CUTS
 from isthmus.fedrec.method import Arrays as State
 from isthmus.fedrec.method import Method, Score
 from isthmus.fedrec.mixed_tables import MixedTables, Mixtures, Sent
+from isthmus.fedrec.own_tables import OwnTables
 from isthmus.fedrec.population import Longs
 from isthmus.fedrec.privacy.secure_wire import Keys
 from isthmus.fedrec.protocols import PARTS, EvalProtocol, Part, fewer_drawn
@@ -70,14 +73,17 @@ class Crew:
     units: int = 0
     """The sum of the last round's losses."""
     trained_by: dict[str, Longs] = field(default_factory=dict)
-    """Shards that trained in the last round of own tables, with their clients that are mixed."""
+    """Shards that trained in the last round, with their clients; where tables are mixed with those
+    that are."""
     _judged: dict[str, Longs] = field(default_factory=dict)
     _seen: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
 
     def __post_init__(self) -> None:
         self.begin()
 
-    def train(self, method: SharedTable, work: Work, clients: Longs) -> Iterator[Uploads]:
+    def train(
+        self, method: SharedTable | CopiedTables, work: Work, clients: Longs
+    ) -> Iterator[Uploads]:
         """See `Fleet.train`.
 
         Raises:
@@ -87,26 +93,23 @@ class Crew:
         self.ready(work.number)
         note = RoundNotes(work.number, len(clients))
         self.notes.append(note)
-        ask = Ask(
-            kind="train",
-            number=work.number,
-            judge=method.judged == "trained" and self.judging,
-            keep=work.number % self.keep_every == 0,
-        )
+        ask = self._training(method, work.number)
         collectors: dict[str, _Trained] = {}
         requests: dict[str, Request] = {}
         for name, own in self.carrier.present().items():
             asked = np.intersect1d(own, clients, assume_unique=True)
             if len(asked):
-                shard = Shard(own, self.census.items, method.model.sizes, method.sends_vectors)
+                vectors = isinstance(method, SharedTable) and method.sends_vectors
+                shard = Shard(own, self.census.items, method.model.sizes, vectors)
                 keys = self._keys() if ask.judge else []
                 kind = _Keyed if self.masked else _Trained
                 collectors[name] = kind(shard, asked, work.tables, keys)
-                arrays = pack_work(work, asked) | _moved(method, asked)
+                arrays = _work_of(method, work, asked)
                 requests[name] = Request(ask, _sendable(arrays, name, asked), collectors[name])
         _, note.left_out = self._asked(requests)
         found = {name: one for name, one in collectors.items() if name not in note.left_out}
         self.units = sum(one.units for one in found.values())
+        self.trained_by = {name: one.trained for name, one in found.items()}
         whole = joined([chunk for one in found.values() for chunk in one.chunks])
         note.trained = 0 if whole is None else len(whole.clients)
         for one in found.values() if ask.judge else ():
@@ -119,6 +122,13 @@ class Crew:
             sealed = self._sealed(note, found)
             whole = replace(whole, weight=np.full(len(whole.clients), np.nan), sealed=sealed)
         yield whole
+
+    def _training(self, method: SharedTable | CopiedTables, number: int) -> Ask:
+        if not isinstance(method, SharedTable):
+            # Clients are judged, and keep their state, when they have taken what they are given.
+            return Ask(kind="train", number=number)
+        judge = method.judged == "trained" and self.judging
+        return Ask(kind="train", number=number, judge=judge, keep=number % self.keep_every == 0)
 
     def _sealed(self, note: RoundNotes, found: dict[str, _Trained]) -> ShardSums:
         """What adds these shards up; then the round counts those that are in the sum."""
@@ -153,6 +163,14 @@ class Crew:
     def hand(self, number: int, mixtures: Mixtures | None) -> None:
         """See `Fleet.hand`. Raises JobError where a message cannot hold them."""
         mixing.hand(self, number, mixtures)
+
+    def give(self, number: int, found: Blend) -> None:
+        """See `Fleet.give`."""
+        copying.give(self, number, found)
+
+    def by_groups(self, method: SketchedFedCA, number: int) -> tuple[int, int]:
+        """See `Fleet.by_groups`. Raises JobError, TrainError: see `grouping.by_groups`."""
+        return grouping.by_groups(self, method, number)
 
     def remarks(self) -> list[str]:
         """Protocols for which no client can have enough items to draw."""
@@ -190,7 +208,7 @@ class Crew:
             if isinstance(method, SharedTable):
                 packed = pack_scoring(method.scoring(), rest) | _moved(method, rest)
                 arrays: Mapping[str, Array] = _sendable(packed, name, rest)
-            elif isinstance(method, MixedTables):
+            elif isinstance(method, OwnTables):
                 arrays = {"clients": rest}
             else:
                 assert isinstance(method, OneRound)
@@ -229,6 +247,13 @@ class Crew:
     def _asked(self, requests: dict[str, Request]) -> tuple[list[Collector], dict[str, str]]:
         left_out = self.carrier.ask(requests)
         return [one.collector for name, one in requests.items() if name not in left_out], left_out
+
+
+def _work_of(method: SharedTable | CopiedTables, work: Work, clients: Longs) -> dict[str, Array]:
+    """What these clients are sent to train with."""
+    if isinstance(method, SharedTable):
+        return pack_work(work, clients) | _moved(method, clients)
+    return {"clients": clients, **method.news()}
 
 
 def _moved(method: SharedTable, clients: Longs) -> dict[str, Array]:

@@ -86,7 +86,7 @@ def hand(crew: Crew, number: int, mixtures: Mixtures | None) -> None:
                     "holds",
                     mend="Take more shards, or mix fewer clients: --set mixed=0.05.",
                 )
-        requests[name] = Request(ask, arrays, _Taken())
+        requests[name] = Request(ask, arrays, Taken())
     for name, why in crew.carrier.ask(requests).items():
         note.left_out.setdefault(name, f"did not take its mixtures: {why}")
 
@@ -136,12 +136,13 @@ class _Tables:
 
 
 @dataclass(eq=False)
-class _Taken:
-    """That a shard's clients have taken their mixtures."""
+class Taken:
+    """That a shard's clients have taken what they were given."""
 
     def add(self, answer: Answer, arrays: Arrays) -> None:
+        """Raises BadMessage where it does not say so."""
         if answer.kind != "mix" or not answer.last or arrays:
-            raise BadMessage("it did not say that it took its mixtures")
+            raise BadMessage("it did not say that it took what it was given")
 
 
 def read_mixtures(method: MixedTables, arrays: Arrays, own: Longs, mixed: Longs) -> Mixtures:

@@ -11,6 +11,8 @@ from typing import Any
 
 from isthmus.errors import IsthmusError, JobError, PartnerAbsent
 from isthmus.fedrec import checkpoint
+from isthmus.fedrec.algorithms.fedca_sketched import SketchedFedCA
+from isthmus.fedrec.copied_tables import CopiedTables
 from isthmus.fedrec.devices.abilities import (
     check_defences,
     check_guards,
@@ -100,23 +102,22 @@ class DeviceRun(Run):
 
     def state(self) -> Arrays:
         """What the server holds."""
-        if isinstance(self.method, MixedTables):
-            return {}
-        private = self._private(self.method) if isinstance(self.method, SharedTable) else ()
+        private = self._private()
         return {name: one for name, one in self.method.state().items() if name not in private}
 
-    def _private(self, method: SharedTable) -> tuple[str, ...]:
+    def _private(self) -> tuple[str, ...]:
         """What of the method's state is with the clients alone."""
-        return ("own",) if method.sends_vectors else ("user", "own")
+        method = self.method
+        if isinstance(method, SharedTable):
+            return ("own",) if method.sends_vectors else ("user", "own")
+        if isinstance(method, (CopiedTables, SketchedFedCA)):
+            return method.PRIVATE
+        return tuple(method.state()) if isinstance(method, MixedTables) else ()
 
     def restore(self, state: Arrays) -> None:
         """Go on from `state()`."""
-        if isinstance(self.method, MixedTables):
-            return  # all of it is with the clients
-        if isinstance(self.method, SharedTable):
-            mine = self.method.state()
-            state = state | {name: mine[name] for name in self._private(self.method)}
-        self.method.restore(state)
+        mine = self.method.state()
+        self.method.restore(state | {name: mine[name] for name in self._private()})
 
 
 def device_run(plan: Plan, crew: Crew) -> DeviceRun:

@@ -75,7 +75,7 @@ class Order(_Strict):
 class Ask(_Strict):
     """What the shard is to do in a round; arrays beside it."""
 
-    kind: Literal["train", "judge", "total", "try", "sum", "mix"]
+    kind: Literal["train", "judge", "total", "try", "sum", "mix", "sketch"]
     number: int = Field(ge=0)
     """The round."""
     judge: bool = False
@@ -90,7 +90,7 @@ class Ask(_Strict):
 class Answer(_Strict):
     """The shard's answer to the `Ask` of round `number`, in one message or several."""
 
-    kind: Literal["train", "judge", "total", "try", "sum", "mix"]
+    kind: Literal["train", "judge", "total", "try", "sum", "mix", "sketch"]
     number: int = Field(ge=0)
     last: bool
     loss: int = 0

@@ -17,7 +17,9 @@ from isthmus.errors import BadMessage, JobError
 from isthmus.fedrec import engine
 from isthmus.fedrec.algorithms import algorithm
 from isthmus.fedrec.algorithms._one_round import OneRound
+from isthmus.fedrec.algorithms.fedca_sketched import SketchedFedCA
 from isthmus.fedrec.algorithms.ordered_pairs import OrderedPairs
+from isthmus.fedrec.copied_tables import CopiedTables
 from isthmus.fedrec.devices.abilities import (
     check_defences,
     check_least_noise,
@@ -25,7 +27,9 @@ from isthmus.fedrec.devices.abilities import (
     check_method,
     check_noise,
 )
+from isthmus.fedrec.devices.copied_here import CopiedHere
 from isthmus.fedrec.devices.giving import Giving
+from isthmus.fedrec.devices.grouped_here import GroupedHere
 from isthmus.fedrec.devices.keeping import Keeper, Kept
 from isthmus.fedrec.devices.learned import take_learned
 from isthmus.fedrec.devices.masking import Masker, packed, unpacked
@@ -49,6 +53,7 @@ from isthmus.fedrec.method import Arrays as State
 from isthmus.fedrec.method import Method, Score
 from isthmus.fedrec.mixed_tables import MixedTables
 from isthmus.fedrec.options import recipe
+from isthmus.fedrec.own_tables import OwnTables
 from isthmus.fedrec.population import Longs
 from isthmus.fedrec.privacy import Defences
 from isthmus.fedrec.privacy.defences import Alike
@@ -135,13 +140,18 @@ class Worker:
         seed = plain.seed if conduct.secret is None else conduct.secret
         # All that clients draw; parameters and candidates are drawn alike everywhere.
         self._drawing = self._protected(defences, replace(plain, seed=seed))
-        self._tables: OwnTablesHere | None = None
+        self._tables: OwnTablesHere | CopiedHere | GroupedHere | None = None
         if isinstance(self.method, MixedTables):
             self._tables = OwnTablesHere(self.method, self._drawing, part.clients)
+        elif isinstance(self.method, CopiedTables):
+            self._tables = CopiedHere(self.method, self._drawing, part.clients)
+        elif isinstance(self.method, SketchedFedCA):
+            self._tables = GroupedHere(self.method, self._drawing, part.clients)
         self._keeper = keeper
         self._summand: tuple[int, Masker | None] = (0, None)
         self._sent: tuple[int, list[Uploads]] = (0, [])
-        self._giving = Giving(self.method, part, masked=self._masked)
+        groups = self._tables if isinstance(self._tables, GroupedHere) else None
+        self._giving = Giving(self.method, part, groups, masked=self._masked)
         self._judge = _Judge(self.task, [protocol(name) for name in order.protocols])
         found = keeper.find(order)
         self.begun_at = found.number if found else 0
@@ -166,6 +176,8 @@ class Worker:
             yield from self._train(ask, arrays)
         elif ask.kind == "mix":
             yield self._mixed(ask, arrays)
+        elif ask.kind == "sketch":
+            yield self._sketched(ask, arrays)
         elif ask.kind == "judge":
             yield self._judged(ask, arrays)
         elif ask.kind == "sum":
@@ -203,7 +215,7 @@ class Worker:
             found = pack_uploads(named, vectors=method.sends_vectors)
             yield Answer(kind="train", number=ask.number, last=False), found
         if ask.keep:
-            self._keep({"user": method.user, "own": method.own}, ask.number)
+            self._keep(private(method), ask.number)
         if summand is not None:
             self._summand = ask.number, summand
             judged |= packed(summand.join())
@@ -215,8 +227,14 @@ class Worker:
             raise BadMessage("the server mixes tables, and clients here have none of their own")
         self._tables.take(ask, arrays)
         if ask.keep:
-            self._keep(self._tables.method.state(), ask.number)
+            self._keep(private(self.method), ask.number)
         return Answer(kind="mix", number=ask.number, last=True), {}
+
+    def _sketched(self, ask: Ask, arrays: Arrays) -> Reply:
+        if not isinstance(self._tables, GroupedHere):
+            raise BadMessage("the server asks for sketches, and there are none")
+        found = self._tables.sketches(ask, arrays)
+        return Answer(kind="sketch", number=ask.number, last=True), found
 
     def _summed(self, ask: Ask, arrays: Arrays) -> Reply:
         number, summand = self._summand
@@ -227,7 +245,7 @@ class Worker:
 
     def _judged(self, ask: Ask, arrays: Arrays) -> Reply:
         method = self.method
-        if isinstance(method, MixedTables):
+        if isinstance(method, OwnTables):
             places = places_of(self.part.clients, arrays)
             found = self._judge.counts(places, method.score)
         elif isinstance(method, SharedTable):
@@ -261,13 +279,24 @@ class Worker:
         self._keeper.put(Kept(self.order.mark, self.order.start, number, arrays))
 
     def _restore(self, found: Kept) -> None:
-        method = self.method
-        if isinstance(method, MixedTables):
-            _fitting(found.arrays, method.state())
-            method.restore({name: one.copy() for name, one in found.arrays.items()})
-        elif isinstance(method, SharedTable):
-            _fitting(found.arrays, {"user": method.user, "own": method.own})
-            method.user, method.own = found.arrays["user"].copy(), found.arrays["own"].copy()
+        mine = private(self.method)
+        if mine:
+            _fitting(found.arrays, mine)
+            kept = {name: one.copy() for name, one in found.arrays.items()}
+            self.method.restore(self.method.state() | kept)
+
+
+def private(method: Method) -> State:
+    """What of the state is the clients' own."""
+    state = method.state()
+    if isinstance(method, MixedTables):
+        return state
+    names: tuple[str, ...] = ()
+    if isinstance(method, SharedTable):
+        names = ("user", "own")
+    elif isinstance(method, (CopiedTables, SketchedFedCA)):
+        names = method.PRIVATE
+    return {name: state[name] for name in names}
 
 
 def _fitting(found: State, wanted: State) -> None:
