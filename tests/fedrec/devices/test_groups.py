@@ -11,9 +11,12 @@ from tests.fedrec.conftest import made_up
 from tests.fedrec.devices.conftest import HONEST, QUICK, SHARDS, without_times
 from tests.fedrec.devices.inside import MASKED, begun
 
+from isthmus.cli.fedrec.devices import show_served
+from isthmus.cli.options import Format
 from isthmus.errors import BadMessage, JobError, TrainError
 from isthmus.fedrec import RunOptions, recipe, run
 from isthmus.fedrec.devices.grouping import _Loss, _Sketches, group_sum
+from isthmus.fedrec.devices.serving import Served
 from isthmus.fedrec.devices.wire import LARGEST, Answer, Ask
 from isthmus.fedrec.privacy import Defences
 from isthmus.fedrec.privacy.secure_sum import STEP
@@ -95,6 +98,16 @@ def test_a_shard_that_is_lost_keeps_its_tables_and_takes_part_again(lost, traine
     assert (going.method.of >= 0).all()
     eve = carrier.workers["eve"].method
     assert np.abs(eve.items - eve.model.initial.items).max() > 0
+
+
+def test_what_the_server_saw_is_told(capsys):
+    for chosen, told in (
+        (SKETCHED, "saw each client's noised sketch and each shard's sums by group (no --secure"),
+        (recipe("fcf-als", None, {"dim": 4}), "saw each shard's sum (no --secure-sum)"),
+    ):
+        result = begun(chosen=chosen, defences=PLAIN, rounds=1)[0].go(lambda result: None)
+        show_served(Served(result, [], {}, {}), Format.text)
+        assert told in capsys.readouterr().out
 
 
 def test_too_few_end_the_run():
