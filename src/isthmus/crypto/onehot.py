@@ -31,6 +31,7 @@ AES for each number, is our own.
 from __future__ import annotations
 
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 import numpy as np
@@ -51,7 +52,7 @@ _WORKED_BYTES = 1 << 21
 _MASK_KEY = bytes.fromhex("c0ac29b7c97c50dd3f84d5b5b5470917")
 
 
-class _Leaves:
+class _Leaves(ABC):
     """Leaves of all rows: kept where there is room, else made again."""
 
     def __init__(self, layout: Layout, rows: int, keep: int) -> None:
@@ -84,9 +85,9 @@ class _Leaves:
             some = leaves[:, :, : end - rows.start]
             self._kept[number][rows.start : end] = some.transpose(2, 0, 1, 3)
 
+    @abstractmethod
     def _made(self, part: Part, rows: Codes) -> Words:
         """The leaves of rows of which none are kept, uint64 `[width, c * n, 2]`, in the room."""
-        raise NotImplementedError
 
     def _masks(self, which: Round, part: Part, rows: Codes) -> Iterator[tuple[slice, Words]]:
         """Masks of some rows at a time, uint64 `[n, width, c, 2]`: a view, to be used at once."""
