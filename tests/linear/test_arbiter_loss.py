@@ -124,6 +124,16 @@ def test_what_cannot_be_stopped_by_a_loss_is_refused():
         fitted(three, BINARY, options())
 
 
+def test_the_label_is_one_of_the_columns_that_rows_are_counted_for():
+    tables = {"alice": X[:, :4], "bob": X[:, 4:6], "carol": None}
+    steps = LinearOptions(
+        family="linear", protocol="arbiter", arbiter="carol", epochs=1, rows_per_column=150
+    )
+    fitted(tables, REAL, steps)
+    with pytest.raises(DataError, match="150 for each of the 5 own columns, of which the label"):
+        fitted(tables, REAL, options(family="linear", epochs=1, rows_per_column=150))
+
+
 def test_labels_of_few_rows_are_refused_as_a_column_would_be():
     rare = (np.arange(ROWS) < 4).astype(float)
     steps = LinearOptions(protocol="arbiter", arbiter="carol", epochs=1)

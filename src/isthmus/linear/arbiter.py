@@ -111,22 +111,28 @@ class Plan:
             )
         return np.asarray(np.rint(np.ldexp(values, self.bits)), np.int64)
 
-    def check(self, data: Floats, options: LinearOptions) -> None:
+    def check(self, data: Floats, options: LinearOptions, *, label: bool = False) -> None:
         """See that no batch tells of few rows.
+
+        Args:
+            data: the own columns, float64 [rows, columns].
+            options: as agreed.
+            label: whether the label is one more column of the sums (`arbiter_loss`).
 
         Raises:
             DataError: it does, or it has too few rows for the columns.
         """
-        if data.shape[1] * options.rows_per_column > self.least:
+        columns = data.shape[1] + label
+        if columns * options.rows_per_column > self.least:
             many = len(self.parts) > 1
             rows = f"a batch of {self.least} rows has" if many else f"{self.least} rows are"
             raise DataError(
-                f"{rows} fewer than {options.rows_per_column} for each of the {data.shape[1]} own "
-                "columns",
+                f"{rows} fewer than {options.rows_per_column} for each of the {columns} own "
+                f"columns{', of which the label is one, as the loss ends the training' * label}",
                 mend=f"{'Raise batch_size' if many else 'Take more rows'}, or take fewer columns; "
                 "rows_per_column sets the bound.",
             )
-        for part in self.parts if len(self.parts) > 1 else ():
+        for part in self.parts if len(self.parts) > 1 and data.shape[1] else ():
             Span(data[part], options, least_columns=0)
 
 

@@ -225,8 +225,8 @@ class _Label:
 
     def _coordinates(self, curvature: float) -> Coordinates:
         options, rows = self._options, len(self._data)
+        self.plan.check(self._data, options, label=options.stop == "loss")
         if self._data.shape[1]:
-            self.plan.check(self._data, options)
             span = Span(self._data, options, least_columns=0)
             own = Coordinates.of(span, options, curvature, self._scale)
         else:
