@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from isthmus.fedrec.method import Arrays, Method, RoundReport, Score, Watch
 from isthmus.fedrec.population import Floats, Longs, offsets
 from isthmus.fedrec.task import Model, Task
 from isthmus.fedrec.uploads import Aggregator, Reference, Sealed, Shared, Tables, Uploads
+
+if TYPE_CHECKING:
+    from isthmus.fedrec.algorithms._one_round import WordSum
 
 Judged = Literal["aggregated", "trained"]
 """Whether clients are judged with the server's new parameters or with their own as trained."""
@@ -86,6 +89,10 @@ class SharedTable(Method):
     def extra(self, number: int) -> Floats:
         """Constants for the backbone's gradient and score in round `number`."""
         return np.zeros(0, np.float32)
+
+    def sum_of(self, what: str) -> WordSum | None:
+        """The sum over clients called `what` that the server needs beside the uploads, if any."""
+        return None
 
     def clients(self, number: int) -> Longs:
         """The clients of round `number`, ascending."""

@@ -1,5 +1,7 @@
 """A server and shards with real identities and TLS on loopback: threads, or processes."""
 
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -91,6 +93,17 @@ class Federation:
         thread.error = None
         thread.start()
         return thread
+
+    def process(self, name, listener, folder, *more):
+        """A shard in a process of its own, its part in `folder`."""
+        path = folder / f"{name}.part"
+        self.parts[name].save(path)
+        words = [
+            "join", path, "--as", name, "--identity", self.folder / name, "--server",
+            f"hub={listener.address}", "--reproducible", "--reconnect", "0.3", *more,
+        ]  # fmt: skip
+        command = [sys.executable, "-m", "isthmus", "fedrec", *map(str, words)]
+        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
     def serve(self, listener, chosen, options, limits=None, rules=HONEST, **more):
         limits = limits or Limits(round=60, wait=60, reconnect=0.3)

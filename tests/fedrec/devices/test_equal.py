@@ -25,6 +25,7 @@ from isthmus.fedrec.privacy import Defences
         ("perfedrec", "fedncf", QUICK | {"per_round": 9, "clusters": 2}),
         ("fedfast", "fcf", QUICK | {"share": 0.5, "clusters": 3}),
         ("gpfedrec", None, {"dim": 4, "epochs": 2}),
+        ("pfedmoe", None, QUICK),
         ("ease", None, {}),
         ("item-knn", None, {}),
         ("popularity", None, {}),

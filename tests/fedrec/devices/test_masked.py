@@ -1,7 +1,5 @@
 """Secure sums between devices: the sum of those that are there, and a device may be killed."""
 
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -272,7 +270,6 @@ def test_what_cannot_be_masked_is_refused_before_a_shard_is_asked(name, defences
 
 def test_a_device_killed_in_the_middle_of_a_secure_sum_does_not_end_the_run(five, tmp_path):
     """A real process over a real link, killed when it is to send its masked words."""
-    five.parts["eve"].save(tmp_path / "eve.part")
     options = RunOptions(rounds=3, defences=MASKED)
 
     class Killing(Gate):
@@ -284,13 +281,7 @@ def test_a_device_killed_in_the_middle_of_a_secure_sum_does_not_end_the_run(five
             return super().ask(requests)
 
     with five.listening() as listener:
-        words = [
-            "join", tmp_path / "eve.part", "--as", "eve", "--identity", five.folder / "eve",
-            "--server", f"hub={listener.address}", "--reproducible", "--sums-only",
-            "--reconnect", "0.3",
-        ]  # fmt: skip
-        command = [sys.executable, "-m", "isthmus", "fedrec", *map(str, words)]
-        child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        child = five.process("eve", listener, tmp_path, "--sums-only")
         shards = [five.shard(name, listener) for name in SHARDS[:-1]]
         limits = Limits(round=60, wait=60, reconnect=0.3)
         served = five.serve(listener, FEDAVG, options, limits, gate=Killing)

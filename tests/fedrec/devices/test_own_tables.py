@@ -1,8 +1,5 @@
 """Own tables on devices: who is late, lost or killed keeps its table; messages that cannot be."""
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -55,18 +52,11 @@ def test_a_server_that_was_killed_goes_on_to_the_same_end(federation, tmp_path, 
 
 
 def test_a_killed_shard_goes_on_with_its_tables_when_it_is_started_again(federation, tmp_path):
-    federation.parts["cat"].save(tmp_path / "cat.part")
     gates, children = [], []
 
     def start(listener):
-        words = [
-            "join", tmp_path / "cat.part", "--as", "cat", "--identity", federation.folder / "cat",
-            "--server", f"hub={listener.address}", "--keep", tmp_path / "keep", "--reproducible",
-            "--reconnect", "0.3",
-        ]  # fmt: skip
-        command = [sys.executable, "-m", "isthmus", "fedrec", *map(str, words)]
-        pipe = subprocess.PIPE
-        children.append(subprocess.Popen(command, stderr=pipe, text=True, env={**os.environ}))
+        more = ("--keep", tmp_path / "keep")
+        children.append(federation.process("cat", listener, tmp_path, *more))
 
     with federation.listening() as listener:
 

@@ -1,8 +1,6 @@
 """Late, killed, coming and coming back: the run goes on, and says who was missing."""
 
 import itertools
-import os
-import subprocess
 import sys
 import threading
 import types
@@ -73,18 +71,11 @@ def test_who_is_late_is_left_out_of_the_round_and_takes_part_again(federation):
 
 
 def test_a_killed_shard_is_left_out_and_goes_on_when_it_is_started_again(federation, tmp_path):
-    federation.parts["cat"].save(tmp_path / "cat.part")
     gates, children = [], []
 
     def start(listener):
-        words = [
-            "join", tmp_path / "cat.part", "--as", "cat", "--identity", federation.folder / "cat",
-            "--server", f"hub={listener.address}", "--keep", tmp_path / "keep", "--reproducible",
-            "--reconnect", "0.3",
-        ]  # fmt: skip
-        command = [sys.executable, "-m", "isthmus", "fedrec", *map(str, words)]
-        pipe = subprocess.PIPE
-        children.append(subprocess.Popen(command, stderr=pipe, text=True, env={**os.environ}))
+        more = ("--keep", tmp_path / "keep")
+        children.append(federation.process("cat", listener, tmp_path, *more))
 
     with federation.listening() as listener:
 
@@ -257,7 +248,6 @@ def test_an_algorithm_of_ones_own_runs_where_the_shards_have_it(federation, monk
     [
         "fedcia",
         "da-pfl",
-        "pfedmoe",
         "local-only",
     ],
 )

@@ -21,8 +21,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from isthmus.fedrec.algorithms._one_round import WordSum
 from isthmus.fedrec.algorithms.fedavg import Mean
-from isthmus.fedrec.method import Algorithm
+from isthmus.fedrec.algorithms.popularity import popularity as counts
+from isthmus.fedrec.algorithms.popularity import popularity_sum
+from isthmus.fedrec.method import Algorithm, Arrays
 from isthmus.fedrec.population import Floats
 from isthmus.fedrec.shared_table import SharedTable
 from isthmus.fedrec.task import Model, Task
@@ -45,18 +48,34 @@ class PFedMoE(SharedTable):
 
     def __init__(self, task: Task, model: Model, settings: Settings) -> None:
         super().__init__(task, model, Mean(), share=settings.share)
-        numbers = [np.array([settings.ridge], np.float32), popularity(task)]
-        self._extra: Floats = np.concatenate(numbers)
+        self.settings = settings
+        self.popular: Floats = np.zeros(0, np.float32)
 
     def extra(self, number: int) -> Floats:
-        """The ridge, and the items' popularity."""
-        return self._extra
+        """The ridge, and the items' popularity, which is added up before the first round."""
+        if not len(self.popular):
+            self.popular = popularity(self.task)
+        return np.concatenate([np.array([self.settings.ridge], np.float32), self.popular])
+
+    def sum_of(self, what: str) -> WordSum | None:
+        """How many clients have each item."""
+        one = popularity_sum(self.task)
+        return one if what == one.name else None
+
+    def state(self) -> Arrays:
+        """As the base has it, and the items' popularity."""
+        return super().state() | {"popular": self.popular}
+
+    def restore(self, state: Arrays) -> None:
+        """Go on from `state()`."""
+        super().restore(state)
+        # Earlier versions did not write it: then it is added up again.
+        self.popular = state.get("popular", self.popular)
 
 
 def popularity(task: Task) -> Floats:
     """log(1 + clients that have the item), mean 0 and deviation 1, float32 [M]; a secure sum."""
-    counts = np.bincount(task.population.train.items, minlength=task.population.items)
-    found = np.log1p(counts.astype(np.float64))
+    found = np.log1p(counts(task).astype(np.float64))
     return np.asarray((found - found.mean()) / max(float(found.std()), 1e-9), np.float32)
 
 

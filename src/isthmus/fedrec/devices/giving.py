@@ -14,6 +14,7 @@ from isthmus.fedrec.devices.one_round import GAINS
 from isthmus.fedrec.devices.parts import Part
 from isthmus.fedrec.devices.wire import Array, Arrays, Ask, places_of
 from isthmus.fedrec.method import Method
+from isthmus.fedrec.shared_table import SharedTable
 
 MOST_TRIED = 100
 
@@ -85,7 +86,7 @@ class Giving:
 
     def _sum_of(self, ask: Ask, arrays: Arrays) -> WordSum:
         method = self._method
-        found = method.sum_of(ask.what) if isinstance(method, OneRound) else None
+        found = method.sum_of(ask.what) if isinstance(method, (OneRound, SharedTable)) else None
         if self._groups is not None:
             found = self._groups.sum_of(ask, arrays)
         if found is None:

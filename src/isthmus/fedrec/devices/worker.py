@@ -57,7 +57,7 @@ from isthmus.fedrec.own_tables import OwnTables
 from isthmus.fedrec.population import Longs
 from isthmus.fedrec.privacy import Defences
 from isthmus.fedrec.privacy.defences import Alike
-from isthmus.fedrec.privacy.fits import check
+from isthmus.fedrec.privacy.fits import check, rows_alone
 from isthmus.fedrec.protocols import PARTS, EvalProtocol, Exam, exams, protocol
 from isthmus.fedrec.shared_table import SharedTable, loss_units
 from isthmus.fedrec.task import Task
@@ -134,6 +134,8 @@ class Worker:
         check(chosen.algorithm, self.method)
         if self._masked:
             check_masked(chosen.algorithm, self.method)
+        if asked.discrete:
+            rows_alone(chosen.algorithm, self.method)
         check_noise(self.method, masked=self._masked)
         check_least_noise(self.method, asked, conduct.least_noise)
         _see_times(part, self.method)
