@@ -3,7 +3,15 @@
 import json
 
 import pytest
-from benchmarks.fedca_vs_authors import closeness, curves, distances, known, table
+from benchmarks.fedca_vs_authors import (
+    apart,
+    closeness,
+    curves,
+    distances,
+    known,
+    result_of,
+    table,
+)
 
 from benchmarks import fedca_vs_authors
 
@@ -39,8 +47,21 @@ def test_a_case_without_quality_still_has_its_row():
     full, bare = dict(PART), {k: v for k, v in PART.items() if k != "quality"}
     row = table({name: full})[0]
     assert row[6:] == ["2", "0.400 ± 0.141 / 0.300 ± 0.141", "0.500 / 0.300 (1)",
-                       "0.600 ± 0.141 / 0.400 ± 0.141"]  # fmt: skip
-    assert table({name: bare})[0][6:] == ["–"] * 4
+                       "0.600 ± 0.141 / 0.400 ± 0.141", "–"]  # fmt: skip
+    assert table({name: bare})[0][6:] == ["–"] * 5
+
+
+def test_results_are_compared_over_whole_runs_alone(monkeypatch):
+    """Theirs: the last round with the best HR@10 of the one curve of two rounds."""
+    assert apart(PART) is None
+    monkeypatch.setattr(fedca_vs_authors, "ROUNDS", 2)
+    assert result_of([[0.5, 0.3], [0.5, 0.2], [0.4, 0.9]]) == [0.5, 0.2]
+    # Ours 0.6 and 0.4, each with the deviation 0.2 / sqrt 2; theirs 0.5 and 0.3.
+    assert apart(PART) == pytest.approx(2**0.5)
+    name = fedca_vs_authors.CASES[0].name
+    assert table({name: PART})[0][-1] == "0.500 / 0.300 (1)"
+    short = PART["quality"] | {"trained": 1}
+    assert apart(PART | {"quality": short}) is None
 
 
 def test_curves_leave_out_a_line_that_is_not_whole(tmp_path):
