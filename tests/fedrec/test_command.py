@@ -63,7 +63,7 @@ def test_the_help_has_examples():
 def test_a_data_set_that_is_not_there_is_told():
     result = fedrec("run", "--data", "ml-99", "--algorithm", "ease")
     assert result.exit_code != 0
-    assert "neither a table nor a public data set" in str(result.exception)
+    assert "is no public data set, and there is no file" in str(result.exception)
 
 
 def test_mistakes_with_columns_say_what_to_write(table):
@@ -305,3 +305,39 @@ def test_the_list_says_which_algorithms_a_secure_sum_goes_with(table):
         result = of(table, "--algorithm", name, "--secure-sum", "--rounds", 1)
         assert (result.exit_code == 0) == taken, result.output
         assert taken or isinstance(result.exception, JobError)
+
+
+def test_a_cut_into_more_parts_than_clients_or_beside_another_is_refused(table, tmp_path):
+    words = ("split", "--data", table, *COLUMNS, "--out", tmp_path / "parts", "--parts")
+    many = fedrec(*words, 16)
+    assert "--parts 16: the population has 15 clients" in str(many.exception)
+    assert not (tmp_path / "parts").exists()
+    shown = fedrec(*words, 13).output.splitlines()
+    assert len(shown) == 12
+    assert shown[-2].endswith("13.part: clients 14 to 14")
+    fewer = fedrec(*words, 3)
+    assert "holds 10.part of another cut" in str(fewer.exception)
+    assert fedrec(*words, 13).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--secure-sum", "--shards", 2, "--algorithm", "fedavg"), "--secure-sum with 2 shards"),
+        (("--secure-sum", "--algorithm", "fedca"), "a secure sum hides them"),
+        (("--algorithm", "lightgcn"), "cannot run on devices"),
+    ],
+)
+def test_a_demo_that_cannot_be_is_refused_before_a_process_starts(table, words, told):
+    result = fedrec("demo", "--data", table, *COLUMNS[:4], *words)
+    assert told in str(result.exception)
+    assert "listens" not in result.output
+
+
+def test_a_server_without_an_identity_hears_that_it_has_none(table, tmp_path):
+    fedrec("split", "--data", table, *COLUMNS, "--parts", 2, "--out", tmp_path)
+    result = fedrec(
+        "serve", "--census", tmp_path / "census.json", "--algorithm", "fedavg", "--as", "hub",
+        "--listen", "127.0.0.1:0", "--identity", tmp_path / "none",
+    )  # fmt: skip
+    assert "hub has no identity in" in str(result.exception)

@@ -72,7 +72,7 @@ def read_table(path: Path) -> pl.DataFrame:
     """
     if not path.exists():
         raise DataError(
-            f"{path} is neither a table nor a public data set",
+            f"{path} is no public data set, and there is no file of this name",
             mend=f"Known data sets: {', '.join(PUBLIC)}.",
         )
     return _atomic(path) if path.suffix == ".inter" else load_table(path)

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +16,7 @@ import typer
 
 from isthmus.cli.fedrec.defences import ShardSums
 from isthmus.cli.fedrec.devices import show_served
-from isthmus.cli.fedrec.run import protocols_of, say, told_in_lines
+from isthmus.cli.fedrec.run import Columns, protocols_of, say, told_in_lines
 from isthmus.cli.options import Debug, Format, Output, examples
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ EXAMPLES = examples(
     "isthmus fedrec demo --algorithm ordered-pairs --secure-sum",
 )
 SERVER = "hub"
+LEAST_UNDER_MASKS = 3
 
 
 def demo(
@@ -38,6 +40,7 @@ def demo(
         int | None, typer.Option(min=1, help="Rounds of training; 20, or 1 of methods of one.")
     ] = None,
     secure_sum: ShardSums = False,
+    column: Columns = None,
     output: Output = Format.text,
     debug: Debug = False,
 ) -> None:
@@ -45,10 +48,12 @@ def demo(
     del debug
     from isthmus.fedrec import RunOptions, interactions, recipe, run
     from isthmus.fedrec.devices import Census, Plan
+    from isthmus.fedrec.options import parse_columns
     from isthmus.fedrec.privacy import Defences
 
     began = time.monotonic()
-    found = interactions(data, say=say)
+    found = interactions(data, columns=parse_columns(column or []), say=say)
+    _see_enough(min(shards, found.users), masked=secure_sum)
     rules = tuple(protocols_of(["honest-sampled", "full-ranking"]))
     chosen = recipe(algorithm)
     options = RunOptions(
@@ -64,8 +69,20 @@ def demo(
     say(f"The demo took {time.monotonic() - began:.0f} s as a whole")
 
 
+def _see_enough(shards: int, *, masked: bool) -> None:
+    """See that a sum under masks hides what each of so many shards adds. Raises JobError."""
+    from isthmus.errors import JobError
+
+    if masked and shards < LEAST_UNDER_MASKS:
+        raise JobError(
+            f"--secure-sum with {shards} shard{'s' * (shards != 1)}: each would know from the sum "
+            "what the others sent",
+            mend=f"Take --shards {LEAST_UNDER_MASKS} or more.",
+        )
+
+
 def _served(folder: Path, plan: Plan, data: Interactions, shards: int) -> Served:
-    from isthmus.fedrec.devices import Limits, evenly, serve, split
+    from isthmus.fedrec.devices import Limits, evenly, see_fit, serve, split
     from isthmus.link import Listener, create_identity, trust
 
     names = [f"shard-{number}" for number in range(1, shards + 1)]
@@ -76,16 +93,20 @@ def _served(folder: Path, plan: Plan, data: Interactions, shards: int) -> Served
         trust(folder / SERVER, folder / name / f"{name}.cert.pem")
         trust(folder / name, folder / SERVER / f"{SERVER}.cert.pem")
         part.save(folder / f"{name}.part")
+    see_fit(plan, folder / SERVER)
     with Listener(folder / SERVER, SERVER) as listener:
         say(f"{SERVER} listens at {listener.address}; {shards} shards are processes of their own")
         children = [_start(folder, name, listener.address) for name in names]
+        patience = 0.0
         try:
-            return serve(
+            served = serve(
                 plan, folder / SERVER, SERVER, listener, limits=Limits(reconnect=5.0, wait=120.0),
                 told=told_in_lines(plan.options.rounds or 1), say=say,
             )  # fmt: skip
+            patience = 10.0
+            return served
         finally:
-            _end(children)
+            _end(children, patience)
 
 
 def _start(folder: Path, name: str, address: str) -> subprocess.Popen[str]:
@@ -108,13 +129,15 @@ def _repeat(name: str, child: subprocess.Popen[str]) -> None:
             say(f"{name}: {line.rstrip()}")
 
 
-def _end(children: list[subprocess.Popen[str]]) -> None:
+def _end(children: list[subprocess.Popen[str]], patience: float) -> None:
+    """Wait so many seconds for each, and stop those that are still there."""
     for child in children:
-        try:
-            child.wait(10)
-        except subprocess.TimeoutExpired:
-            child.terminate()
-            child.wait()
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(patience)
+    for child in children:
+        child.terminate()
+    for child in children:
+        child.wait()
 
 
 def _compared(alone: RunResult, served: RunResult) -> str:

@@ -95,6 +95,9 @@ Sets = Annotated[
     ),
 ]
 
+SHOWN = 10
+"""Parts that `split` names, besides the last."""
+
 
 def split(
     data: Data,
@@ -116,13 +119,33 @@ def split(
     rules = _one_ground(protocol or ["honest-sampled"])
     named = parse_columns(column or [])
     found = interactions(data, least=min_interactions, columns=named, say=say)
-    groups = evenly(found.users, min(parts, found.users))
+    _see_cut(parts, found.users, out)
+    groups = evenly(found.users, parts)
     for number, part in enumerate(cut(found, rules, seed, groups), 1):
         part.save(out / f"{number}.part")
         first, last = int(part.clients[0]), int(part.clients[-1])
-        typer.echo(f"{out / f'{number}.part'}: clients {first} to {last}")
+        if number <= SHOWN or number == parts:
+            typer.echo(f"{out / f'{number}.part'}: clients {first} to {last}")
     Census.of(found, rules, seed).save(out / "census.json")
     typer.echo(f"{out / 'census.json'}: {found.users:,} clients, {found.items:,} items")
+
+
+def _see_cut(parts: int, clients: int, out: Path) -> None:
+    """See that each part has a client, and that none of another cut lies beside them.
+
+    Raises:
+        JobError: it is not so.
+    """
+    from isthmus.errors import JobError
+
+    if parts > clients:
+        raise JobError(f"--parts {parts}: the population has {clients:,} clients")
+    others = {path.name for path in out.glob("*.part")} - {f"{n}.part" for n in range(1, parts + 1)}
+    if others:
+        raise JobError(
+            f"{out} holds {min(others)} of another cut",
+            mend="Name another --out, or remove what lies there.",
+        )
 
 
 def part(
@@ -204,7 +227,7 @@ def serve(
     from isthmus.fedrec.devices import serve as run
     from isthmus.fedrec.options import parse_sets
     from isthmus.fedrec.privacy import Defences
-    from isthmus.link import Listener
+    from isthmus.link import Listener, load_identity
 
     facts, chosen = Census.load(census), recipe(algorithm, backbone, parse_sets(sets or []))
     options = RunOptions(
@@ -221,6 +244,7 @@ def serve(
         round=deadline, wait=wait, reconnect=reconnect, min_clients=min_clients,
         begin_with=_present(begin_with, facts),
     )  # fmt: skip
+    load_identity(identity, me)
     before = see_fit(plan, identity, places)
     if before is not None:
         say_finished(options)
