@@ -24,7 +24,7 @@ from isthmus.fedrec.privacy import Defences
         ("perfedrec", "fcf", QUICK | {"per_round": 6, "clusters": 3}),
         ("perfedrec", "fedncf", QUICK | {"per_round": 9, "clusters": 2}),
         ("fedfast", "fcf", QUICK | {"share": 0.5, "clusters": 3}),
-        ("gpfedrec", None, {"dim": 4, "epochs": 2}),
+        ("gpfedrec", None, {"dim": 16, "epochs": 2}),
         ("pfedmoe", None, QUICK),
         ("ease", None, {}),
         ("item-knn", None, {}),

@@ -3,8 +3,6 @@
 Shards that are lost, sums asked for twice, words and weights that cannot be.
 """
 
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -375,7 +373,6 @@ def test_the_census_says_whether_there_is_an_order(five):
 
 def test_a_process_killed_in_the_middle_of_the_sum_of_pairs_does_not_end_the_run(five, tmp_path):
     """Real processes over TLS; eve is killed when she is to send her masked words."""
-    five.parts["eve"].save(tmp_path / "eve.part")
 
     class Killing(Gate):
         def ask(self, requests):
@@ -386,12 +383,7 @@ def test_a_process_killed_in_the_middle_of_the_sum_of_pairs_does_not_end_the_run
             return super().ask(requests)
 
     with five.listening() as listener:
-        words = [
-            "join", tmp_path / "eve.part", "--as", "eve", "--identity", five.folder / "eve",
-            "--server", f"hub={listener.address}", "--sums-only", "--reconnect", "0.3",
-        ]  # fmt: skip
-        command = [sys.executable, "-m", "isthmus", "fedrec", *map(str, words)]
-        child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        child = five.process("eve", listener, tmp_path, "--sums-only")
         shards = [five.shard(name, listener) for name in SHARDS[:-1]]
         limits = Limits(round=60, wait=60, reconnect=0.3)
         found = five.serve(listener, PAIRS, RunOptions(defences=MASKED), limits, gate=Killing)
