@@ -114,9 +114,13 @@ def applied_again(workshop, earlier, *more):
 
 def test_a_model_that_is_not_there_or_not_finished_is_refused(workshop):
     job = workshop.job(*TRAINED, "predict.model=tiny-00000000")
-    with pytest.raises(JobError, match=r"tiny-00000000/bob/job\.json cannot be read"):
+    with pytest.raises(JobError, match=r"there is no .*tiny-00000000/bob/job\.json") as none:
         check_applied(job, "bob", workshop.out)
+    assert none.value.mend.startswith("--out names")
     before = trained(workshop)
+    with pytest.raises(JobError) as other:
+        check_applied(job, "bob", workshop.out)
+    assert f"latest trainings of bob there: {before.folder_name}. " in other.value.mend
     job = applied(workshop, before)
     PartyFolder(workshop.results(before, "bob")).step("train").unseal()
     with pytest.raises(JobError, match="holds no finished training"):

@@ -81,6 +81,11 @@ def test_a_good_job():
             "train: {guards: {cut: INT 8}}",
             "job.yaml:3: train.guards.cut: 'INT 8' is not a guard. Such as int8",
         ),
+        (
+            "seed: 7",
+            "predict: {model: runs/tiny-1a2b3c4d}",
+            "'runs/tiny-1a2b3c4d' is not the name of a job's folder. Such as credit-1a2b3c4d",
+        ),
         ("seed: 7", "align: 3", "job.yaml:3: align: must hold fields, not a value"),
         ("  alice:", "  ../alice:", "'../alice' is not a name"),
     ],

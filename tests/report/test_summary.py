@@ -114,3 +114,16 @@ def test_the_pooled_models_time_stands_below_the_jobs(make_report, label_report)
     place = next(at for at, line in enumerate(lines) if "and for the pooled model" in line)
     assert "time, waiting included" in lines[place - 1]
     assert "and for the pooled model" not in shown(make_report(data=data, phases=()))
+
+
+def test_the_only_targets_figures_stand_once_in_the_table(make_report, label_report):
+    figures = label_report.metrics.federation
+    auc, loss = (
+        r.TargetFigures(name="bought", kind="binary", metric=metric, rows=9, federation=value)
+        for metric, value in (("AUC", figures.auc), ("log loss", figures.log_loss))
+    )
+    assert "bought" not in shown(make_report(targets=(auc, loss)))
+    stars = r.TargetFigures(name="stars", kind="real", metric="RMSE", rows=9, federation=0.9)
+    text = shown(make_report(targets=(auc, loss, stars)))
+    assert "bought: AUC" in text
+    assert "bought: log loss" in text

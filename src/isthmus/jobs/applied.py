@@ -33,6 +33,7 @@ COLUMNS = "columns.json"
 
 _SAME = ("label", "train", "bin", "linear", "trees", "scorecard")
 _SAME_OF_PARTY = ("features", "clean")
+MOST_NAMED = 3
 _KINDS = {"numeric": "numbers", "categorical": "categories"}
 
 
@@ -162,15 +163,22 @@ def _job_of(folder: PartyFolder, name: str, where: str) -> dict[str, Any]:
     try:
         text = path.read_bytes()
         found: dict[str, Any] = json.loads(text)
+    except FileNotFoundError as error:
+        raise JobError(f"{where}: there is no {path}", mend=_those_there(folder)) from error
     except (OSError, ValueError) as error:
-        raise JobError(
-            f"{where}: {path} cannot be read",
-            mend="--out names the folder in which the earlier job's folder lies; its name is "
-            "printed when a job ends.",
-        ) from error
+        raise JobError(f"{where}: {path} cannot be read", mend="Train the model again.") from error
     if not hashlib.sha256(text).hexdigest().startswith(name.rpartition("-")[2]):
         raise JobError(f"{where}: {path} is not of the job that its folder is called after")
     return found
+
+
+def _those_there(folder: PartyFolder) -> str:
+    """The jobs beside the one that `folder` is of in which this party has finished a training."""
+    out, party = folder.path.parent.parent, folder.path.name
+    found = sorted(out.glob(f"*/{party}/train/done.json"), key=lambda one: one.stat().st_mtime)
+    names = [path.parent.parent.parent.name for path in found[: -MOST_NAMED - 1 : -1]]
+    there = f"The latest trainings of {party} there: {', '.join(names)}. " if names else ""
+    return f"{there}--out names the folder in which the earlier job's folder lies."
 
 
 def _differs(where: str, what: str, name: str) -> JobError:

@@ -22,6 +22,10 @@ _GUARD = ("a guard", "Such as int8, or topk:0.25+int8.")
 _PATTERNS = {
     "cut": _GUARD,
     "gradient": _GUARD,
+    "model": (
+        "the name of a job's folder",
+        "Such as credit-1a2b3c4d, without a path: --out names the folder in which it lies.",
+    ),
     "schedule": ("a schedule", "Such as exact, pipeline:4 or auto."),
 }
 """What a text should be that does not look like it, by its field; elsewhere a name."""

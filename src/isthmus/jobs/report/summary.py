@@ -36,9 +36,10 @@ def summary_table(report: Report) -> Table:
     for name, figures in models:
         table.add_row(Text(name), as_figure(figures.auc), as_figure(figures.log_loss))
     table.add_section()
-    for name, value in _targets(report):
+    targets = _targets(report)
+    for name, value in targets:
         table.add_row(Text(name), Text(value))
-    if report.targets or report.ranking:
+    if targets:
         table.add_section()
     for name, value in _facts(report):
         table.add_row(Text(name), value)
@@ -55,10 +56,21 @@ def _models(report: Report) -> list[tuple[str, Figures | None]]:
 
 def _targets(report: Report) -> list[tuple[str, str]]:
     """What the federation reaches on each target, and the label party alone."""
-    rows = []
-    for one in report.targets:
-        rows.append((f"{one.name}: {one.metric}", _compared(one)))
+    rows = [
+        (f"{one.name}: {one.metric}", _compared(one))
+        for one in report.targets
+        if not _stands_above(report, one)
+    ]
     return [*rows, *_ranking(report)]
+
+
+def _stands_above(report: Report, one: TargetFigures) -> bool:
+    """Whether it is a figure of the only target that the models' lines have already."""
+    figures = report.metrics.federation
+    if figures is None or len({target.name for target in report.targets}) > 1:
+        return False
+    known = {"AUC": figures.auc, "log loss": figures.log_loss}
+    return one.federation is not None and known.get(one.metric) == one.federation
 
 
 def _compared(one: TargetFigures | RankingFigures) -> str:
