@@ -26,6 +26,7 @@ from isthmus.fedrec.devices.wire import Answer, Joining, Order, read, taken
 from isthmus.fedrec.options import parse_sets
 from isthmus.fedrec.own_tables import OwnTables
 from isthmus.fedrec.population import Longs
+from isthmus.fedrec.shared_table import SharedTable
 from isthmus.files import write_json
 from isthmus_flower.envelope import opened, part, record, sealed
 
@@ -49,7 +50,8 @@ def main(grid: Grid, context: Context) -> None:
     # Nodes keep their clients' state after each round: a process there lives for one message.
     crew = Crew(carrier, census, plan.protocols, int(config["min-clients"]), keep_every=1)
     run = device_run(plan, crew)
-    if isinstance(run.method, OwnTables):
+    kept = isinstance(run.method, SharedTable) and run.method.keeps_trained
+    if isinstance(run.method, OwnTables) or kept:
         # Between training and what is made of tables they would have to outlive the node's process.
         raise JobError(
             f"{chosen.algorithm.name} does not run under Flower",

@@ -71,7 +71,9 @@ class GPFedRec(SharedTable):
     def __init__(self, task: Task, model: Model, settings: Settings) -> None:
         super().__init__(task, model, PlainMean(), judged="trained")
         self.settings = settings
-        see_fits(task.population.clients * self.shared.items.nbytes)
+        # A server of devices holds references once more, as they go out.
+        times = 1 if task.fleet is None else 2
+        see_fits(times * task.population.clients * self.shared.items.nbytes)
         self.near: Floats = np.zeros((0, *self.shared.items.shape), np.float32)
 
     def reference(self, number: int) -> Reference:
