@@ -297,7 +297,7 @@ def test_the_list_says_which_algorithms_a_secure_sum_goes_with(table):
     assert f"the server needs: {between}" in text
     for name, found in (
         ("ordered-pairs", (True, True)), ("fedca", (True, False)), ("fedavg", (True, True)),
-        ("gpfedrec", (False, False)), ("gfcf", (True, True)), ("fcf-als", (True, True)),
+        ("gpfedrec", (True, False)), ("gfcf", (True, True)), ("fcf-als", (True, True)),
     ):  # fmt: skip
         assert (facts[name]["devices"], facts[name]["devices_secure_sum"]) == found
     for name, taken in (("ease", False), ("fedca", False), ("pfedmoe", False), ("fedprox", True)):

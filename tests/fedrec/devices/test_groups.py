@@ -11,7 +11,7 @@ from tests.fedrec.conftest import made_up
 from tests.fedrec.devices.conftest import HONEST, QUICK, SHARDS, without_times
 from tests.fedrec.devices.inside import MASKED, begun
 
-from isthmus.cli.fedrec.devices import show_served
+from isthmus.cli.fedrec.served import show_served
 from isthmus.cli.options import Format
 from isthmus.errors import BadMessage, JobError, TrainError
 from isthmus.fedrec import RunOptions, recipe, run

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from isthmus.cli.fedrec.defences import ShardSums
-from isthmus.cli.fedrec.devices import show_served
 from isthmus.cli.fedrec.run import Columns, protocols_of, say, told_in_lines
+from isthmus.cli.fedrec.served import show_served
 from isthmus.cli.options import Debug, Format, Output, examples
 
 if TYPE_CHECKING:
