@@ -327,7 +327,7 @@ def test_the_arbiter_needs_no_table_and_has_no_part_in_a_search(tables):
     check_own_side(job, "court")
     with pytest.raises(JobError, match=r"Its parties: alice, bob, court"):
         check_own_side(job, "curt")
-    with pytest.raises(JobError, match="no part in a search"):
+    with pytest.raises(JobError, match="no part in a search, and this job trains with one"):
         is_comparable(job)
 
 

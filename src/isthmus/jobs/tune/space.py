@@ -206,8 +206,10 @@ def is_comparable(job: Job) -> None:
         )
     if job.spec.arbiter is not None:
         raise JobError(
-            f"{job.where('linear', 'arbiter')}: an arbiter has no part in a search",
-            mend="Search with linear.protocol vectors, or run the job with `isthmus run`.",
+            f"{job.where('linear', 'arbiter')}: an arbiter has no part in a search, and this job "
+            "trains with one",
+            mend="Search over a copy of the job with `protocol: vectors`, without `arbiter` and the "
+            "fields of its steps; or run this one with `isthmus run`.",
         )
     if not job.spec.split.valid:
         raise JobError(
