@@ -6,6 +6,7 @@ import pytest
 from tests.fedrec.conftest import made_up
 from typer.testing import CliRunner
 
+from isthmus.cli.fedrec.run import say_slow
 from isthmus.cli.main import app
 from isthmus.errors import JobError, StorageError
 from isthmus.fedrec.runner import Run
@@ -341,3 +342,23 @@ def test_a_server_without_an_identity_hears_that_it_has_none(table, tmp_path):
         "--listen", "127.0.0.1:0", "--identity", tmp_path / "none",
     )  # fmt: skip
     assert "hub has no identity in" in str(result.exception)
+
+
+def test_slow_masks_are_told_before_they_are_made(capsys):
+    say_slow(0.2, 1002)
+    told = capsys.readouterr().err
+    assert "each of 1,002 clients shares secrets with 112 others, some 189 s a round" in told
+    say_slow(0.2, 100)
+    say_slow(0.2, 2)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_run_with_dropouts_asks_whether_that_is_slow(table, monkeypatch):
+    asked = []
+    monkeypatch.setattr("isthmus.cli.fedrec.run.say_slow", lambda *about: asked.append(about))
+    words = ("run", "--data", table, *COLUMNS, "--algorithm", "fedavg", "--rounds", 1)
+    more = ("--set", "dim=4", "--set", "share=0.8", "--secure-sum")
+    assert fedrec(*words, *more, "--dropouts", 0.1).exit_code == 0
+    assert asked == [(0.1, 12)]
+    assert fedrec(*words, *more).exit_code == 0
+    assert len(asked) == 1

@@ -47,6 +47,8 @@ LEAVES = {
     "vectors": "The server needs each client's own item rows and its user's vector.",
     "interactions": "The interactions leave the device: they are pooled.",
 }
+SLOW = 20.0
+"""Seconds of a round that are worth a line before it begins."""
 SHOWN = ("hr@5", "hr@10", "hr@20", "ndcg@5", "ndcg@10", "ndcg@20", "mrr@10")
 
 Data = Annotated[
@@ -142,6 +144,8 @@ def run(
         )  # fmt: skip
         # All of them before the first is trained: one that is refused costs no training.
         runs.append((rules, options, finished_before(Facts.of(found), chosen, rules, options)))
+    if dropouts and not all(before for *_, before in runs):
+        say_slow(dropouts, int(found.users * float(chosen.values().get("share", 1.0))))
     results = [
         _shown_again(options, before) if before else _train(found, chosen, rules, options)
         for rules, options, before in runs
@@ -217,6 +221,25 @@ def say_finished(options: RunOptions) -> None:
         f"{options.folder} holds this run, finished on {moment:%Y-%m-%d at %H:%M}: it is shown, "
         "nothing is trained. --force trains anew."
     )
+
+
+def say_slow(dropouts: float, clients: int) -> None:
+    """Say it where masks that survive lost clients take longer than the training that they hide."""
+    from isthmus.fedrec.privacy.secure_dropouts import rules_for
+    from isthmus.fedrec.privacy.secure_terms import LEAST
+
+    if clients < LEAST:
+        return
+    near = rules_for(dropouts).terms(clients).neighbours
+    # Shares go from each to each neighbour, and making one costs by their number (docs/fedrec/
+    # privacy.md has the measurements).
+    seconds = clients * (0.4 * near + 0.0115 * near**2) / 1000
+    if seconds >= SLOW:
+        say(
+            f"--dropouts {dropouts:g}: each of {clients:,} clients shares secrets with {near} "
+            f"others, some {seconds:,.0f} s a round for all; fewer clients (--set share=0.1), or "
+            "fewer that drop out, take less"
+        )
 
 
 def say_begins(options: RunOptions) -> None:
