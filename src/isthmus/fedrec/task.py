@@ -47,6 +47,9 @@ class Task:
     """Comes after the guards: the server sees sums alone."""
     fleet: Fleet | None = None
     """Where the clients are; None where they are here."""
+    noise_key: bytes | None = field(default=None, repr=False)
+    """Of noise on what single clients send, where only their device has it, see `privacy.keyed`;
+    None: such noise follows from the seed as all else."""
 
     def guarded(self, uploads: Uploads, number: int) -> Uploads:
         """What the server sees of `uploads`."""

@@ -316,7 +316,7 @@ def join(
     """Stand for some clients of a run that another machine serves; their data stays here."""
     del debug
     from isthmus.errors import JobError
-    from isthmus.fedrec.devices import Conduct, Line, Part, own_seed
+    from isthmus.fedrec.devices import Conduct, Line, Part, own_noise_key, own_seed
     from isthmus.fedrec.devices import join as stand_for
     from isthmus.fedrec.privacy import Defences
     from isthmus.link import load_identity
@@ -324,11 +324,13 @@ def join(
     name, sign, address = server.partition("=")
     if not sign:
         raise JobError(f"--server {server} names no server", mend="Write --server NAME=HOST:PORT.")
-    secret = None if reproducible else own_seed(load_identity(identity, me))
+    mine = load_identity(identity, me)
+    secret = None if reproducible else own_seed(mine)
     own = Defences(pseudo_items, clip=clip, clip_rows=clip_rows, noise=noise)
     conduct = Conduct(
-        secret, threads, memory << 20, tuple(algorithm or ()), own or None, sums_only, least_noise
-    )
+        secret, threads, memory << 20, tuple(algorithm or ()), own or None, sums_only, least_noise,
+        own_noise_key(mine),
+    )  # fmt: skip
     line = Line(identity, me, name, address, wait, reconnect)
     stand_for(Part.load(part), line, conduct, folder=keep, say=say)
 

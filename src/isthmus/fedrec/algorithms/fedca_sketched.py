@@ -40,6 +40,7 @@ from isthmus.fedrec.compiled import compiled
 from isthmus.fedrec.method import Algorithm, Arrays, RoundReport, Watch
 from isthmus.fedrec.own_tables import OwnTables
 from isthmus.fedrec.population import Floats, Longs
+from isthmus.fedrec.privacy.keyed import normals
 from isthmus.fedrec.privacy.secure_sum import decoded, encoded
 from isthmus.fedrec.task import Model, Task
 from isthmus.fedrec.uploads import Uploads
@@ -151,11 +152,15 @@ class SketchedFedCA(OwnTables):
         self.first[clients] = number
 
     def noised(self, clients: Longs, drawing: Task) -> Matrix:
-        """On the devices: what of s_u goes up, always the same; noise by the seed of `drawing`."""
-        found = self.sketches[clients]
-        if self.settings.epsilon > 0:
-            identity, before = drawing.shard.identity[clients], self.first[clients] - 1
-            _add_noise(found, drawing.seed, identity, before, self.deviation)
+        """On the devices: what of s_u goes up, always the same; noise by `drawing`."""
+        found, deviation = self.sketches[clients], self.deviation
+        identity, before = drawing.shard.identity[clients], self.first[clients] - 1
+        if deviation and drawing.noise_key is None:
+            _add_noise(found, drawing.seed, identity, before, deviation)
+        elif deviation and drawing.noise_key is not None:
+            for own, client in zip(found, identity.tolist(), strict=True):
+                about = f"sketch of {client}"
+                own += normals(drawing.noise_key, about, own, deviation, len(own))
         return found
 
     @property

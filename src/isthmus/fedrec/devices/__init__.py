@@ -1,7 +1,7 @@
 """Federated runs whose clients are elsewhere: a server, and shards that stand for some clients."""
 
 from isthmus.fedrec.devices.gate import Gate, Limits
-from isthmus.fedrec.devices.joining import Line, join, own_seed
+from isthmus.fedrec.devices.joining import Line, join, own_noise_key, own_seed
 from isthmus.fedrec.devices.parts import Census, Part, evenly, split
 from isthmus.fedrec.devices.serving import Plan, Served, see_fit, serve
 from isthmus.fedrec.devices.worker import Conduct
@@ -17,6 +17,7 @@ __all__ = [
     "Served",
     "evenly",
     "join",
+    "own_noise_key",
     "own_seed",
     "see_fit",
     "serve",

@@ -20,6 +20,7 @@ from isthmus.fedrec.devices.parcels import Unpacker
 from isthmus.fedrec.devices.parts import Part
 from isthmus.fedrec.devices.wire import DOWN, UP, Array, Ask, Joining, Order, Refused, read
 from isthmus.fedrec.devices.worker import Conduct, Worker
+from isthmus.fedrec.privacy.keyed import key_of
 from isthmus.link import Deadlines, Identity, Link, open_links
 
 
@@ -44,6 +45,11 @@ def own_seed(identity: Identity) -> int:
     """A seed of the shard's own, from the secret that never leaves it."""
     found = hashlib.blake2b(identity.secret, key=b"isthmus fedrec draws", digest_size=8)
     return int.from_bytes(found.digest(), "big") >> 2
+
+
+def own_noise_key(identity: Identity) -> bytes:
+    """The shard's own key of noise; not from the seed, as draws of that seed are seen."""
+    return key_of(identity.secret)
 
 
 def join(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -58,6 +58,7 @@ from isthmus.fedrec.population import Longs
 from isthmus.fedrec.privacy import Defences
 from isthmus.fedrec.privacy.defences import Alike
 from isthmus.fedrec.privacy.fits import check, rows_alone
+from isthmus.fedrec.privacy.keyed import key_of
 from isthmus.fedrec.protocols import PARTS, EvalProtocol, Exam, exams, protocol
 from isthmus.fedrec.shared_table import SharedTable, loss_units
 from isthmus.fedrec.task import Task
@@ -83,6 +84,8 @@ class Conduct:
     """Take part only where shards are added up under masks."""
     least_noise: float = 0.0
     """Take part only where the noise on their sum is as many clips or more; 0: without, too."""
+    noise_key: bytes | None = field(default=None, repr=False)
+    """Of noise on what single clients send, see `privacy.keyed`; None: from `secret`, if any."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.least_noise < math.inf:
@@ -92,6 +95,13 @@ class Conduct:
                 "shards whose sum has noise are all asked alike for clips and shares of it",
                 mend="Leave --least-noise out, or --clip, --noise and --pseudo-items.",
             )
+
+    def own(self, task: Task) -> Task:
+        """The task as clients draw: by seed and key of the shard's own, unless it has none."""
+        if self.secret is None:
+            return task
+        key = self.noise_key or key_of(self.secret.to_bytes(8, "big"))
+        return replace(task, seed=self.secret, noise_key=key)
 
 
 class Worker:
@@ -139,9 +149,8 @@ class Worker:
         check_noise(self.method, masked=self._masked)
         check_least_noise(self.method, asked, conduct.least_noise)
         _see_times(part, self.method)
-        seed = plain.seed if conduct.secret is None else conduct.secret
         # All that clients draw; parameters and candidates are drawn alike everywhere.
-        self._drawing = self._protected(defences, replace(plain, seed=seed))
+        self._drawing = self._protected(defences, conduct.own(plain))
         self._tables: OwnTablesHere | CopiedHere | GroupedHere | None = None
         if isinstance(self.method, MixedTables):
             self._tables = OwnTablesHere(self.method, self._drawing, part.clients)

@@ -22,6 +22,7 @@ from isthmus.fedrec import randomness
 from isthmus.fedrec.compiled import compiled
 from isthmus.fedrec.population import Floats
 from isthmus.fedrec.privacy.bound import NormBound
+from isthmus.fedrec.privacy.keyed import normals
 from isthmus.fedrec.task import Task
 from isthmus.fedrec.uploads import Uploads
 
@@ -45,10 +46,18 @@ class LocalNoise:
         rows = whole_tables(sent)
         network = sent.network.astype(np.float32)
         identity = self.task.shard.identity[sent.clients]
-        deviation, seed = self.noise * self.clip, self.task.seed
+        deviation, seed, key = self.noise * self.clip, self.task.seed, self.task.noise_key
 
         def work(first: int, last: int) -> None:
-            _add_noise(rows, network, identity, first, last, deviation, seed, number)
+            if key is None:
+                _add_noise(rows, network, identity, first, last, deviation, seed, number)
+                return
+            for place in range(first, last):
+                whole = np.concatenate([rows[place].ravel(), network[place]])
+                about = f"upload of {identity[place]} in {number}"
+                whole += normals(key, about, whole, deviation, len(whole))
+                rows[place] = whole[: rows[place].size].reshape(rows[place].shape)
+                network[place] = whole[rows[place].size :]
 
         self.task.spread(work, np.full(count, items))
         return replace(
