@@ -227,10 +227,14 @@ def part_of(chunk: Uploads, clients: Longs) -> Uploads:
     counts = np.diff(chunk.indptr)[places]
     indptr = offsets(counts)
     rows = np.repeat(chunk.indptr[places] - indptr[:-1], counts) + np.arange(indptr[-1])
+    # From devices neither counts nor losses come.
+    counted, loss = (
+        one[which] if len(one) else one
+        for one, which in ((chunk.counts, rows), (chunk.loss, places))
+    )
     return Uploads(
         clients, indptr, chunk.items[rows], chunk.rows[rows], chunk.network[places],
-        chunk.weight[places], chunk.starts, chunk.user[places], chunk.counts[rows],
-        chunk.loss[places],
+        chunk.weight[places], chunk.starts, chunk.user[places], counted, loss,
     )  # fmt: skip
 
 

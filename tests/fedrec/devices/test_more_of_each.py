@@ -183,6 +183,13 @@ def test_references_are_made_of_those_that_came_and_the_others_keep_theirs():
     assert (method.near[EVE] != method.model.initial.items).any()
 
 
+def test_references_are_the_same_however_few_tables_fit_the_servers_memory():
+    going, _, _ = begun(chosen=GPFEDREC, defences=NONE, rounds=2)
+    going.method.task = replace(going.method.task, memory=1)
+    going.go(lambda result: None)
+    assert np.array_equal(going.method.near, ended(GPFEDREC, rounds=2)[0].method.near)
+
+
 def test_of_one_client_there_are_no_neighbours_but_itself():
     tables = np.random.default_rng(0).standard_normal((1, 5, 3)).astype(np.float32)
     assert np.array_equal(neighbours(tables.copy(), GPFEDREC.build(task()).settings), tables)
