@@ -4,12 +4,13 @@ import threading
 
 import numpy as np
 import pytest
+from tests.align import two_parties
 
 from isthmus.align import align, entities
 from isthmus.crypto import hash_to_points, multiply, new_secret
-from isthmus.errors import AlignError, BadMessage, LinkError
+from isthmus.errors import AlignError, BadMessage
 from isthmus.link import memory_links
-from isthmus.session import Session, run_parties
+from isthmus.session import Session
 
 IDS = ["a", "b", "c", "d"]
 SECRET = new_secret()
@@ -21,27 +22,9 @@ def hello(**changes):
 
 
 def against(partner, *, honest="hub", **options):
-    """Run the honest `align` against a partner's own program; raise the honest one's error."""
-    errors = []
-
-    def honest_program(session):
-        try:
-            return align(session, IDS, workers=0, **options)
-        except BaseException as error:
-            errors.append(error)
-            raise
-
-    def hostile_program(session):
-        (link,) = session.links.values()
-        partner(link)
-        link.recv("never")  # until the honest side has failed
-
-    with pytest.raises((LinkError, AlignError)):
-        run_parties(
-            {"honest": honest_program, "hostile": hostile_program},
-            label_party="honest" if honest == "hub" else "hostile",
-        )
-    raise errors[0]
+    two_parties.against(
+        lambda session: align(session, IDS, workers=0, **options), partner, honest=honest
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Alignment by oblivious transfer: what it finds, what crosses for it, and hostile partners."""
 
-import base64
 import hashlib
 import socket
 import threading
@@ -11,11 +10,13 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.align import two_parties
+from tests.align.two_parties import recorded
 
 from isthmus.align import align, cuckoo, kkrt, telling
 from isthmus.crypto import ot
-from isthmus.errors import AlignError, BadMessage, LinkError
-from isthmus.link import Transcript, create_identity, decode, memory_links, open_links, trust
+from isthmus.errors import AlignError, BadMessage
+from isthmus.link import create_identity, decode, memory_links, open_links, trust
 from isthmus.session import Session, run_parties
 
 quick = settings(deadline=None, max_examples=3)
@@ -139,33 +140,11 @@ def _free_port():
 
 def record(alice, bob):
     """Align over recorded links: the messages that each party sent, in order."""
-    sent = {"alice": Transcript(payload=True), "bob": Transcript(payload=True)}
-    to_bob, to_alice = memory_links(
-        "alice", "bob", transcripts=(sent["alice"], sent["bob"]), timeout=20
-    )
-    errors = []
 
-    def be(me, own, links):
-        session = Session(me=me, parties=("alice", "bob"), label_party="bob", links=links, seed=5)
-        try:
-            align(session, own, protocol="kkrt")
-        except BaseException as error:
-            errors.append(error)
-            next(iter(links.values())).fail(error)
+    def program(ids):
+        return lambda session: align(session, ids, protocol="kkrt")
 
-    threads = [
-        threading.Thread(target=be, args=("alice", alice, {"bob": to_bob})),
-        threading.Thread(target=be, args=("bob", bob, {"alice": to_alice})),
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not errors
-    return {
-        party: [base64.b64decode(entry.payload) for entry in transcript.entries]
-        for party, transcript in sent.items()
-    }
+    return recorded({"alice": program(alice), "bob": program(bob)}, seed=5)
 
 
 def joined(sent, topic, name):
@@ -237,30 +216,16 @@ def test_a_bit_for_each_id_comes_back_in_an_order_that_is_not_the_tables(two_run
 # Partners that do not keep to the protocol.
 
 
+HELLO = {"protocol": "kkrt", "keys": "row", "columns": 1, "ids": len(SHARED)}
+
+
 def against(partner, *, honest="hub"):
-    """Run the honest `align` against a partner's own program; raise the honest one's error."""
-    errors = []
-
-    def honest_program(session):
-        try:
-            return align(session, SHARED, protocol="kkrt")
-        except BaseException as error:
-            errors.append(error)
-            raise
-
-    def hostile_program(session):
-        (link,) = session.links.values()
-        hello = {"protocol": "kkrt", "keys": "row", "columns": 1, "ids": len(SHARED)}
-        link.send("align.hello", header=hello)
-        partner(link)
-        link.recv("never")  # until the honest side has failed
-
-    with pytest.raises((LinkError, AlignError)):
-        run_parties(
-            {"honest": honest_program, "hostile": hostile_program},
-            label_party="honest" if honest == "hub" else "hostile",
-        )
-    raise errors[0]
+    two_parties.against(
+        lambda session: align(session, SHARED, protocol="kkrt"),
+        partner,
+        honest=honest,
+        hello=HELLO,
+    )
 
 
 CODE = np.arange(64, dtype=np.uint8).reshape(4, 16)

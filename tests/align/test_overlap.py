@@ -1,18 +1,18 @@
 """Counting what two parties have in common: the number, and nothing that says which."""
 
-import base64
-import threading
 from collections import Counter
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.align import two_parties
+from tests.align.two_parties import recorded
 
 from isthmus.align import Overlap, Rule, count_overlap, ecdh, overlap
 from isthmus.crypto import hash_to_points, multiply, new_secret
-from isthmus.errors import AlignError, BadMessage, JobError, LinkError
-from isthmus.link import Transcript, decode, memory_links
+from isthmus.errors import AlignError, BadMessage, JobError
+from isthmus.link import decode
 from isthmus.session import Session, run_parties
 
 quick = settings(deadline=None, max_examples=10)
@@ -75,27 +75,12 @@ def test_parties_that_are_about_to_do_different_things_are_told():
 
 
 def test_the_order_of_what_comes_back_does_not_depend_on_what_went_out():
-    sent = {name: Transcript(payload=True) for name in ("alice", "bob")}
-    to_bob, to_alice = memory_links(
-        "alice", "bob", transcripts=(sent["alice"], sent["bob"]), timeout=20
-    )
+    def party(me):
+        ids = [f"{me}-{i}" for i in range(9)] + ["shared"]
+        return lambda session: count_overlap(session, ids, workers=0)
 
-    def party(me, links):
-        session = Session(me=me, parties=("alice", "bob"), label_party="bob", links=links)
-        count_overlap(session, [f"{me}-{i}" for i in range(9)] + ["shared"], workers=0)
-
-    threads = [
-        threading.Thread(target=party, args=("alice", {"bob": to_bob})),
-        threading.Thread(target=party, args=("bob", {"alice": to_alice})),
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    messages = {
-        name: [decode(base64.b64decode(entry.payload)) for entry in transcript.entries]
-        for name, transcript in sent.items()
-    }
+    sent = recorded({me: party(me) for me in ("alice", "bob")})
+    messages = {name: [decode(one) for one in own] for name, own in sent.items()}
     topics = {name: Counter(m.topic for m in own) for name, own in messages.items()}
     assert topics["alice"] == {"align.hello": 1, "align.points": 1, "align.sorted": 1}
     assert topics["bob"] == {"align.hello": 1, "align.points": 1, "align.count": 1}
@@ -112,29 +97,16 @@ SORTED = np.sort(np.ascontiguousarray(POINTS[:, :16]).view("S16")[:, 0]).view(np
 SORTED = SORTED.reshape(-1, 16)
 
 
+HELLO = {"protocol": "count, shared", "keys": "row", "columns": 1, "ids": 3}
+
+
 def against(partner, *, honest):
-    errors = []
-
-    def honest_program(session):
-        try:
-            return count_overlap(session, ["x", "y", "z"], workers=0)
-        except BaseException as error:
-            errors.append(error)
-            raise
-
-    def hostile_program(session):
-        (link,) = session.links.values()
-        hello = {"protocol": "count, shared", "keys": "row", "columns": 1, "ids": 3}
-        link.send("align.hello", header=hello)
-        partner(link)
-        link.recv("never")
-
-    with pytest.raises((LinkError, AlignError)):
-        run_parties(
-            {"honest": honest_program, "hostile": hostile_program},
-            label_party="honest" if honest == "hub" else "hostile",
-        )
-    raise errors[0]
+    two_parties.against(
+        lambda session: count_overlap(session, ["x", "y", "z"], workers=0),
+        partner,
+        honest=honest,
+        hello=HELLO,
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -16,6 +15,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.align.two_parties import recorded
 from typer.testing import CliRunner
 
 from isthmus.align import align, rr22, rr22_spu, rr22_tunnel, telling
@@ -24,7 +24,7 @@ from isthmus.align.matching import find
 from isthmus.align.wire import take
 from isthmus.cli.main import app
 from isthmus.errors import AlignError, BadMessage, IsthmusError, JobError, LinkError, PartnerFailed
-from isthmus.link import Transcript, decode, memory_links
+from isthmus.link import decode, memory_links
 from isthmus.session import Session, run_parties
 
 quick = settings(deadline=None, max_examples=10)
@@ -298,24 +298,12 @@ def test_spu_with_three_parties_and_nothing_in_common(monkeypatch):
 @needs_spu
 def test_what_crosses_holds_no_id_and_no_name_of_one_that_is_not_common():
     shared, only = [f"shared-{i}" for i in range(10)], [f"only-{i}" for i in range(20)]
-    sent = {"alice": Transcript(payload=True), "bob": Transcript(payload=True)}
-    to_bob, to_alice = memory_links(
-        "alice", "bob", transcripts=(sent["alice"], sent["bob"]), timeout=60
-    )
 
-    def be(me, own, links):
-        session = Session(me=me, parties=("alice", "bob"), label_party="bob", links=links)
-        align(session, own, protocol="rr22")
+    def program(ids):
+        return lambda session: align(session, ids, protocol="rr22")
 
-    parties = [
-        threading.Thread(target=be, args=("alice", shared + only[:10], {"bob": to_bob})),
-        threading.Thread(target=be, args=("bob", shared + only[10:], {"alice": to_alice})),
-    ]
-    for party in parties:
-        party.start()
-    for party in parties:
-        party.join()
-    raw = {p: [base64.b64decode(e.payload) for e in sent[p].entries] for p in sent}
+    programs = {"alice": program(shared + only[:10]), "bob": program(shared + only[10:])}
+    raw = recorded(programs, timeout=60)
     topics = {p: Counter(decode(m).topic for m in raw[p]) for p in raw}
     tunnel = {"align.tunnel.receiver", "align.tunnel.sender"}
     both = {"align.hello", "align.digest"} | tunnel

@@ -1,6 +1,5 @@
 """Alignment by blind signatures: what it finds, what crosses for it, and hostile partners."""
 
-import base64
 import hashlib
 import socket
 import threading
@@ -10,11 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.align import two_parties
+from tests.align.two_parties import recorded
 
 from isthmus.align import align, rsa_blind
 from isthmus.crypto.rsa import BYTES, RsaSigner
-from isthmus.errors import AlignError, BadMessage, LinkError
-from isthmus.link import Transcript, create_identity, decode, memory_links, open_links, trust
+from isthmus.errors import BadMessage
+from isthmus.link import create_identity, decode, open_links, trust
 from isthmus.session import Session, run_parties
 
 quick = settings(deadline=None, max_examples=3)
@@ -68,29 +69,17 @@ def test_a_fresh_key_in_every_run(monkeypatch):
 
 
 def record(alice, bob):
-    sent = {"alice": Transcript(payload=True), "bob": Transcript(payload=True)}
-    to_bob, to_alice = memory_links(
-        "alice", "bob", transcripts=(sent["alice"], sent["bob"]), timeout=20
-    )
     results = {}
 
-    def run_one(me, ids, links):
-        session = Session(me=me, parties=("alice", "bob"), label_party="bob", links=links)
-        results[me] = align(session, ids, protocol="rsa-blind")
+    def program(ids):
+        def run_one(session):
+            results[session.me] = align(session, ids, protocol="rsa-blind")
 
-    threads = [
-        threading.Thread(target=run_one, args=("alice", alice, {"bob": to_bob})),
-        threading.Thread(target=run_one, args=("bob", bob, {"alice": to_alice})),
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+        return run_one
+
+    sent = recorded({"alice": program(alice), "bob": program(bob)})
     assert results["alice"].entities == results["bob"].entities == 10
-    return {
-        party: [base64.b64decode(entry.payload) for entry in transcript.entries]
-        for party, transcript in sent.items()
-    }
+    return sent
 
 
 def rows_of(sent, topic, name):
@@ -163,29 +152,16 @@ TAGS = SIGNER.tags([i.encode() for i in IDS])
 NUMBERS = np.full((4, BYTES), 1, np.uint8)
 
 
+HELLO = {"protocol": "rsa-blind", "keys": "row", "columns": 1, "ids": len(IDS)}
+
+
 def against(partner, *, honest="hub"):
-    errors = []
-
-    def honest_program(session):
-        try:
-            return align(session, IDS, protocol="rsa-blind", workers=0)
-        except BaseException as error:
-            errors.append(error)
-            raise
-
-    def hostile_program(session):
-        (link,) = session.links.values()
-        hello = {"protocol": "rsa-blind", "keys": "row", "columns": 1, "ids": len(IDS)}
-        link.send("align.hello", header=hello)
-        partner(link)
-        link.recv("never")
-
-    with pytest.raises((LinkError, AlignError)):
-        run_parties(
-            {"honest": honest_program, "hostile": hostile_program},
-            label_party="honest" if honest == "hub" else "hostile",
-        )
-    raise errors[0]
+    two_parties.against(
+        lambda session: align(session, IDS, protocol="rsa-blind", workers=0),
+        partner,
+        honest=honest,
+        hello=HELLO,
+    )
 
 
 @pytest.mark.parametrize(

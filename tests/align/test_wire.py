@@ -1,16 +1,14 @@
 """What crosses the links: nothing that depends on an id that is not shared, without a secret."""
 
-import base64
 import hashlib
-import threading
 from collections import Counter
 
 import pytest
+from tests.align.two_parties import recorded
 
 from isthmus.align import align, ecdh
 from isthmus.crypto import hash_to_points
-from isthmus.link import Transcript, decode, memory_links
-from isthmus.session import Session
+from isthmus.link import decode
 
 SHARED = [f"shared-person-{i}" for i in range(10)]
 ALICE = [f"only-at-alice-{i}" for i in range(13)]
@@ -25,33 +23,11 @@ def small_chunks(monkeypatch):
 
 def record(alice, bob, **options):
     """Align over recorded links: the encoded messages that each party sent, in order."""
-    sent = {"alice": Transcript(payload=True), "bob": Transcript(payload=True)}
-    to_bob, to_alice = memory_links(
-        "alice", "bob", transcripts=(sent["alice"], sent["bob"]), timeout=20
-    )
-    errors = []
 
-    def run(me, ids, links):
-        session = Session(me=me, parties=("alice", "bob"), label_party="bob", links=links, seed=5)
-        try:
-            align(session, ids, workers=0, **options)
-        except BaseException as error:
-            errors.append(error)
-            next(iter(links.values())).fail(error)
+    def program(ids):
+        return lambda session: align(session, ids, workers=0, **options)
 
-    threads = [
-        threading.Thread(target=run, args=("alice", alice, {"bob": to_bob})),
-        threading.Thread(target=run, args=("bob", bob, {"alice": to_alice})),
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not errors
-    return {
-        party: [base64.b64decode(entry.payload) for entry in transcript.entries]
-        for party, transcript in sent.items()
-    }
+    return recorded({"alice": program(alice), "bob": program(bob)}, seed=5)
 
 
 def messages(sent, topic):
