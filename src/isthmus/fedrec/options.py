@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -93,11 +94,17 @@ def _backbone(found: Algorithm, wanted: str | None) -> str | None:
 def _made(kind: type[Any], known: dict[str, Any], changes: dict[str, Any]) -> Any:
     """A frozen dataclass with some fields changed, values checked against their types."""
     try:
-        return TypeAdapter(kind).validate_python(known | changes)
+        made = TypeAdapter(kind).validate_python(known | changes)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise JobError(f"the value of {field or 'a field'} does not fit: {first['msg']}") from error
+    for field in changes:
+        value = getattr(made, field)
+        # NaN is not below any bound, and a defence of NaN would be none.
+        if isinstance(value, float) and not math.isfinite(value):
+            raise JobError(f"the value of {field} does not fit: it must be a finite number")
+    return made
 
 
 def parse_sets(texts: Iterable[str]) -> dict[str, object]:

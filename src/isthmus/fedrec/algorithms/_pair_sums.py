@@ -149,16 +149,20 @@ def _fits(ordered: Halves, both: Halves) -> bool:
 
 def summed_sketch(task: Task, settings: Settings) -> tuple[Halves, Longs]:
     """A count-min sketch of C, uint32 [words], and the items' counts over all clients."""
-    if settings.clip:
-        raise JobError(
-            f"noise cannot be put on a sketch, which {task.population.items} items need",
-            mend="Raise whole_items, or keep the items that most clients have.",
-        )
+    _see_quiet(task, settings)
     if task.fleet is None:
         return _sketch_here(task, settings)
     size = settings.sketch_words + task.population.items
     found = halves(task.fleet.words(sketch_sum(task, settings)), size)
     return found[: settings.sketch_words], found[settings.sketch_words :].astype(np.int64)
+
+
+def _see_quiet(task: Task, settings: Settings) -> None:
+    if settings.clip or settings.noise:
+        raise JobError(
+            f"noise cannot be put on a sketch, which {task.population.items} items need",
+            mend="Raise whole_items, or keep the items that most clients have.",
+        )
 
 
 def _sketch_here(task: Task, settings: Settings) -> tuple[Halves, Longs]:
@@ -173,7 +177,8 @@ def _sketch_here(task: Task, settings: Settings) -> tuple[Halves, Longs]:
 
 
 def sketch_sum(task: Task, settings: Settings) -> WordSum:
-    """`summed_sketch` as words."""
+    """`summed_sketch` as words. Raises JobError where there is to be noise, on devices too."""
+    _see_quiet(task, settings)
     size = settings.sketch_words + task.population.items
 
     def mine() -> Words:

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from isthmus.errors import BadMessage
+from isthmus.errors import BadMessage, JobError
 from isthmus.fedrec import randomness
 from isthmus.fedrec.algorithms._clusters import k_means
 from isthmus.fedrec.copied_tables import Blend, CopiedTables
@@ -56,6 +56,12 @@ class Settings:
     """Rate of the score function."""
     item_factor: float = 80.0
     """Item rows move with rate eta M item_factor."""
+
+    def __post_init__(self) -> None:
+        if self.groups < 1 or self.contrast < 0:
+            raise JobError("groups must be 1 or more, contrast 0 or more")
+        if self.temperature <= 0 or self.base_temperature <= 0:
+            raise JobError("temperature and base_temperature must be above 0")
 
 
 class CoFedRec(CopiedTables):

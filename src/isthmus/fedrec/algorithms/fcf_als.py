@@ -146,7 +146,11 @@ class FcfAls(OneRound):
 
 
 def solved(lists: Ragged, table: Floats, settings: Settings) -> Matrix:
-    """P_u of each client by least squares, float64 [n, d]; `lists` are the clients' items."""
+    """P_u of each client by least squares, float64 [n, d]; `lists` are the clients' items.
+
+    Raises:
+        NotFinite: the item rows are too few or alike, and there is no ridge.
+    """
     dim = table.shape[1]
     wide = table.astype(np.float64)
     shared = wide.T @ wide + settings.ridge * np.eye(dim)
@@ -154,7 +158,12 @@ def solved(lists: Ragged, table: Floats, settings: Settings) -> Matrix:
     left[:] = shared
     right = np.zeros((len(lists.counts), dim))
     _normal_equations(lists.indptr, lists.items, wide, settings.confidence, left, right)
-    return np.asarray(np.linalg.solve(left, right[:, :, None])[:, :, 0])
+    try:
+        return np.asarray(np.linalg.solve(left, right[:, :, None])[:, :, 0])
+    except np.linalg.LinAlgError as error:
+        raise NotFinite(
+            "a client's least squares have no one solution", mend="Set a ridge above 0."
+        ) from error
 
 
 def most(settings: Settings, items: int) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from isthmus.errors import JobError
 from isthmus.fedrec.algorithms._one_round import OneRound
-from isthmus.fedrec.algorithms.fedca_sketched import SketchedFedCA
+from isthmus.fedrec.algorithms.fedca_sketched import Settings, SketchedFedCA
 from isthmus.fedrec.algorithms.ordered_pairs import OrderedPairs
 from isthmus.fedrec.copied_tables import CopiedTables
 from isthmus.fedrec.method import Algorithm, Method
@@ -80,6 +80,25 @@ def check_least_noise(method: Method, asked: Defences, least: float) -> None:
             mend=f"Let the server be started with --secure-sum --clip and --noise {least:g} (for "
             f"ordered-pairs --set clip= and --set noise={least:g}), or join with a lower "
             "--least-noise.",
+        )
+
+
+def check_sums_only(method: Method) -> None:
+    """Refuse what, beside sums, tells of single clients: the condition of a shard with `sums_only`.
+
+    Raises:
+        JobError: their sketches have less noise than they have unless it is asked for.
+    """
+    if not isinstance(method, SketchedFedCA):
+        return
+    found, most = method.settings.epsilon, Settings().epsilon
+    if not 0 < found <= most:
+        told = f"an epsilon of {found:g}" if found else "no noise"
+        raise JobError(
+            f"the server asks for each client's sketch with {told}, and this shard gives no more "
+            "than sums",
+            mend=f"Let the server be started without --set epsilon= ({most:g} is the most that "
+            "--sums-only takes), or join without --sums-only.",
         )
 
 

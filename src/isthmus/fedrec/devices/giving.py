@@ -72,6 +72,9 @@ class Giving:
         method = self._method
         if not isinstance(method, OrderedPairs):
             raise BadMessage("the server asks to judge a candidate, and there are none")
+        if method.settings.clip > 0:
+            # What a candidate is worth to clients goes up without noise.
+            raise BadMessage("the server asks to judge a candidate of sums that are clipped")
         places = places_of(self._part.clients, arrays)
         take_learned(method, arrays)
         found = method.gain_units(places)

@@ -11,7 +11,16 @@ from isthmus.fedrec import engine
 from isthmus.fedrec.algorithms._one_round import Words, WordSum
 from isthmus.fedrec.algorithms.fedca_sketched import Matrix, SketchedFedCA
 from isthmus.fedrec.devices.grouping import GROUPS
-from isthmus.fedrec.devices.wire import Answer, Array, Arrays, Ask, numbers, places_of, taken
+from isthmus.fedrec.devices.wire import (
+    MESSAGE_LIMIT,
+    Answer,
+    Array,
+    Arrays,
+    Ask,
+    numbers,
+    places_of,
+    taken,
+)
 from isthmus.fedrec.kernels.sums import put_rows
 from isthmus.fedrec.population import Floats, Longs
 from isthmus.fedrec.shared_table import loss_units
@@ -83,6 +92,9 @@ class GroupedHere:
         groups = len(directions)
         if not 1 <= groups <= settings.groups or not float(np.abs(directions).max()) <= 1 + 1e-6:
             raise BadMessage("directions are none of so many groups")
+        size = groups * (self.method.size + 1)
+        if 8 * size > MESSAGE_LIMIT:
+            raise BadMessage("the sums of so many groups are more than a message holds")
         of = np.array(taken(arrays, "of", np.int64, (len(everyone),)))
         if of.min() < 0 or of.max() >= groups:
             raise BadMessage("a client's group is out of range")
@@ -94,7 +106,6 @@ class GroupedHere:
         def mine() -> Words:
             return self.method.group_words(*sent, of, groups)
 
-        size = groups * (self.method.size + 1)
         return WordSum(GROUPS, size, mine, lambda words, clients: True, given=dict(arrays))
 
     def take(self, ask: Ask, arrays: Arrays) -> None:

@@ -21,7 +21,7 @@ from isthmus.fedrec.devices.parts import Part
 from isthmus.fedrec.devices.wire import DOWN, UP, Array, Ask, Joining, Order, Refused, read
 from isthmus.fedrec.devices.worker import Conduct, Worker
 from isthmus.fedrec.privacy.keyed import key_of
-from isthmus.link import Deadlines, Identity, Link, open_links
+from isthmus.link import Deadlines, Header, Identity, Link, open_links
 
 
 @dataclass(frozen=True)
@@ -111,16 +111,26 @@ class _Joined:
             except PartnerSlow:
                 continue  # it waits for others
             header, arrays = unpacker.unpack(message.header, message.tensors)
-            match header.get("kind"):
-                case "order":
-                    self._begin(read(Order, header, self.line.server))
-                case "refused":
-                    reason = read(Refused, header, self.line.server).reason
-                    raise JobError(f"{self.line.server} refuses this shard: {reason}")
-                case "over":
-                    return
-                case _:
-                    self._answer(link, read(Ask, header, self.line.server), arrays)
+            if header.get("kind") == "over":
+                return
+            try:
+                self._heed(link, header, arrays)
+            except (ArithmeticError, MemoryError) as error:
+                raise JobError(
+                    f"what {self.line.server} asks for takes more memory than there is, or cannot "
+                    "be worked out",
+                    mend="See to the algorithm's numbers at the server, or take fewer clients.",
+                ) from error
+
+    def _heed(self, link: Link, header: Header, arrays: dict[str, Array]) -> None:
+        match header.get("kind"):
+            case "order":
+                self._begin(read(Order, header, self.line.server))
+            case "refused":
+                reason = read(Refused, header, self.line.server).reason
+                raise JobError(f"{self.line.server} refuses this shard: {reason}")
+            case _:
+                self._answer(link, read(Ask, header, self.line.server), arrays)
 
     def _begin(self, order: Order) -> None:
         known = self.worker

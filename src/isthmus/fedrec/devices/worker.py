@@ -26,6 +26,7 @@ from isthmus.fedrec.devices.abilities import (
     check_masked,
     check_method,
     check_noise,
+    check_sums_only,
 )
 from isthmus.fedrec.devices.copied_here import CopiedHere
 from isthmus.fedrec.devices.giving import Giving
@@ -148,6 +149,8 @@ class Worker:
             rows_alone(chosen.algorithm, self.method)
         check_noise(self.method, masked=self._masked)
         check_least_noise(self.method, asked, conduct.least_noise)
+        if conduct.sums_only:
+            check_sums_only(self.method)
         _see_times(part, self.method)
         # All that clients draw; parameters and candidates are drawn alike everywhere.
         self._drawing = self._protected(defences, conduct.own(plain))
