@@ -1,6 +1,7 @@
 """What crosses the line, what each side refuses, and the same over TLS."""
 
 import threading
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
 
@@ -10,7 +11,7 @@ from tests.trees.made import OPTIONS, PARTS, ROWS, TABLE, Y, pooled_model, split
 
 from isthmus.errors import BadMessage, DataError, IsthmusError, JobError
 from isthmus.link import Listener, create_identity, open_links, trust
-from isthmus.session import Session, run_parties
+from isthmus.session import Session, SilentProgress, run_parties
 from isthmus.trees import fit, fit_alone, predict
 
 TWO = {"alice": PARTS["alice"], "bob": PARTS["bob"] + PARTS["carol"]}
@@ -375,3 +376,30 @@ def test_predicting_needs_the_own_part_and_the_parties():
     session = Session(me="alice", parties=("alice", "bob"), label_party="alice")
     with pytest.raises(JobError, match="not of the session's parties"):
         predict(session, model, TABLE)
+
+
+class Noted(SilentProgress):
+    def __init__(self):
+        self.notes = []
+
+    @contextmanager
+    def task(self, name, total=None):
+        yield self
+
+    def advance(self, amount=1):
+        pass
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+def test_some_twenty_rounds_of_many_are_noted_the_first_and_the_last_among_them():
+    heard = Noted()
+
+    def program(session):
+        return fit_as(session, options=replace(SMALL, trees=45, depth=1))
+
+    model = run_parties(dict.fromkeys(TWO, program), label_party="alice", progress=heard)["alice"]
+    numbers = [int(text.split(",")[0].removeprefix("round ")) for text in heard.notes]
+    assert numbers == [1, *range(2, 45, 2), 45]
+    assert heard.notes[-1] == f"round 45, loss {model.losses[-1]:.5f}"

@@ -24,6 +24,8 @@ from isthmus.trees.splitting import Scale
 
 Floats = npt.NDArray[np.float64]
 
+_NOTES = 20
+
 
 @dataclass(frozen=True, eq=False)
 class Target:
@@ -112,7 +114,15 @@ class Boosting:
     def note(self) -> str:
         """The losses so far."""
         valid = f", valid {self.valid_losses[-1]:.5f}" if self.valid_losses else ""
-        return f"loss {self.losses[-1]:.5f}{valid}"
+        return f"round {self.rounds}, loss {self.losses[-1]:.5f}{valid}"
+
+    def noteworthy(self) -> bool:
+        """Whether it is the first round, the last, or one of some twenty between.
+
+        Where there is no terminal each note is a line of a log.
+        """
+        every = max(1, self._options.trees // _NOTES)
+        return self.rounds == 1 or self.rounds % every == 0 or self.settled()
 
     @property
     def rounds(self) -> int:

@@ -176,7 +176,8 @@ def _boost(
         while not boosting.settled():
             boosting.round(boosting.rounds)
             task.advance(each)
-            task.note(boosting.note())
+            if boosting.noteworthy():
+                task.note(boosting.note())
             due = keeping.clock() - saved >= keeping.seconds
             if kept.folder is not None and due and not boosting.settled():
                 _keep(session, boosting, kept, Point(boosting.rounds, point.run))
