@@ -13,16 +13,6 @@ from isthmus.errors import BadMessage
 pytest.importorskip("tenseal")
 
 
-@pytest.fixture(scope="module")
-def key():
-    return he.HeKey()
-
-
-@pytest.fixture(scope="module")
-def public(key):
-    return he.HePublic(key.public())
-
-
 @settings(max_examples=8, deadline=None)
 @given(st.integers(0, 2**32))
 def test_arithmetic_is_that_of_whole_numbers(key, public, seed):

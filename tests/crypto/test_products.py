@@ -10,16 +10,6 @@ from isthmus.crypto.products import Shape
 pytest.importorskip("tenseal")
 
 
-@pytest.fixture(scope="module")
-def key():
-    return he.HeKey()
-
-
-@pytest.fixture(scope="module")
-def public(key):
-    return he.HePublic(key.public())
-
-
 def numbers(rows, columns, seed=0):
     rng = np.random.default_rng(seed)
     return rng.integers(-(2**20), 2**20, rows), rng.integers(-(2**14), 2**14, (rows, columns))

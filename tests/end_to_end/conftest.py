@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.tiny import TEXT
 
 from isthmus.data.synthetic import SyntheticOptions, synthetic_tables
 from isthmus.jobs.job import Job, load_job
@@ -17,28 +18,6 @@ from isthmus.jobs.launcher import free_port, throw_away_identities
 from isthmus.jobs.party import PartyRun, run_party
 from isthmus.link import Deadlines
 
-TEXT = """\
-isthmus: 1
-name: tiny
-seed: 3
-parties:
-  alice:
-    table: alice/people.csv
-    features: {Age: numeric, Income: numeric, Trait1: categorical, Trait2: categorical}
-  bob:
-    table: bob/events.csv
-    features:
-      ItemID: categorical
-      Tags: {kind: multi_hot, separator: "|"}
-label: {party: bob, expression: "Clicked == 1"}
-align: {key: ID}
-train:
-  model: {dim: 4, bottom: [8], top: [8]}
-  batch_size: 64
-  epochs: 2
-  learning_rate: 0.03
-evaluate: {resamples: 50}
-"""
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1", "COLUMNS": "200"}
 QUICK = Deadlines(connect=60, recv=60, reconnect=5, heartbeat=2, close=5)
 PATIENCE = 200.0

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from tests.end_to_end.conftest import TEXT
+from tests.tiny import TEXT
 
 from isthmus.jobs.local import run_here
 

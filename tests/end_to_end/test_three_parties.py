@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 from safetensors.numpy import load_file
-from tests.end_to_end.conftest import PATIENCE, QUICK, TEXT, Site
+from tests.end_to_end.conftest import PATIENCE, QUICK, Site
+from tests.tiny import TEXT
 
 from isthmus.data.synthetic import SyntheticOptions, synthetic_tables
 from isthmus.errors import IdentityError, UntrustedPartner

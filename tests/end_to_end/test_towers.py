@@ -5,8 +5,9 @@ import sys
 
 import polars as pl
 import pytest
-from tests.end_to_end.conftest import TEXT, Site
+from tests.end_to_end.conftest import Site
 from tests.end_to_end.disturbing import Moment, Stage
+from tests.tiny import TEXT
 
 from isthmus.data.synthetic import SyntheticOptions, synthetic_tables
 

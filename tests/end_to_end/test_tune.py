@@ -7,8 +7,9 @@ from collections import Counter
 
 import polars as pl
 import pytest
-from tests.end_to_end.conftest import PATIENCE, QUICK, TEXT
+from tests.end_to_end.conftest import PATIENCE, QUICK
 from tests.end_to_end.test_three_parties import ThreeSite
+from tests.tiny import TEXT
 
 from isthmus.data.synthetic import SyntheticOptions, synthetic_tables
 from isthmus.errors import JobError, JobMismatch, NotFinite, PartnerFailed, StorageError

@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
+from tests.tiny import TEXT
 
 from isthmus.data.synthetic import SyntheticOptions, synthetic_tables
 from isthmus.errors import IsthmusError
@@ -13,29 +14,6 @@ from isthmus.jobs.job import Job, load_job
 from isthmus.jobs.local import run_one
 from isthmus.jobs.rehearsal import rehearsal_secrets
 from isthmus.session import run_parties
-
-TEXT = """\
-isthmus: 1
-name: tiny
-seed: 3
-parties:
-  alice:
-    table: alice/people.csv
-    features: {Age: numeric, Income: numeric, Trait1: categorical, Trait2: categorical}
-  bob:
-    table: bob/events.csv
-    features:
-      ItemID: categorical
-      Tags: {kind: multi_hot, separator: "|"}
-label: {party: bob, expression: "Clicked == 1"}
-align: {key: ID}
-train:
-  model: {dim: 4, bottom: [8], top: [8]}
-  batch_size: 64
-  epochs: 2
-  learning_rate: 0.03
-evaluate: {resamples: 50}
-"""
 
 
 @dataclass

@@ -93,6 +93,20 @@ def by_hand(events, owners, at, *, of, by, time, length, known):
     return found
 
 
+def clicked_before(events, owners, at, known):
+    """What `Before` is at bob: the last five items that their owner had clicked."""
+    clicked = events.filter(pl.col("Clicked") == 1)
+    columns = {"of": "ItemID", "by": "Who", "time": "When"}
+    return by_hand(clicked, owners, at, **columns, length=5, known=known)
+
+
+def viewed_before(past, owners, at, known):
+    """What `Views` is at alice: the last four pages that their owner had viewed."""
+    views = pl.read_csv(past.folder / "alice" / "views.csv")
+    columns = {"of": "Page", "by": "UserID", "time": "Moment"}
+    return by_hand(views, owners, at, **columns, length=4, known=known)
+
+
 def vocabulary(folder, name):
     encoder = Encoder.load(folder / "encoder.json")
     fields = {one.name: one for one in (*encoder.fields, *encoder.histories)}
@@ -145,31 +159,15 @@ def test_a_job_with_histories_is_split_as_it_is_pooled(past):
     assert sequences["Seen"]["mean_items"] == pytest.approx(lengths.clip(0, 3).mean())
     assert sequences["Seen"]["empty"] == pytest.approx((lengths == 0).mean())
 
-    wanted = by_hand(
-        events.filter(pl.col("Clicked") == 1),
-        events["Who"].gather(rows),
-        when,
-        of="ItemID",
-        by="Who",
-        time="When",
-        length=5,
-        known=vocabulary(folder, "ItemID"),
-    )
+    known = vocabulary(folder, "ItemID")
+    wanted = clicked_before(events, events["Who"].gather(rows), when, known)
     assert items_of(past, job, "bob", "Before") == wanted
     assert sum(map(len, wanted)) > 300
 
     _, theirs, folder = inputs_of(past, job, "alice")
     assert (encode.load_split(folder, len(rows)).test == split.test).all()
-    wanted = by_hand(
-        pl.read_csv(past.folder / "alice" / "views.csv"),
-        people["UserID"].gather(theirs),
-        when,
-        of="Page",
-        by="UserID",
-        time="Moment",
-        length=4,
-        known=vocabulary(folder, "Views"),
-    )
+    known = vocabulary(folder, "Views")
+    wanted = viewed_before(past, people["UserID"].gather(theirs), when, known)
     assert items_of(past, job, "alice", "Views") == wanted
     lists = people["Seen"].gather(theirs).fill_null("").str.split("|").to_list()
     wanted = [[item for item in row if item][-3:] for row in lists]
@@ -185,16 +183,9 @@ def test_under_a_random_split_histories_hold_training_rows_alone(past, events):
     events = pl.read_csv(past.table("bob")).with_row_index("row")
     _, rows, folder = inputs_of(past, job, "bob")
     train = rows[encode.load_split(folder, len(rows)).train]
-    wanted = by_hand(
-        events.filter((pl.col("Clicked") == 1) & pl.col("row").is_in(train.tolist())),
-        events["Who"].gather(rows),
-        events["When"].to_numpy()[rows],
-        of="ItemID",
-        by="Who",
-        time="When",
-        length=5,
-        known=vocabulary(folder, "ItemID"),
-    )
+    training = events.filter(pl.col("row").is_in(train.tolist()))
+    when, known = events["When"].to_numpy()[rows], vocabulary(folder, "ItemID")
+    wanted = clicked_before(training, events["Who"].gather(rows), when, known)
     assert items_of(past, job, "bob", "Before") == wanted
 
 
@@ -215,16 +206,8 @@ def test_a_split_in_groups_of_others_than_the_history_s_owners(past):
     )
     assert (late["before"] <= late["after"]).drop_nulls().all()
     training = events.filter(pl.col("row").is_in(rows[split.train].tolist()))
-    wanted = by_hand(
-        training.filter(pl.col("Clicked") == 1),
-        events["Who"].gather(rows),
-        events["When"].to_numpy()[rows],
-        of="ItemID",
-        by="Who",
-        time="When",
-        length=5,
-        known=vocabulary(folder, "ItemID"),
-    )
+    when, known = events["When"].to_numpy()[rows], vocabulary(folder, "ItemID")
+    wanted = clicked_before(training, events["Who"].gather(rows), when, known)
     assert items_of(past, job, "bob", "Before") == wanted
 
 
@@ -245,16 +228,8 @@ def test_entity_keys_give_each_sample_its_own_history(past):
     events = pl.read_csv(past.table("bob"))
     _, rows, _ = inputs_of(past, job, "bob")
     _, _, folder = inputs_of(past, job, "alice")
-    wanted = by_hand(
-        pl.read_csv(past.folder / "alice" / "views.csv"),
-        events["UserID"].gather(rows),
-        events["When"].to_numpy()[rows],
-        of="Page",
-        by="UserID",
-        time="Moment",
-        length=4,
-        known=vocabulary(folder, "Views"),
-    )
+    when, known = events["When"].to_numpy()[rows], vocabulary(folder, "Views")
+    wanted = viewed_before(past, events["UserID"].gather(rows), when, known)
     assert items_of(past, job, "alice", "Views") == wanted
 
 
