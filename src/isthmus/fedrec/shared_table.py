@@ -228,10 +228,8 @@ def part_of(chunk: Uploads, clients: Longs) -> Uploads:
     indptr = offsets(counts)
     rows = np.repeat(chunk.indptr[places] - indptr[:-1], counts) + np.arange(indptr[-1])
     # From devices neither counts nor losses come.
-    counted, loss = (
-        one[which] if len(one) else one
-        for one, which in ((chunk.counts, rows), (chunk.loss, places))
-    )
+    counted = chunk.counts[rows] if len(chunk.counts) else chunk.counts
+    loss = chunk.loss[places] if len(chunk.loss) else chunk.loss
     return Uploads(
         clients, indptr, chunk.items[rows], chunk.rows[rows], chunk.network[places],
         chunk.weight[places], chunk.starts, chunk.user[places], counted, loss,
