@@ -1,7 +1,10 @@
 """Image sets: files of the published formats, made up, and bad ones."""
 
+import gzip
 import io
+import struct
 import tarfile
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -185,6 +188,16 @@ def broken(pixels, labels=LABELS, writers=WRITERS, **columns):
     return femnist(pixels, labels, writers, **columns)
 
 
+def huge(side):
+    """A PNG that says that it is large."""
+    size = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    chunks = [(b"IHDR", size), (b"IDAT", zlib.compress(b"x")), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in chunks
+    )
+
+
 @pytest.mark.parametrize(
     ("made", "message"),
     [
@@ -198,6 +211,8 @@ def broken(pixels, labels=LABELS, writers=WRITERS, **columns):
         (lambda p: broken(p, image=pl.lit(b"none")), "lacks a column"),
         (lambda p: broken(p, image=pl.struct(bytes=pl.lit(png(p[0])[:60]))), "no PNG"),
         (lambda p: broken(p, image=pl.struct(bytes=pl.lit(b"\xff\xd8\xff\xe0"))), "no PNG"),
+        (lambda p: broken(p, image=pl.struct(bytes=pl.lit(huge(65535)))), "no PNG"),
+        (lambda p: broken(p, image=pl.struct(bytes=pl.lit(huge(10000)))), "no PNG"),
         (lambda p: broken(p, image=pl.struct(path=pl.lit("a.png"))), "holds no files"),
         (lambda p: broken(p)[:-20], "malformed"),
     ],
@@ -226,3 +241,24 @@ def test_no_image_set_is_read_past_its_limit(small, tmp_path, monkeypatch):
     )
     with pytest.raises(SourceError, match="too large to be the published file"):
         get("cifar-10", source=tmp_path)
+
+
+@pytest.mark.parametrize("what", ["header", "member"])
+def test_an_archive_that_unpacks_to_more_is_not_read_on(tmp_path, monkeypatch, what):
+    """A name's own header (pax) is read whole, however long it says that it is."""
+    monkeypatch.setattr(
+        "isthmus.data.sources.IMAGE_SETS", {"femnist": replace(FEMNIST, most_bytes=1 << 20)}
+    )
+    info = tarfile.TarInfo("label.txt")
+    info.type, info.size = (b"x" if what == "header" else b"0"), 8 << 20
+    path, seen = tmp_path / "femnist.tar.gz", []
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(info.tobuf(tarfile.USTAR_FORMAT) + bytes(info.size))
+    assert path.stat().st_size < 1 << 20
+    real = gzip.GzipFile.read
+    monkeypatch.setattr(
+        gzip.GzipFile, "read", lambda self, size=-1: seen.append(real(self, size)) or seen[-1]
+    )
+    with pytest.raises(SourceError, match="unpacks to more than the published files"):
+        get("femnist", source=path)
+    assert sum(map(len, seen)) < 2 << 20

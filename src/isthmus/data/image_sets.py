@@ -159,11 +159,15 @@ def _png() -> Callable[[bytes], bytes]:
         ) from error
 
     def unpack(content: bytes) -> bytes:
-        with image.open(io.BytesIO(content), formats=["PNG"]) as one:
-            if one.size != FEMNIST_SHAPE[:2]:
-                raise ValueError("another size")
-            pixels: bytes = one.convert("L").tobytes()
-            return pixels
+        try:
+            with image.open(io.BytesIO(content), formats=["PNG"]) as one:
+                if one.size != FEMNIST_SHAPE[:2]:
+                    raise ValueError("another size")
+                pixels: bytes = one.convert("L").tobytes()
+                return pixels
+        except (image.DecompressionBombError, image.DecompressionBombWarning) as error:
+            # Neither is an error of a file to Python.
+            raise ValueError("another size") from error
 
     return unpack
 

@@ -253,7 +253,10 @@ def _tar_bundle(data: DataSet, content: bytes) -> Bundle:
     most, found = _most(data), dict[str, bytes]()
     wanted = {name for form in data.forms for name in form.files}
     try:
-        with tarfile.open(fileobj=io.BytesIO(content), mode="r|gz") as archive:
+        with (
+            gzip.GzipFile(fileobj=io.BytesIO(content)) as unpacked,
+            tarfile.open(fileobj=_Bounded(unpacked, most), mode="r|") as archive,
+        ):
             for member in archive:
                 name = Path(member.name).name
                 file = archive.extractfile(member) if name in wanted else None
@@ -262,6 +265,21 @@ def _tar_bundle(data: DataSet, content: bytes) -> Bundle:
     except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
         raise SourceError("the archive is broken") from error
     return found.get
+
+
+class _Bounded(io.BufferedIOBase):
+    """A file of which no more than `most` bytes are read: what is packed may unpack to any size."""
+
+    def __init__(self, file: gzip.GzipFile, most: int) -> None:
+        self._file, self._left = file, most
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Raises SourceError where there is more."""
+        content = self._file.read(self._left + 1 if size is None or size < 0 else size)
+        self._left -= len(content)
+        if self._left < 0:
+            raise SourceError("the archive unpacks to more than the published files")
+        return content
 
 
 def _read(data: DataSet, path: Path) -> bytes:
