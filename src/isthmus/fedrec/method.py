@@ -100,6 +100,8 @@ class Algorithm:
     """Floors and ceilings stand in every table beside the federated methods."""
     titles: Mapping[str, str] = field(default_factory=dict)
     """Backbones with which the method has another name: FedAvg with `fedncf` is FedNCF."""
+    promise: Callable[[Any, float], str] | None = None
+    """From `settings` and delta what noise of its own protects, a sentence of the result; or ""."""
 
     def called(self, backbone: str | None) -> str:
         """The method's name in tables, with this backbone."""

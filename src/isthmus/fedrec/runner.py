@@ -147,13 +147,14 @@ def blank(
 ) -> RunResult:
     """The result of a run before its first round: what it was asked for."""
     found = recipe.algorithm
+    promise = found.promise(recipe.settings, options.defences.delta) if found.promise else ""
     return RunResult(
         data.name, data.clients, data.items, data.interactions, found.name,
         found.called(recipe.backbone), found.kind, found.leaves, recipe.backbone, options.seed,
         recipe.values(),
         outcomes={one.name: Outcome(one.name) for one in protocols},
         privacy=options.defences.record(options.rounds or found.rounds, found),
-        notes=list(data.notes),
+        notes=[*data.notes, *filter(None, [promise])],
     )  # fmt: skip
 
 

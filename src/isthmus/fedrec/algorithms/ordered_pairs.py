@@ -293,6 +293,17 @@ def epsilon_of(settings: Settings, delta: float = 1e-5, *, devices: bool = False
     return _gaussian.epsilon(settings.noise, delta)
 
 
+def _promise(settings: Settings, delta: float) -> str:
+    if not settings.noise > 0:
+        return ""
+    epsilon, discrete = (epsilon_of(settings, delta, devices=one) for one in (False, True))
+    return (
+        f"Noise of {settings.noise:g} clips on the sums: epsilon {epsilon:.2f} at delta {delta:g} "
+        f"for one whole client added or taken away; {discrete:.2f} between devices, whose shards "
+        "draw it in whole numbers. Counts of ranks are outside this epsilon."
+    )
+
+
 def _standard(scores: Floats) -> Floats:
     scores = scores - scores.mean(axis=1, keepdims=True)
     deviation = scores.std(axis=1, keepdims=True)
@@ -312,4 +323,5 @@ ALGORITHM = Algorithm(
     settings=Settings,
     build=_build,
     rounds=1,
+    promise=_promise,
 )
