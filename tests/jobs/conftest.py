@@ -1,5 +1,6 @@
 """A small job on made-up tables, and all its parties run in this process."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +45,10 @@ class Workshop:
 
     def results(self, job: Job, party: str) -> Path:
         return self.out / job.folder_name / party
+
+    def report(self, job: Job, party: str):
+        """The content of a party's report.json."""
+        return json.loads((self.results(job, party) / "report.json").read_text())
 
     def run(self, job: Job, *, resume: bool | dict[str, bool] = False):
         """Each party's page, or the error it stopped with."""

@@ -111,7 +111,7 @@ def test_kept_rows_of_three_parties_train_as_the_pooled_table_does(workshop):
     assert 0 < unmatched["alice"] != unmatched["carol"] > 0
     add_pooled(job, workshop.out / job.folder_name)
     write_party_report(job, "bob", PartyFolder(workshop.results(job, "bob")))
-    report = json.loads((workshop.results(job, "bob") / "report.json").read_text())
+    report = workshop.report(job, "bob")
     metrics = report["metrics"]
     assert metrics["pooled"]["log_loss"] == pytest.approx(
         metrics["federation"]["log_loss"], abs=1e-5

@@ -1,7 +1,5 @@
 """Histories, vectors and the split by time in a job, from its tables to the pooled reference."""
 
-import json
-
 import numpy as np
 import polars as pl
 import pytest
@@ -123,7 +121,7 @@ def test_a_job_with_histories_is_split_as_it_is_pooled(past):
     scores = Measured.load(bob.step("evaluate").file("scores.safetensors")).scores["federation"]
     pooled = load_file(bob.step("pooled").file("scores.safetensors"))["pooled"]
     np.testing.assert_allclose(scores, pooled, atol=1e-5)
-    report = json.loads((past.results(job, "alice") / "report.json").read_text())
+    report = past.report(job, "alice")
     assert report["training"]["hyper_parameters"]["split"].startswith("by ")
     kinds = {feature["name"]: feature["kind"] for feature in report["data"]["features"]}
     assert {kinds[name] for name in ("Views", "Seen")} == {"sequence"}
@@ -137,7 +135,7 @@ def test_a_job_with_histories_is_split_as_it_is_pooled(past):
     assert when[split.valid].max() <= when[split.test].min()
     assert len(split.test) == round(len(rows) * 0.2)
 
-    told = json.loads((past.results(job, "bob") / "report.json").read_text())["data"]["sequences"]
+    told = past.report(job, "bob")["data"]["sequences"]
     (before,) = told
     assert (before["name"], before["length"], before["by"]) == ("Before", 5, "Who")
     assert before["where"] == "Clicked == 1"

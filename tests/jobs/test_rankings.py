@@ -1,7 +1,5 @@
 """How well models order each user's test samples, and what partners are told of it."""
 
-import json
-
 import numpy as np
 import polars as pl
 import pytest
@@ -34,10 +32,7 @@ def test_a_job_that_asks_for_it(workshop):
     pages = workshop.run(job)
     add_pooled(job, workshop.out / job.folder_name)
     write_party_report(job, "bob", PartyFolder(pages["bob"].parent))
-    own, theirs = (
-        json.loads((workshop.results(job, party) / "report.json").read_text())["ranking"]
-        for party in ("bob", "alice")
-    )
+    own, theirs = (workshop.report(job, party)["ranking"] for party in ("bob", "alice"))
     assert [one["metric"] for one in own["figures"]] == list(metric_names((2, 5)))
 
     predictions = pl.read_parquet(workshop.results(job, "bob") / "predict" / "predictions.parquet")

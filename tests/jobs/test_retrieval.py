@@ -1,6 +1,5 @@
 """A two-tower job end to end, and what it refuses."""
 
-import json
 import re
 from pathlib import Path
 
@@ -54,10 +53,6 @@ def shop(workshop):
     return workshop
 
 
-def report_of(shop, job, party):
-    return json.loads((shop.results(job, party) / "report.json").read_text())
-
-
 def test_a_job_retrieves_items(shop):
     catalogue = pl.DataFrame({"ItemID": ["new 1", "new 2"], "Tags": ["a|b", None]})
     catalogue.write_csv(shop.folder / "catalogue.csv")
@@ -72,7 +67,7 @@ def test_a_job_retrieves_items(shop):
     pages = shop.run(job)
     add_pooled(job, shop.out / job.folder_name)
     write_party_report(job, "bob", PartyFolder(pages["bob"].parent))
-    report, theirs = report_of(shop, job, "bob"), report_of(shop, job, "alice")
+    report, theirs = shop.report(job, "bob"), shop.report(job, "alice")
     step = shop.results(job, "bob") / "retrieve"
 
     items = load_file(step / "items.safetensors")["vectors"]
@@ -135,7 +130,7 @@ def test_alone_needs_a_field_of_the_user_at_the_label_party(shop):
     shop.change("      Loyal: numeric\n", "")
     job = shop.job("train.epochs=1", "train.model.retrieval.leave_out_seen=false")
     shop.run(job)
-    report = report_of(shop, job, "bob")
+    report = shop.report(job, "bob")
     assert report["targets"][0]["label_party_alone"] is None
     assert report["targets"][0]["federation"] is not None
     lists = pl.read_parquet(shop.results(job, "bob") / "retrieve" / "topk.parquet")
@@ -232,7 +227,7 @@ def test_only_positive_samples_are_enough(shop):
     job = shop.job("label.expression=Clicked >= 0", "train.epochs=1", "evaluate.alone=false")
     check_own_side(job, "bob")
     shop.run(job)
-    assert report_of(shop, job, "bob")["targets"][0]["federation"] > 0
+    assert shop.report(job, "bob")["targets"][0]["federation"] > 0
 
 
 def test_a_missing_item(shop):

@@ -118,7 +118,7 @@ def test_resuming_skips_what_is_finished(workshop):
     assert markers(workshop, job, "bob") == before
     skipped = [e["step"] for e in events(workshop, job, "bob") if e["event"] == "step.skip"]
     assert skipped == [step.name for step in STEPS]
-    again = json.loads((workshop.results(job, "bob") / "report.json").read_text())
+    again = workshop.report(job, "bob")
     assert topics(again) == topics(json.loads(report)) != []
 
 
@@ -212,9 +212,9 @@ def test_the_pooled_model_equals_the_federation(workshop):
 def test_options_of_evaluation_and_prediction(workshop):
     job = workshop.job("evaluate.alone=false", "evaluate.share_metrics=false", "predict.rows=all")
     workshop.run(job)
-    report = json.loads((workshop.results(job, "bob") / "report.json").read_text())
+    report = workshop.report(job, "bob")
     assert report["metrics"]["label_party_alone"] is None
-    theirs = json.loads((workshop.results(job, "alice") / "report.json").read_text())
+    theirs = workshop.report(job, "alice")
     assert theirs["metrics"]["federation"] is None
     assert all(epoch["validation_auc"] is None for epoch in theirs["training"]["curve"])
     predictions = pl.read_parquet(workshop.results(job, "bob") / "predict" / "predictions.parquet")

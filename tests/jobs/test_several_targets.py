@@ -54,16 +54,12 @@ def several(workshop):
     return workshop
 
 
-def report_of(workshop, job, party):
-    return json.loads((workshop.results(job, party) / "report.json").read_text())
-
-
 def test_a_job_with_targets_of_all_kinds(several):
     job = several.job("evaluate.pooled=true", "train.epochs=4")
     pages = several.run(job)
     add_pooled(job, several.out / job.folder_name)
     write_party_report(job, "bob", PartyFolder(pages["bob"].parent))
-    report, theirs = report_of(several, job, "bob"), report_of(several, job, "alice")
+    report, theirs = several.report(job, "bob"), several.report(job, "alice")
 
     assert report["metrics"]["federation"]["auc"] > 0.5
     found = {(t["name"], t["metric"]): t for t in report["targets"]}
@@ -111,7 +107,7 @@ def test_levels_of_experts_are_split_as_they_are_pooled(several):
     pages = several.run(job)
     add_pooled(job, several.out / job.folder_name)
     write_party_report(job, "bob", PartyFolder(pages["bob"].parent))
-    report = report_of(several, job, "bob")
+    report = several.report(job, "bob")
     assert report["model"]["hyper_parameters"]["experts.levels"] == 2
     for target in report["targets"]:
         assert target["federation"] == pytest.approx(target["pooled"], abs=1e-5)
@@ -125,7 +121,7 @@ def test_a_real_target_alone(several, network):
     several.change(SEVERAL, "label: {party: bob, expression: Stars, kind: real, name: stars}\n")
     job = several.job("train.metric=loss")
     pages = several.run(job)
-    report = report_of(several, job, "bob")
+    report = several.report(job, "bob")
     assert report["metrics"]["federation"] is None
     assert report["data"]["positive_rate"] is None
     assert [t["metric"] for t in report["targets"]] == ["RMSE", "MAE"]

@@ -33,10 +33,6 @@ def three(workshop):
     return workshop
 
 
-def report_of(workshop, job, party):
-    return json.loads((workshop.results(job, party) / "report.json").read_text())
-
-
 def scores_of(workshop, job):
     return load_file(workshop.results(job, "bob") / "evaluate" / "scores.safetensors")
 
@@ -54,7 +50,7 @@ def test_a_job_equals_its_pooled_reference(three, setting, close):
     pages = three.run(job)
     add_pooled(job, three.out / job.folder_name)
     write_party_report(job, "bob", PartyFolder(pages["bob"].parent))
-    report = report_of(three, job, "bob")
+    report = three.report(job, "bob")
     federation, pooled = report["metrics"]["federation"], report["metrics"]["pooled"]
     assert pooled["log_loss"] == pytest.approx(federation["log_loss"], abs=close)
     assert federation["auc"] > 0.5
@@ -73,7 +69,7 @@ def test_a_job_equals_its_pooled_reference(three, setting, close):
 def test_every_aggregation_trains(three, aggregation):
     job = three.job(f"train.aggregation={aggregation}", "train.epochs=1", "predict.rows=none")
     three.run(job)
-    report = report_of(three, job, "bob")
+    report = three.report(job, "bob")
     assert report["metrics"]["federation"]["auc"] > 0
     assert report["training"]["hyper_parameters"]["aggregation"] == aggregation
 
@@ -88,7 +84,7 @@ def test_a_label_party_without_features_takes_a_secure_sum(three):
     )
     job = three.job("train.secure_sum=64", "train.epochs=1")
     three.run(job)
-    assert report_of(three, job, "bob")["metrics"]["federation"]["auc"] > 0
+    assert three.report(job, "bob")["metrics"]["federation"]["auc"] > 0
 
 
 def test_a_secure_sum_is_resumed_bit_for_bit(three, monkeypatch):
@@ -124,15 +120,13 @@ def test_each_party_has_its_own_guard_and_the_report_says_what_it_did(three):
     job = three.job("train.guards.gradient=int4", "train.epochs=1")
     pages = three.run(job)
 
-    bob = {
-        (g["party"], g["direction"]): g for g in report_of(three, job, "bob")["training"]["guards"]
-    }
+    bob = {(g["party"], g["direction"]): g for g in three.report(job, "bob")["training"]["guards"]}
     assert {key: (g["guard"], g["lossy"]) for key, g in bob.items()} == {
         ("alice", "cut"): ("int8", True),
         ("alice", "gradient"): ("int4", True),
         ("carol", "cut"): ("zeros", False),
     }
-    (alice_cut, alice_gradient) = report_of(three, job, "alice")["training"]["guards"]
+    (alice_cut, alice_gradient) = three.report(job, "alice")["training"]["guards"]
     assert alice_cut["relative_error"] > 0
     assert bob["alice", "cut"]["relative_error"] is None  # only the sender can know
     assert bob["alice", "gradient"]["relative_error"] > 0
@@ -141,7 +135,7 @@ def test_each_party_has_its_own_guard_and_the_report_says_what_it_did(three):
         assert alice_cut[name] == bob["alice", "cut"][name] > 0
         assert alice_gradient[name] == bob["alice", "gradient"][name] > 0
     assert 2 < alice_cut["ratio"] < 4
-    (carol_cut,) = report_of(three, job, "carol")["training"]["guards"]
+    (carol_cut,) = three.report(job, "carol")["training"]["guards"]
     assert carol_cut["relative_error"] == 0
     assert carol_cut["ratio"] >= 1
 

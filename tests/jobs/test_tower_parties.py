@@ -1,7 +1,5 @@
 """A job whose labels are at several parties: bob's click, alice's bargain, carol's mood."""
 
-import json
-
 import numpy as np
 import polars as pl
 import pytest
@@ -61,17 +59,13 @@ def towers(workshop):
     return workshop
 
 
-def report_of(workshop, job, party):
-    return json.loads((workshop.results(job, party) / "report.json").read_text())
-
-
 def test_each_label_party_learns_measures_and_predicts_its_own(towers):
     job = towers.job("evaluate.pooled=true", "train.epochs=3")
     pages = towers.run(job)
     add_pooled(job, towers.out / job.folder_name)
     for party in job.spec.order:
         write_party_report(job, party, PartyFolder(pages[party].parent))
-    reports = {party: report_of(towers, job, party) for party in job.spec.order}
+    reports = {party: towers.report(job, party) for party in job.spec.order}
 
     found = {
         party: {(t["name"], t["metric"]): t for t in report["targets"]}
@@ -167,8 +161,8 @@ def test_a_secure_sum_and_figures_that_are_shared_or_not(towers, share):
     job = towers.job("train.secure_sum=true", shared, "train.epochs=1")
     pages = towers.run(job)
     assert all(page.name == "report.html" for page in pages.values()), pages
-    assert [t["name"] for t in report_of(towers, job, "alice")["targets"]] == ["bargain"] * 2
-    names = [t["name"] for t in report_of(towers, job, "bob")["targets"]]
+    assert [t["name"] for t in towers.report(job, "alice")["targets"]] == ["bargain"] * 2
+    names = [t["name"] for t in towers.report(job, "bob")["targets"]]
     assert names == (["click", "click", "bargain", "bargain", "mood", "mood"] if share else [])
     assert (towers.results(job, "bob") / "evaluate" / "towers.json").exists() == share
 

@@ -468,6 +468,13 @@ def test_endless_pings_are_refused():
 @pytest.mark.parametrize(
     ("name", "said"),
     [
+        ("warp", "Choose exact, auto, microbatch:4"),
+        ("exact:2", "no schedule"),
+        ("microbatch", "needs a number from 1 to 64"),
+        ("microbatch:0", "needs a number"),
+        ("pipeline:-1", "needs a number"),
+        ("pipeline:1000", "needs a number"),
+        ("pipeline:two", "Such as pipeline:4"),
         ("local:1", "from 2 to 64: updates an exchange"),
         ("local", "needs a number"),
         ("pipeline:4+warp", "Leave `.warp` out; there is nothing to add but uncorrected"),

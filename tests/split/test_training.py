@@ -15,7 +15,6 @@ from isthmus.models import DeepFMTop
 from isthmus.session import Session, run_parties
 from isthmus.split import TrainOptions, bce, predict, train, train_pooled
 from isthmus.split.batches import epoch_batches
-from isthmus.split.schedules import make_schedule
 
 OPTIONS = TrainOptions(batch_size=64, epochs=3, learning_rate=0.02, patience=0, device="cpu")
 
@@ -192,23 +191,6 @@ def test_a_top_for_other_widths_names_party_tensor_and_shapes():
     top = DeepFMTop({"alice": 7, "bob": 6}, dim=4, hidden=(8,))
     with pytest.raises(ShapeMismatch, match=r"'deep' of alice.*'batch', 7.*'batch', 6"):
         federate(alice_program(toy), bob_program(toy, top=top))
-
-
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("warp", "Choose exact, auto, microbatch:4"),
-        ("exact:2", "no schedule"),
-        ("microbatch", "needs a number from 1 to 64"),
-        ("microbatch:0", "needs a number"),
-        ("pipeline:-1", "needs a number"),
-        ("pipeline:1000", "needs a number"),
-        ("pipeline:two", "Such as pipeline:4"),
-    ],
-)
-def test_an_unknown_schedule_lists_the_known_ones(name, said):
-    with pytest.raises(JobError, match=said):
-        make_schedule(name)
 
 
 def test_roles_are_checked():
