@@ -1,6 +1,8 @@
 """`isthmus fedrec split`, `serve`, `join` and `demo` as a user types them."""
 
 import json
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -101,11 +103,14 @@ def test_mistakes_are_told(table, tmp_path):
         "serve", "--census", parts / "census.json", "--algorithm", "fedavg", "--as", "hub",
         "--listen", "127.0.0.1:0",
     )  # fmt: skip
+    mine = ("--identity", tmp_path / "ann")
+    create_identity(tmp_path / "ann", "ann")
     for words, message in (
         ((*serve, "--protocol", "full-ranking"), "not cut for the protocol"),
         ((*serve, "--identity", tmp_path), "no"),
         (("join", parts / "1.part", "--as", "ann", "--server", "hub:1"), "names no server"),
-        (("join", table, "--as", "ann", "--server", "hub=a:1", "--reproducible"), "no part"),
+        (("join", parts / "1.part", "--as", "ben", "--server", "hub=a:1", *mine), "no identity"),
+        (("join", table, "--as", "ann", "--server", "hub=a:1", *mine, "--reproducible"), "no part"),
     ):
         result = fedrec(*words)
         assert result.exit_code != 0
@@ -154,7 +159,7 @@ def test_the_server_refuses_before_it_listens(table, tmp_path, monkeypatch, word
     fedrec("split", "--data", table, "--parts", 2, "--out", ".")
     result = fedrec(
         "serve", "--census", "census.json", "--algorithm", "fedavg", "--as", "hub",
-        "--listen", "127.0.0.1:0", *words,
+        "--identity", "hub", "--listen", "127.0.0.1:0", *words,
     )  # fmt: skip
     assert told in str(result.exception)
     assert "listens" not in result.output
@@ -191,20 +196,21 @@ def test_a_shard_that_insists_on_noise_refuses_a_server_without(table, tmp_path,
     assert fedrec("split", "--data", table, "--parts", 1, "--out", parts).exit_code == 0
     with Listener(identities / "hub", "hub") as listener:
         address = listener.address
-    found = []
     words = (
         "join", parts / "1.part", "--as", "ann", "--identity", identities / "ann", "--server",
         f"hub={address}", "--least-noise", 4, "--wait", 60,
     )  # fmt: skip
-    thread = threading.Thread(target=lambda: found.append(fedrec(*words)), daemon=True)
-    thread.start()
-    served = fedrec(
+    # In a process of its own: of two commands in one process the output would be mixed up.
+    serving = (
         "serve", "--census", parts / "census.json", "--algorithm", "popularity", "--as", "hub",
         "--identity", identities / "hub", "--listen", address, "--shard", "ann", "--wait", 5,
     )  # fmt: skip
-    thread.join(30)
-    assert served.exit_code != 0
-    assert "no noise on the sum, and this shard wants 4 clips" in str(found[0].exception)
+    command = [sys.executable, "-m", "isthmus", "fedrec", *map(str, serving)]
+    server = subprocess.Popen(command, stderr=subprocess.PIPE)
+    joined = fedrec(*words)
+    server.communicate(timeout=60)
+    assert server.returncode != 0
+    assert "no noise on the sum, and this shard wants 4 clips" in str(joined.exception)
     refused = fedrec(*words, "--clip", 1)
     assert "all asked alike" in str(refused.exception)
 

@@ -27,6 +27,8 @@ def show_served(served: Served, output: Format) -> None:
             what = "each shard's sum"
         elif served.result.algorithm == "fedca-sketched":
             what = "each client's noised sketch and each shard's sums by group"
+        elif served.result.leaves == "vectors":
+            what = "each client's rows and its user's vector, one by one"
         elif served.result.leaves == "tables":
             what = "each client's rows or table, of those it asked for them"
         typer.echo(f"The server saw {what} (no --secure-sum).")

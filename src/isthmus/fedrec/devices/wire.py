@@ -24,7 +24,7 @@ from isthmus.fedrec.uploads import Reference, Tables, Uploads
 
 DOWN, UP = "down", "up"
 """The topics."""
-VERSION = 2
+VERSION = 3
 LARGEST = 1e6
 """The largest number that a row or network may hold; training that is sound stays far below."""
 MESSAGE = 32 << 20
