@@ -5,7 +5,7 @@ import pytest
 from tests.fedrec.conftest import made_up
 
 from isthmus.errors import JobError
-from isthmus.fedrec import make_task, protocol, recipe
+from isthmus.fedrec import RunOptions, make_task, protocol, recipe, run
 from isthmus.fedrec.algorithms._gaussian import epsilon
 from isthmus.fedrec.algorithms.fedca_sketched import Settings, grouped, multiplier, weights
 from isthmus.fedrec.privacy import Defences
@@ -78,3 +78,22 @@ def test_what_it_cannot_have_is_refused():
         Settings(least=2)
     with pytest.raises(JobError, match="epsilon"):
         Settings(epsilon=-1.0)
+
+
+def test_the_result_says_what_the_sketch_promises_and_where_it_promises_nothing():
+    def notes(epsilon):
+        chosen = recipe("fedca-sketched", "fcf", QUICK | {"epsilon": epsilon})
+        options = RunOptions(rounds=1, defences=Defences(secure_sum=True, masks_left_out=True))
+        data = made_up(clients=20, items=30)
+        return " ".join(run(data, chosen, [protocol("honest-sampled")], options).notes)
+
+    assert "one sketch of 4 numbers, which no sum hides: epsilon 2 at delta 1e-05" in notes(2.0)
+    assert "sketches have no noise" in notes(0.0)
+
+
+def test_an_epsilon_for_which_there_is_not_enough_noise_is_refused():
+    least = epsilon(1e4)
+    assert multiplier(least * 1.001) == pytest.approx(1e4, rel=1e-2)
+    for small in (least / 2, 1e-30):
+        with pytest.raises(JobError, match="epsilon must be"):
+            recipe("fedca-sketched", "fcf", {"epsilon": small})

@@ -46,6 +46,8 @@ from isthmus.fedrec.task import Model, Task
 from isthmus.fedrec.uploads import Uploads
 
 Matrix = NDArray[np.float64]
+_WIDEST = 1e4
+"""The largest deviation of a sketch's noise, by its sensitivity."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,9 @@ class Settings:
     def __post_init__(self) -> None:
         if self.sketch < 1 or self.groups < 1 or self.least < 3:
             raise JobError("sketch and groups must be 1 or more, least 3 or more")
-        if self.epsilon < 0:
-            raise JobError("epsilon must be at least 0")
+        least = _gaussian.epsilon(_WIDEST)
+        if self.epsilon < 0 or 0 < self.epsilon < least:
+            raise JobError(f"epsilon must be 0 or at least {least:.2g}")
 
 
 class SketchedFedCA(OwnTables):
@@ -266,7 +269,7 @@ def weights(sizes: Matrix, own: Matrix, directions: Matrix, settings: Settings) 
 
 def multiplier(epsilon: float) -> float:
     """The least noise for this epsilon at delta 1e-5, by the sensitivity."""
-    low, high = 1e-2, 1e4
+    low, high = 1e-2, _WIDEST
     while high / low > 1 + 1e-6:
         middle = (low * high) ** 0.5
         low, high = (middle, high) if _gaussian.epsilon(middle) > epsilon else (low, middle)
@@ -295,6 +298,17 @@ def _add_noise(
             points[place, k] += deviation * drawn
 
 
+def _promise(settings: Settings, delta: float) -> str:
+    if not settings.epsilon > 0:
+        return "Clients' sketches have no noise: each tells the server how its table moved first."
+    # The noise is for this delta, whichever the run has.
+    return (
+        f"Each client sends one sketch of {settings.sketch} numbers, which no sum hides: epsilon "
+        f"{settings.epsilon:g} at delta 1e-05 for all of its data. Tables, their sums by group and "
+        "counts of ranks are outside this epsilon."
+    )
+
+
 def _build(task: Task, settings: Settings, model: Model) -> SketchedFedCA:
     return SketchedFedCA(task, model, settings)
 
@@ -308,4 +322,5 @@ ALGORITHM = Algorithm(
     settings=Settings,
     build=_build,
     backbones=("fcf", "fedncf", "pfedrec"),
+    promise=_promise,
 )
