@@ -95,6 +95,13 @@ def test_chance_is_no_leak(alone):
     assert not check("honest-sampled", alone, 0.1, 0.01).leaks
 
 
+def test_a_protocol_that_leaks_by_its_rules_is_told_though_too_few_rounds_show_it():
+    found = check("authors", 0.27, 0.1, 0.05, by_its_rules=True)
+    assert not found.leaks
+    assert "Its rules leak all the same" in found.sentence
+    assert "leak all" not in check("honest-sampled", 0.12, 0.1, 0.05).sentence
+
+
 def test_a_lump_of_clients_with_one_item_counts_once():
     hits = np.repeat([1.0, 0.0], [40, 360])
     apart = spread(hits, np.arange(400))

@@ -71,6 +71,8 @@ def check(
     deviation: float,
     popularity: float | None = None,
     honest: float | None = None,
+    *,
+    by_its_rules: bool = False,
 ) -> LeakFinding:
     """The finding for one protocol, from HR@10 of local-only training under it.
 
@@ -81,6 +83,7 @@ def check(
         deviation: of `alone`, see `spread`.
         popularity: of the popular items, where it is known.
         honest: of local-only training under an honest protocol with as many candidates.
+        by_its_rules: the protocol is known to leak, seen here or not.
     """
     leaks = impossible(alone, by_chance, deviation)
     if leaks:
@@ -97,4 +100,8 @@ def check(
             f"Under {protocol} clients that train alone get HR@10 {alone:.3f}, chance is "
             f"{by_chance:.3f}: no leak is seen."
         )
+        if by_its_rules:
+            sentence += (
+                f" Its rules leak all the same: more rounds or seeds would show it ({PAGE})."
+            )
     return LeakFinding(protocol, leaks, alone, by_chance, popularity, honest, sentence)

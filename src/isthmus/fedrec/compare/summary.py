@@ -259,7 +259,7 @@ def _leaks(
     return [
         check(
             one.name, own[one.name], chance(one, data), _spread(data, one, alone),
-            popular.get(one.name), honest if one.leaks else None,
+            popular.get(one.name), honest if one.leaks else None, by_its_rules=one.leaks,
         )
         for one in rules
         if one.name in own
