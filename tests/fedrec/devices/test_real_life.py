@@ -14,6 +14,7 @@ from tests.fedrec.devices.conftest import (
     Federation,
     Puppet,
     gate_in,
+    in_thread,
     until,
     without_times,
 )
@@ -151,6 +152,26 @@ def test_who_comes_late_takes_part_from_then_on(federation):
         )  # fmt: skip
         in_parallel(shards)
     assert [(one.trained, one.absent) for one in served.rounds] == [(9, 5), (9, 5), (14, 0)]
+
+
+def test_a_secure_sum_does_not_begin_with_fewer_shards_than_it_needs(federation):
+    gates, shards = [], []
+    options = RunOptions(rounds=1, defences=Defences(secure_sum=True))
+    with federation.listening() as listener:
+        shards.append(federation.shard("ann", listener))
+
+        def others():
+            until(lambda: gates and "ann" in gates[0].present())
+            shards.extend(federation.shard(one, listener) for one in ("ben", "cat"))
+
+        come = in_thread(others)
+        served = federation.serve(
+            listener, FEDAVG, options, replace(PATIENT, begin_with=1), gate=gate_in(gates)
+        )
+        come.join(30)
+        in_parallel(shards)
+    assert served.rounds[0].trained == 14
+    assert any("of 3 shards" in one for one in federation.said)
 
 
 @pytest.mark.parametrize("name", ["fedavg", "pfedrec"])

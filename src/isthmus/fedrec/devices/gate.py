@@ -170,21 +170,22 @@ class Gate:
         with self._lock:
             return {name: one.clients for name, one in self._seats.items() if one.busy is None}
 
-    def wait_for(self, clients: int) -> int:
-        """Wait until so many clients can take a request; how many can in the end."""
+    def wait_for(self, clients: int, shards: int = 1) -> int:
+        """Wait until so many clients, of so many shards, can take a request; how many can then."""
         until = self._clock() + self._limits.wait
 
-        def there() -> int:
-            return sum(len(one.clients) for one in self._seats.values() if one.busy is None)
+        def there() -> list[int]:
+            return [len(one.clients) for one in self._seats.values() if one.busy is None]
 
         with self._lock:
             told = False
-            while there() < clients and self._clock() < until:
+            while (sum(there()) < clients or len(there()) < shards) and self._clock() < until:
                 if not told:
-                    self._say(f"waiting for clients: {there()} of {clients} are there")
+                    few = f", of {len(there())} of {shards} shards" if len(there()) < shards else ""
+                    self._say(f"waiting for clients: {sum(there())} of {clients} are there{few}")
                     told = True
                 self._lock.wait(0.1)
-            return there()
+            return sum(there())
 
     def ask(self, requests: Mapping[str, Request]) -> dict[str, str]:
         """See `Carrier.ask`."""

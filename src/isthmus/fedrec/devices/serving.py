@@ -31,6 +31,7 @@ from isthmus.fedrec.method import Arrays
 from isthmus.fedrec.mixed_tables import MixedTables
 from isthmus.fedrec.options import Recipe
 from isthmus.fedrec.population import Longs
+from isthmus.fedrec.privacy.secure_terms import LEAST
 from isthmus.fedrec.protocols import EvalProtocol
 from isthmus.fedrec.results import RunResult
 from isthmus.fedrec.runner import Facts, Run, RunOptions, Told, finished_before
@@ -54,7 +55,7 @@ class Plan:
             if one.ground != (census.file_order, census.leaks):
                 raise JobError(
                     f"the parts were not cut for the protocol {one.name}",
-                    mend="Cut them anew: `isthmus fedrec split --protocol`.",
+                    mend=f"Cut them anew: `isthmus fedrec split --protocol {one.name}`.",
                 )
         if census.seed != self.options.seed:
             raise JobError(
@@ -233,7 +234,7 @@ def serve(
         folder, me, listener, plan.census, lambda: order_of(plan, run, start),
         shards=shards, limits=limits, say=say,
     ) as open_gate:  # fmt: skip
-        crew.carrier, crew.ready = open_gate, _Waiting(open_gate, limits, plan.census)
+        crew.carrier, crew.ready = open_gate, _Waiting(open_gate, limits, crew)
         result = run.go(told)
     served = Served(result, crew.notes, open_gate.refused, open_gate.traffic)
     if plan.options.folder is not None:
@@ -261,16 +262,19 @@ def _crew(plan: Plan, limits: Limits, carrier: Carrier | None = None) -> Crew:
 
 
 class _Waiting:
-    """Before the first round waits for all clients that were asked for, later for the fewest."""
+    """Before the first round waits for all clients that were asked for, later for the fewest; for a
+    secure sum also for as many shards as it needs.
+    """
 
-    def __init__(self, gate: Gate, limits: Limits, census: Census) -> None:
+    def __init__(self, gate: Gate, limits: Limits, crew: Crew) -> None:
         self._gate, self._limits = gate, limits
-        self._first = limits.begin_with or census.clients
+        self._first = limits.begin_with or crew.census.clients
+        self._shards = LEAST if crew.masked else 1
 
     def __call__(self, number: int) -> None:
         begins, wanted = self._first > 0, max(self._first, self._limits.min_clients)
         self._first = 0
-        if self._gate.wait_for(wanted) == 0 and begins:
+        if self._gate.wait_for(wanted, self._shards) == 0 and begins:
             raise _nobody_came(self._gate, self._limits)
 
 
