@@ -118,3 +118,15 @@ def test_a_shard_ends_with_an_error_of_ours_where_it_cannot_do_what_is_asked(
     assert isinstance(shard.error, JobError)
     assert "hub" in shard.error.message
     assert "112" not in shard.error.message
+
+
+def test_a_shards_owner_is_told_of_masks_and_noise():
+    noisy = Defences(secure_sum=True, clip=1.0, noise=4.0, discrete=True)
+    pairs = {"clip": 4.0, "noise": 2.0}
+    for name, values, defences, told in (
+        ("fedavg", {}, Defences(clip=1.0, noise=4.0), "without masks"),
+        ("fedavg", {}, MASKED, "under masks"),
+        ("fedavg", {}, noisy, "under masks, with noise of 4 clips on the sum"),
+        ("ordered-pairs", pairs, MASKED, "under masks, with noise of 2 clips on the sum"),
+    ):
+        assert worker(name, values, defences).shown == told

@@ -63,16 +63,21 @@ def check_noise(method: Method, *, masked: bool) -> None:
         )
 
 
+def noise_on_sum(method: Method, asked: Defences) -> float:
+    """In clips, on the sum over shards; 0 where there is none."""
+    found = asked.noise if asked.discrete else 0.0
+    if isinstance(method, OrderedPairs):
+        found = method.settings.noise
+    return found if asked.secure_sum else 0.0
+
+
 def check_least_noise(method: Method, asked: Defences, least: float) -> None:
     """Refuse less noise on the sum over shards than `least`, in clips: a shard's own condition.
 
     Raises:
         JobError: there is less, or there are no masks, so that there is no such sum.
     """
-    found = asked.noise if asked.discrete else 0.0
-    if isinstance(method, OrderedPairs):
-        found = method.settings.noise
-    found = found if asked.secure_sum else 0.0
+    found = noise_on_sum(method, asked)
     if found < least:
         told = f"noise of {found:g} clips" if found else "no noise"
         raise JobError(

@@ -138,7 +138,8 @@ class _Joined:
             return  # the line was lost, but neither side: go on with what we have
         self.worker = Worker(self.part, order, self.conduct, self.keeper)
         where = f" from round {self.worker.begun_at}" if self.worker.begun_at else ""
-        self.say(f"{order.algorithm}: {len(self.part.clients)} clients take part{where}")
+        count, shown = len(self.part.clients), self.worker.shown
+        self.say(f"{order.algorithm}: {count} clients take part{where}, {shown}")
 
     def _answer(self, link: Link, ask: Ask, arrays: dict[str, Array]) -> None:
         if self.worker is None:

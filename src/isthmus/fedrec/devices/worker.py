@@ -27,6 +27,7 @@ from isthmus.fedrec.devices.abilities import (
     check_method,
     check_noise,
     check_sums_only,
+    noise_on_sum,
 )
 from isthmus.fedrec.devices.copied_here import CopiedHere
 from isthmus.fedrec.devices.giving import Giving
@@ -171,6 +172,13 @@ class Worker:
         self.begun_at = found.number if found else 0
         if found is not None:
             self._restore(found)
+
+    @property
+    def shown(self) -> str:
+        """Whether the server has masks, and noise on their sum, for the shard's owner to read."""
+        noise = noise_on_sum(self.method, self._asked)
+        masks = "under masks" if self._masked else "without masks"
+        return f"{masks}, with noise of {noise:g} clips on the sum" if noise else masks
 
     def _protected(self, defences: Defences, task: Task) -> Task:
         task = defences.protect(task)
