@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tests.fedrec.conftest import made_up
 from tests.fedrec.devices.conftest import HONEST, QUICK
-from tests.fedrec.devices.inside import GROUPS, MASKED
+from tests.fedrec.devices.inside import GROUPS, MASKED, begun
 
 from isthmus.errors import BadMessage, JobError, NotFinite, TrainError
 from isthmus.fedrec import RunOptions, recipe
@@ -130,3 +130,14 @@ def test_a_shards_owner_is_told_of_masks_and_noise():
         ("ordered-pairs", pairs, MASKED, "under masks, with noise of 2 clips on the sum"),
     ):
         assert worker(name, values, defences).shown == told
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -2e6])
+def test_a_server_whose_parameters_no_shard_takes_ends_the_run_itself(value):
+    """Shards would end one by one, each with an error that blames the server."""
+    going, crew, carrier = begun(defences=Defences(), rounds=2)
+    going.method.shared.items[3, 1] = value
+    with pytest.raises(NotFinite, match="which no shard takes"):
+        going.go(lambda result: None)
+    assert not carrier.sent
+    assert crew.notes[0].number == 1

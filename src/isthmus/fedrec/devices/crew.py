@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from isthmus.errors import BadMessage, JobError
+from isthmus.errors import BadMessage, JobError, NotFinite
 from isthmus.fedrec.algorithms._one_round import OneRound, Words, WordSum
 from isthmus.fedrec.algorithms.fedca_sketched import SketchedFedCA
 from isthmus.fedrec.copied_tables import Blend, CopiedTables
@@ -20,6 +20,7 @@ from isthmus.fedrec.devices.notes import RoundNotes, too_few
 from isthmus.fedrec.devices.parts import Census
 from isthmus.fedrec.devices.summing import ShardSums
 from isthmus.fedrec.devices.wire import (
+    LARGEST,
     MESSAGE_LIMIT,
     Answer,
     Array,
@@ -267,6 +268,15 @@ def _sendable(arrays: dict[str, Array], name: str, clients: Longs) -> dict[str, 
             f"what the {len(clients)} clients of {name} are sent is more than a message holds",
             mend="Take more shards, each with fewer clients.",
         )
+    for one in arrays.values():
+        # NaN is not below anything.
+        if one.dtype == np.float32 and one.size and not float(np.abs(one).max()) <= LARGEST:
+            raise NotFinite(
+                "what the server has made of what it was sent holds NaN, infinity or a number "
+                f"above {LARGEST:g}, which no shard takes",
+                mend="Lower the rates; or one of the shards sends wrong numbers, which an "
+                "aggregator such as trimmed means withstands.",
+            )
     return arrays
 
 
