@@ -19,6 +19,7 @@ from isthmus.fedrec.privacy import Defences
         ("fedavgm", "fcf", QUICK),
         ("row-wise", "fcf", QUICK),
         ("fedatt", "fcf", QUICK),
+        ("trimmed-mean", "fcf", QUICK),
         ("pfedrec", None, {"dim": 4}),
         ("fedrap", None, {"dim": 4}),
         ("perfedrec", "fcf", QUICK | {"per_round": 6, "clusters": 3}),
