@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import socket
 import ssl
+import struct
 import threading
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -535,3 +538,21 @@ def test_a_port_in_use(folders):
 def test_a_listener_is_needed(folders):
     with pytest.raises(LinkError, match="alice does not listen"):
         open_links(folders / "alice", "alice", {"bob": None})
+
+
+def test_a_connection_that_is_reset_before_the_handshake_leaves_nothing_open(folders):
+    with (
+        Listener(folders / "alice", "alice") as listener,
+        socket.create_server(("127.0.0.1", 0)) as door,
+    ):
+        caller = socket.create_connection(door.getsockname())
+        reset, _ = door.accept()
+        # A reset in place of the end, as a killed process of a partner leaves it.
+        caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        caller.close()
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            assert listener._shake_hands(reset) is None
+            gc.collect()
+    assert told == []
+    assert reset.fileno() == -1

@@ -180,6 +180,8 @@ class Listener:
         line = plain
         try:
             plain.settimeout(HELLO_SECONDS)
+            # Of one that is broken already `wrap_socket` fails with its file descriptor left open.
+            plain.getpeername()
             line = self._context.wrap_socket(plain, True, do_handshake_on_connect=False)
             with self._lock:
                 # Wrapping has emptied `plain`.
