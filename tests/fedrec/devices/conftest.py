@@ -112,6 +112,28 @@ class Federation:
             plan, self.folder / "hub", "hub", listener, limits=limits, say=self.said.append, **more
         )
 
+    def killed_and_resumed(self, chosen, options):
+        """All shards; the server is gone after round 3 and comes again at the same address."""
+
+        class Killed(Exception):
+            pass
+
+        def stop(result):
+            if result.rounds[-1].number == 3:
+                raise Killed
+
+        with self.listening() as listener:
+            address = listener.address
+            shards = [self.shard(one, listener) for one in SHARDS]
+            with pytest.raises(Killed):
+                self.serve(listener, chosen, options, told=stop)
+        with self.listening(address) as listener:
+            served = self.serve(listener, chosen, replace(options, resume=True))
+            for one in shards:
+                one.join(30)
+                assert one.error is None
+        return served
+
     def simulated(self, chosen, options, rules=HONEST):
         return run(self.data, chosen, rules, replace(options, folder=None))
 

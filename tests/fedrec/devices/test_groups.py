@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.fedrec.conftest import made_up
-from tests.fedrec.devices.conftest import HONEST, QUICK, SHARDS, without_times
+from tests.fedrec.devices.conftest import HONEST, QUICK, without_times
 from tests.fedrec.devices.inside import MASKED, begun
 
 from isthmus.cli.fedrec.served import show_served
@@ -55,24 +55,7 @@ def test_the_result_is_that_of_the_simulated_run_bit_for_bit(backbone, defences)
 
 def test_it_runs_over_links_and_goes_on_when_the_server_was_killed(federation, tmp_path):
     options = RunOptions(rounds=4, folder=tmp_path, checkpoint_every=2, defences=MASKED)
-
-    class Killed(Exception):
-        pass
-
-    def stop(result):
-        if result.rounds[-1].number == 3:
-            raise Killed
-
-    with federation.listening() as listener:
-        address = listener.address
-        shards = [federation.shard(one, listener) for one in SHARDS]
-        with pytest.raises(Killed):
-            federation.serve(listener, SKETCHED, options, told=stop)
-    with federation.listening(address) as listener:
-        served = federation.serve(listener, SKETCHED, replace(options, resume=True))
-        for one in shards:
-            one.join(30)
-            assert one.error is None
+    served = federation.killed_and_resumed(SKETCHED, options)
     wanted = federation.simulated(SKETCHED, RunOptions(rounds=4))
     assert plain(served.result) == plain(wanted)
     assert [one.number for one in served.rounds] == [3, 4]

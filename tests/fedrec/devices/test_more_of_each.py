@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.fedrec.conftest import made_up
-from tests.fedrec.devices.conftest import HONEST, QUICK, SHARDS, without_times
+from tests.fedrec.devices.conftest import HONEST, QUICK, without_times
 from tests.fedrec.devices.inside import begun
 
 from isthmus.errors import BadMessage, JobError
@@ -51,24 +51,7 @@ def up(carrier, kind="train"):
 @pytest.mark.parametrize("chosen", EVERY, ids=titled)
 def test_a_server_that_was_killed_goes_on_to_the_same_end(federation, tmp_path, chosen):
     options = RunOptions(rounds=4, folder=tmp_path, checkpoint_every=2)
-
-    class Killed(Exception):
-        pass
-
-    def stop(result):
-        if result.rounds[-1].number == 3:
-            raise Killed
-
-    with federation.listening() as listener:
-        address = listener.address
-        shards = [federation.shard(one, listener) for one in SHARDS]
-        with pytest.raises(Killed):
-            federation.serve(listener, chosen, options, told=stop)
-    with federation.listening(address) as listener:
-        served = federation.serve(listener, chosen, replace(options, resume=True))
-        for one in shards:
-            one.join(30)
-            assert one.error is None
+    served = federation.killed_and_resumed(chosen, options)
     found, wanted = (
         without_times(one) for one in (served.result, federation.simulated(chosen, options))
     )

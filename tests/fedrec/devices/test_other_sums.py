@@ -144,25 +144,8 @@ def test_noise_and_guards_are_refused_for_sums_of_other_numbers():
 
 def test_a_server_of_gradients_that_was_killed_goes_on_to_the_same_end(federation, tmp_path):
     options = RunOptions(rounds=4, folder=tmp_path, checkpoint_every=1)
-
-    class Killed(Exception):
-        pass
-
-    def stop(result):
-        if result.rounds[-1].number == 3:
-            raise Killed
-
     options = replace(options, defences=Defences(secure_sum=True))
-    with federation.listening() as listener:
-        address = listener.address
-        shards = [federation.shard(one, listener) for one in ("ann", "ben", "cat")]
-        with pytest.raises(Killed):
-            federation.serve(listener, FCF, options, told=stop)
-    with federation.listening(address) as listener:
-        served = federation.serve(listener, FCF, replace(options, resume=True))
-        for one in shards:
-            one.join(30)
-            assert one.error is None
+    served = federation.killed_and_resumed(FCF, options)
     wanted = federation.simulated(FCF, RunOptions(rounds=4))
     assert replace(without_times(served.result), privacy={}) == without_times(wanted)
     assert [one.number for one in served.rounds] == [3, 4]

@@ -29,24 +29,7 @@ def plain(result):
 @pytest.mark.parametrize("chosen", [FEDCA, FEDEM, GRAPH])
 def test_a_server_that_was_killed_goes_on_to_the_same_end(federation, tmp_path, chosen):
     options = RunOptions(rounds=5, folder=tmp_path, checkpoint_every=2)
-
-    class Killed(Exception):
-        pass
-
-    def stop(result):
-        if result.rounds[-1].number == 3:
-            raise Killed
-
-    with federation.listening() as listener:
-        address = listener.address
-        shards = [federation.shard(one, listener) for one in SHARDS]
-        with pytest.raises(Killed):
-            federation.serve(listener, chosen, options, told=stop)
-    with federation.listening(address) as listener:
-        served = federation.serve(listener, chosen, replace(options, resume=True))
-        for one in shards:
-            one.join(30)
-            assert one.error is None
+    served = federation.killed_and_resumed(chosen, options)
     assert plain(served.result) == plain(federation.simulated(chosen, options))
     assert [one.number for one in served.rounds] == [3, 4, 5]
 
