@@ -208,8 +208,8 @@ def is_comparable(job: Job) -> None:
         raise JobError(
             f"{job.where('linear', 'arbiter')}: an arbiter has no part in a search, and this job "
             "trains with one",
-            mend="Search over a copy of the job with `protocol: vectors`, without `arbiter` and the "
-            "fields of its steps; or run this one with `isthmus run`.",
+            mend="Search over a copy of the job with `protocol: vectors`, without `arbiter` and "
+            "the fields of its steps; or run this one with `isthmus run`.",
         )
     if not job.spec.split.valid:
         raise JobError(
