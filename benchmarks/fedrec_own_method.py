@@ -208,7 +208,7 @@ def bars(found: Mapping[str, Mapping[str, list[dict[str, Any]]]]) -> list[Bar]:
 def result(found: Mapping[str, Mapping[str, list[dict[str, Any]]]]) -> Result:
     """What is published."""
     missing = {
-        data: ", ".join(ROWS[row] for row in ROWS if row not in found.get(data, {}))
+        data: "; ".join(ROWS[row] for row in ROWS if row not in found.get(data, {}))
         for data in DATA
     }
     left = " ".join(f"Not run on {data}: {rows}." for data, rows in missing.items() if rows)
