@@ -47,7 +47,7 @@ def test_a_case_without_quality_still_has_its_row():
     full, bare = dict(PART), {k: v for k, v in PART.items() if k != "quality"}
     row = table({name: full})[0]
     assert row[6:] == ["2", "0.400 ± 0.141 / 0.300 ± 0.141", "0.500 / 0.300 (1)",
-                       "0.600 ± 0.141 / 0.400 ± 0.141", "–"]  # fmt: skip
+                       "0.600 ± 0.141 / 0.400 ± 0.141 (2)", "–"]  # fmt: skip
     assert table({name: bare})[0][6:] == ["–"] * 5
 
 
