@@ -112,6 +112,16 @@ class Federation:
             plan, self.folder / "hub", "hub", listener, limits=limits, say=self.said.append, **more
         )
 
+    def whole(self, chosen, options):
+        """All shards, from the first round to the last."""
+        with self.listening() as listener:
+            shards = [self.shard(one, listener) for one in SHARDS]
+            served = self.serve(listener, chosen, options)
+            for one in shards:
+                one.join(30)
+                assert one.error is None
+        return served
+
     def killed_and_resumed(self, chosen, options):
         """All shards; the server is gone after round 3 and comes again at the same address."""
 

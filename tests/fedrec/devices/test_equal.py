@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from tests.fedrec.devices.conftest import QUICK, SHARDS, without_times
+from tests.fedrec.devices.conftest import QUICK, without_times
 
 from isthmus.fedrec import RunOptions, recipe
 from isthmus.fedrec.privacy import Defences
@@ -40,12 +40,7 @@ from isthmus.fedrec.privacy import Defences
 )
 def test_the_result_is_that_of_the_simulated_run(federation, name, backbone, sets):
     chosen, options = recipe(name, backbone, sets), RunOptions(rounds=3, every=2)
-    with federation.listening() as listener:
-        shards = [federation.shard(one, listener) for one in SHARDS]
-        served = federation.serve(listener, chosen, options)
-        for one in shards:
-            one.join(20)
-            assert one.error is None
+    served = federation.whole(chosen, options)
     assert without_times(served.result) == without_times(federation.simulated(chosen, options))
     assert served.refused == {}
     assert all(not one.left_out and not one.absent for one in served.rounds)
@@ -63,12 +58,7 @@ def test_the_result_is_that_of_the_simulated_run(federation, name, backbone, set
 )
 def test_own_tables_are_mixed_as_in_the_simulated_run(federation, name, backbone, sets):
     chosen, options = recipe(name, backbone, sets), RunOptions(rounds=4, every=2)
-    with federation.listening() as listener:
-        shards = [federation.shard(one, listener) for one in SHARDS]
-        served = federation.serve(listener, chosen, options)
-        for one in shards:
-            one.join(20)
-            assert one.error is None
+    served = federation.whole(chosen, options)
     found, wanted = (
         without_times(one) for one in (served.result, federation.simulated(chosen, options))
     )
@@ -83,12 +73,7 @@ def test_own_tables_are_mixed_as_in_the_simulated_run(federation, name, backbone
 def test_copies_of_own_tables_are_blended_as_in_the_simulated_run(federation, defences):
     chosen = recipe("cofedrec", None, {"dim": 4, "groups": 4})
     options = RunOptions(rounds=4, every=2, defences=defences)
-    with federation.listening() as listener:
-        shards = [federation.shard(one, listener) for one in SHARDS]
-        served = federation.serve(listener, chosen, options)
-        for one in shards:
-            one.join(20)
-            assert one.error is None
+    served = federation.whole(chosen, options)
     found, wanted = (
         without_times(one) for one in (served.result, federation.simulated(chosen, options))
     )

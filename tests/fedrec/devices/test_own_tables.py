@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.fedrec.devices.conftest import QUICK, SHARDS, gate_in, until, without_times
+from tests.fedrec.devices.conftest import QUICK, gate_in, until, without_times
 from tests.fedrec.devices.inside import begun
 
 from isthmus.errors import BadMessage, JobError
@@ -95,12 +95,7 @@ def test_tables_of_clients_that_are_not_mixed_stay_where_they_are():
 
 def test_guards_are_put_on_what_is_sent(federation):
     options = RunOptions(rounds=2, defences=Defences(clip=0.5))
-    with federation.listening() as listener:
-        shards = [federation.shard(one, listener) for one in SHARDS]
-        served = federation.serve(listener, FEDCA, options)
-        for one in shards:
-            one.join(30)
-            assert one.error is None
+    served = federation.whole(FEDCA, options)
     assert plain(served.result) == plain(federation.simulated(FEDCA, options))
     bare = federation.simulated(FEDCA, replace(options, defences=NONE))
     assert bare.rounds[1].loss != served.result.rounds[1].loss
