@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from isthmus.fedrec.algorithms._uploaded import uploaded
-from isthmus.fedrec.kernels.sums import put_rows
 from isthmus.fedrec.method import Arrays, RoundReport, Watch
 from isthmus.fedrec.own_tables import OwnTables, see_fits
 from isthmus.fedrec.population import Floats, Longs
@@ -97,8 +96,7 @@ class CopiedTables(OwnTables):
         for chunk in fleet.train(self, self.work(number), self.task.sample(self.share, number)):
             tally.add(chunk.loss, chunk)
             took_part[chunk.clients] = True
-            put_rows(self.items, chunk.clients, chunk.indptr, chunk.items, chunk.rows)
-            self.network[chunk.clients] = chunk.network
+            self.put(chunk)
         clients = np.flatnonzero(took_part)
         found = self.blend(self.items if took_part.all() else self.items[clients], number)
         found = Blend(clients[found.clients], found.table)

@@ -74,8 +74,7 @@ class OwnTables(Method):
                 tally.add(chunk.loss, sent)
                 yield sent
                 # Only now: `sent.starts` are these tables before the round.
-                put_rows(self.items, chunk.clients, chunk.indptr, chunk.items, chunk.rows)
-                self.network[chunk.clients] = chunk.network
+                self.put(chunk)
 
         uploads = stream()
         told = self.mix(uploads, number)
@@ -83,6 +82,11 @@ class OwnTables(Method):
             pass
         down = told * (self.items[0].nbytes + self.network[0].nbytes)
         return RoundReport(tally.mean, len(clients), tally.up, down)
+
+    def put(self, chunk: Uploads) -> None:
+        """Have these clients' tables, or a server's copies of them, as they were trained."""
+        put_rows(self.items, chunk.clients, chunk.indptr, chunk.items, chunk.rows)
+        self.network[chunk.clients] = chunk.network
 
     def score(self, clients: Longs, candidates: Candidates) -> Floats:
         """The scores with each client's own table."""

@@ -17,7 +17,6 @@ from isthmus.fedrec import engine
 from isthmus.fedrec.copied_tables import CopiedTables
 from isthmus.fedrec.devices.copying import read_blend
 from isthmus.fedrec.devices.wire import MESSAGE, Answer, Array, Arrays, Ask, pack_uploads, places_of
-from isthmus.fedrec.kernels.sums import put_rows
 from isthmus.fedrec.population import Floats, Ints, Longs, offsets
 from isthmus.fedrec.shared_table import loss_units, part_of
 from isthmus.fedrec.task import Task
@@ -61,8 +60,7 @@ class CopiedHere:
                 named = replace(part, clients=self._clients[part.clients])
                 yield Answer(kind="train", number=ask.number, last=False), pack_uploads(named)
             # Only now: `chunk.starts` are these tables before the round.
-            put_rows(method.items, chunk.clients, chunk.indptr, chunk.items, chunk.rows)
-            method.network[chunk.clients] = chunk.network
+            method.put(chunk)
         self._trained = ask.number, places
         yield Answer(kind="train", number=ask.number, last=True, loss=units), {}
 

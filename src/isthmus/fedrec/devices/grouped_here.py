@@ -21,7 +21,6 @@ from isthmus.fedrec.devices.wire import (
     places_of,
     taken,
 )
-from isthmus.fedrec.kernels.sums import put_rows
 from isthmus.fedrec.population import Floats, Longs
 from isthmus.fedrec.shared_table import loss_units
 from isthmus.fedrec.task import Task
@@ -60,8 +59,7 @@ class GroupedHere:
                 units += loss_units(chunk.loss)
                 yield self._drawing.guarded(chunk, ask.number)
                 # Only now: `chunk.starts` are these tables before the round.
-                put_rows(method.items, chunk.clients, chunk.indptr, chunk.items, chunk.rows)
-                method.network[chunk.clients] = chunk.network
+                method.put(chunk)
 
         self._sent = method.sent(stream())
         self._trained, self._directions = ask.number, method.directions[:0]

@@ -10,7 +10,6 @@ from isthmus.errors import BadMessage
 from isthmus.fedrec import engine
 from isthmus.fedrec.devices.mixing import read_mixtures
 from isthmus.fedrec.devices.wire import MESSAGE, Answer, Array, Arrays, Ask, places_of
-from isthmus.fedrec.kernels.sums import put_rows
 from isthmus.fedrec.mixed_tables import MixedTables, Sent
 from isthmus.fedrec.population import Longs
 from isthmus.fedrec.shared_table import loss_units
@@ -52,8 +51,7 @@ class OwnTablesHere:
             for found in self._sent(self._drawing.guarded(chunk, ask.number), mixed):
                 yield Answer(kind="train", number=ask.number, last=False), self._packed(found)
             # Only now: `chunk.starts` are these tables before the round.
-            put_rows(method.items, chunk.clients, chunk.indptr, chunk.items, chunk.rows)
-            method.network[chunk.clients] = chunk.network
+            method.put(chunk)
         method.forget(places)
         self._mixed = ask.number, mixed
         yield Answer(kind="train", number=ask.number, last=True, loss=units), {}
